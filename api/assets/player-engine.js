@@ -1,0 +1,258 @@
+// What turns a playlist into pictures: hls.js where Media Source is there, the browser's own HLS elsewhere. Both look
+// the same from outside. Errors leave here as sentences.
+
+import { bitrate } from "./format.js";
+
+const LIBRARY = "/assets/vendor/hls.min.js";
+const RETRY_MS = [500, 1000, 2000, 4000, 8000, 8000];
+const EXPIRED = new Set([401, 403, 410]);
+
+let library;
+function loadLibrary() {
+  library ??= new Promise((resolve) => {
+    if (window.Hls) return resolve(window.Hls);
+    const script = document.createElement("script");
+    script.src = LIBRARY;
+    script.onload = () => resolve(window.Hls ?? null);
+    script.onerror = () => resolve(null);
+    document.head.append(script);
+  });
+  return library;
+}
+
+export const playsNatively = (video) => video.canPlayType("application/vnd.apple.mpegurl") !== "";
+
+/** Picks an engine. `onerror(title, text, retryable)`, `onnotice(text)`, `onlevels()`, `onswitch()` tell the page. */
+export async function createEngine(video, token, { available, events, isLive, startAt }) {
+  const Hls = available ? await loadLibrary() : null;
+  if (Hls?.isSupported()) return new MseEngine(Hls, video, token, events, isLive, startAt);
+  if (playsNatively(video)) {
+    if (!Hls) {
+      events.onnotice("The player library (hls.js) is missing from this build of Reelmill; scripts/assets puts it there. Playing with the browser's own HLS: it chooses the quality.");
+    }
+    return new NativeEngine(video, token, events, startAt);
+  }
+  if (!Hls) {
+    events.onerror("The player is missing from this build", "The file vendor/hls.min.js is not there. Whoever runs this farm can run scripts/assets and build again. The stream itself is fine and plays in VLC, mpv and Safari.", false);
+  } else {
+    events.onerror("This browser cannot play the stream", "It has neither Media Source Extensions nor HLS of its own. Any current Chrome, Edge, Firefox or Safari can.", false);
+  }
+  return null;
+}
+
+/** A rung's name: what the recording calls it, else what the playlist or the picture says. */
+export function nameLevel(level, renditions) {
+  const path = decodeURIComponent(level.url?.[0] ?? level.uri ?? "");
+  const fitting = renditions.filter((r) => !r.height || !level.height || r.height === level.height);
+  const named = fitting.find((r) => new RegExp(`[/=_.-]${r.name.replace(/[^\w]/g, "\\$&")}(?![\\w])`).test(path));
+  const close = [...fitting].sort((a, b) => Math.abs(a.bandwidth - level.bitrate) - Math.abs(b.bandwidth - level.bitrate))[0];
+  return (named ?? (level.height ? close : null))?.name || level.name || (level.height ? `${level.height}p` : "audio");
+}
+
+class MseEngine {
+  kind = "hls.js";
+  #recoveries = 0;
+  #mediaRecoveredAt = 0;
+  #timer = 0;
+  #renewed = 0;
+
+  constructor(Hls, video, token, events, isLive, startAt) {
+    Object.assign(this, { Hls, video, token, events, isLive });
+    this.renditions = [];
+    this.hls = new Hls({
+      // A recording starts at its start, also while it still grows: hls.js would take a growing playlist for live.
+      startPosition: startAt > 0 ? startAt : isLive ? -1 : 0,
+      lowLatencyMode: isLive,
+      liveDurationInfinity: isLive,
+      backBufferLength: 60,
+      maxBufferLength: 12, // until somebody presses play
+      capLevelToPlayerSize: true,
+      testBandwidth: false, // the first picture is not spent on a measurement
+      abrEwmaDefaultEstimate: firstGuess(),
+      xhrSetup: (xhr, url) => {
+        const now = token.rewrite(url);
+        if (now !== url) xhr.open("GET", now, true);
+      },
+    });
+    const E = Hls.Events;
+    this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); events.onlevels(); });
+    this.hls.on(E.LEVELS_UPDATED, () => { this.levels = this.#read(); events.onlevels(); });
+    this.hls.on(E.LEVEL_SWITCHED, () => events.onswitch());
+    this.hls.on(E.FRAG_BUFFERED, () => { this.#recoveries = 0; events.onrecovered(); });
+    this.hls.on(E.ERROR, (_, data) => this.#failed(data));
+    video.addEventListener("play", () => { this.hls.config.maxBufferLength = 40; }, { once: true });
+    this.levels = [];
+    this.hls.attachMedia(video);
+  }
+
+  load(url) { this.url = url; this.hls.loadSource(this.token.rewrite(url)); }
+
+  /** New rungs appeared: read the master again and go on where we were. */
+  reload() {
+    const at = this.video.currentTime;
+    const playing = !this.video.paused;
+    this.hls.config.startPosition = at || (this.isLive ? -1 : 0);
+    this.load(this.url);
+    if (playing) this.video.addEventListener("canplay", () => this.video.play().catch(() => {}), { once: true });
+  }
+
+  rename(renditions) { this.renditions = renditions; if (this.levels.length) this.levels = this.#read(); }
+
+  #read() {
+    return this.hls.levels.map((l, index) => ({
+      index,
+      name: nameLevel(l, this.renditions),
+      width: l.width, height: l.height,
+      bandwidth: l.averageBitrate || l.bitrate,
+      detail: [l.height ? `${l.width}×${l.height}` : "", bitrate(l.averageBitrate || l.bitrate)].filter(Boolean).join(" · "),
+    })).sort((a, b) => b.height - a.height || b.bandwidth - a.bandwidth);
+  }
+
+  get auto() { return this.hls.autoLevelEnabled; }
+  get current() { return this.levels.find((l) => l.index === (this.auto ? this.hls.currentLevel : this.hls.manualLevel)) ?? null; }
+  get playing() { return this.levels.find((l) => l.index === this.hls.currentLevel) ?? null; }
+  select(index) {
+    if (index < 0) this.hls.loadLevel = -1; // what is buffered stays
+    else this.hls.nextLevel = index;
+  }
+  get bandwidth() { return this.hls.bandwidthEstimate; }
+  get latency() { return this.hls.latency; }
+  get growing() { const d = this.hls.latestLevelDetails ?? this.hls.levels[this.hls.currentLevel]?.details; return Boolean(d?.live); }
+  get edge() { return this.hls.liveSyncPosition; }
+
+  async retry() {
+    this.#recoveries = 0;
+    this.#renewed = 0;
+    await this.token.renew();
+    this.hls.config.startPosition = this.video.currentTime || (this.isLive ? -1 : 0);
+    this.load(this.url);
+  }
+
+  destroy() { clearTimeout(this.#timer); this.hls.destroy(); }
+
+  #failed(data) {
+    const { ErrorTypes, ErrorDetails: D } = this.Hls;
+    const code = data.response?.code ?? 0;
+    if (!data.fatal) return;
+    if (data.type === ErrorTypes.NETWORK_ERROR) {
+      if (EXPIRED.has(code)) {
+        // Once in a while a token ends between two requests (a laptop that slept): a new one, then on.
+        if (Date.now() - this.#renewed > 30_000) {
+          this.#renewed = Date.now();
+          this.token.renew().then((ok) => (ok ? this.#again(data) : this.#give(D, data, code)));
+          return;
+        }
+        return this.#give(D, data, code);
+      }
+      if (this.#recoveries < RETRY_MS.length && code !== 404) {
+        this.events.ontrouble(navigator.onLine ? "The connection is poor. Trying again …" : "You are offline. Playback goes on when the connection is back.");
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => this.#again(data), RETRY_MS[this.#recoveries]);
+        this.#recoveries += 1;
+        return;
+      }
+    }
+    if (data.type === ErrorTypes.MEDIA_ERROR && data.details !== D.MANIFEST_INCOMPATIBLE_CODECS_ERROR && data.details !== D.BUFFER_ADD_CODEC_ERROR) {
+      if (performance.now() - this.#mediaRecoveredAt > 5_000) {
+        this.#mediaRecoveredAt = performance.now();
+        return this.hls.recoverMediaError();
+      }
+    }
+    this.#give(D, data, code);
+  }
+
+  #again(data) {
+    if (String(data.details).startsWith("manifest")) this.load(this.url);
+    else this.hls.startLoad(this.video.currentTime || -1);
+  }
+
+  #give(D, data, code) {
+    const text = (() => {
+      if (EXPIRED.has(code)) return ["This link has ended", "Reload the page to get a new one.", "reload"];
+      if (code === 404) return ["Part of the stream is not there", "The server does not have what the playlist names (404). If this goes on, whoever runs the farm should hear of it.", true];
+      if (code >= 500) return ["The server has trouble", `It answered ${code}. Wait a moment and try again.`, true];
+      switch (data.details) {
+        case D.MANIFEST_INCOMPATIBLE_CODECS_ERROR:
+        case D.BUFFER_ADD_CODEC_ERROR:
+        case D.BUFFER_INCOMPATIBLE_CODECS_ERROR:
+          return ["This browser cannot decode this video", `None of its renditions is in a format that this browser plays (${codecsOf(this.hls) || "unknown codecs"}).`, false];
+        case D.MANIFEST_PARSING_ERROR:
+        case D.LEVEL_PARSING_ERROR:
+        case D.LEVEL_EMPTY_ERROR:
+          return ["The playlist is damaged", "The server's answer is not a playlist that can be played.", true];
+        case D.KEY_SYSTEM_NO_KEYS:
+        case D.KEY_LOAD_ERROR:
+          return ["The video is encrypted", "The key to it could not be had.", true];
+        default:
+      }
+      if (data.type === this.Hls.ErrorTypes.NETWORK_ERROR) return ["The server cannot be reached", navigator.onLine ? "It did not answer. Check the connection and try again." : "You are offline.", true];
+      if (data.type === this.Hls.ErrorTypes.MEDIA_ERROR) return ["The video could not be decoded", `The browser gave up on this piece (${data.details}). Another quality may play.`, true];
+      return ["Playback stopped", `Something unexpected happened (${data.details}).`, true];
+    })();
+    this.events.onerror(...text);
+  }
+}
+
+/** Bits per second to begin with. What the browser says is used where it says "slow"; its figure for fast is capped. */
+function firstGuess() {
+  const { effectiveType = "4g", downlink = 4, saveData = false } = navigator.connection ?? {};
+  return saveData ? 500_000 : effectiveType === "4g" ? 4_000_000 : Math.max(0.2, downlink) * 1e6;
+}
+
+const codecsOf = (hls) => [...new Set((hls.levels ?? []).flatMap((l) => [l.videoCodec, l.audioCodec]).filter(Boolean))].join(", ");
+
+class NativeEngine {
+  kind = "native HLS";
+  hls = null;
+  auto = true;
+  levels = [];
+  bandwidth = NaN;
+  latency = NaN;
+
+  constructor(video, token, events, startAt) {
+    Object.assign(this, { video, token, events, startAt });
+    this.tries = 0;
+    video.addEventListener("error", () => this.#failed());
+    video.addEventListener("playing", () => { this.tries = 0; });
+    video.addEventListener("resize", () => events.onswitch());
+    video.addEventListener("loadedmetadata", () => { events.onlevels(); events.onrecovered(); });
+  }
+
+  load(url) {
+    this.url = url;
+    const at = this.video.currentTime || this.startAt;
+    this.video.src = this.token.rewrite(url);
+    if (at > 0) this.video.addEventListener("loadedmetadata", () => { this.video.currentTime = at; }, { once: true });
+  }
+
+  reload() {
+    const playing = !this.video.paused;
+    this.load(this.url);
+    if (playing) this.video.play().catch(() => {});
+  }
+
+  rename() {}
+  select() {}
+  get playing() { return this.current; }
+  get current() { const { videoWidth: w, videoHeight: h } = this.video; return h ? { index: 0, name: `${h}p`, width: w, height: h, detail: `${w}×${h}` } : null; }
+  get growing() { return !Number.isFinite(this.video.duration); }
+  get edge() { const s = this.video.seekable; return s.length ? s.end(s.length - 1) : null; }
+  async retry() { this.tries = 0; await this.token.renew(); this.reload(); }
+  destroy() { this.video.removeAttribute("src"); this.video.load(); }
+
+  // A native player follows the playlist's own URLs, so a token that ended shows as an error: new token, same place.
+  async #failed() {
+    const code = this.video.error?.code;
+    if (this.tries < 2 && code !== 3) {
+      this.tries += 1;
+      await this.token.renew();
+      return this.reload();
+    }
+    const words = {
+      2: ["The server cannot be reached", "The connection broke. Check it and try again.", true],
+      3: ["The video could not be decoded", "The browser gave up on this piece.", true],
+      4: ["This browser cannot play the stream", "Either the stream is not there or it is in a format that this browser does not play.", true],
+    };
+    this.events.onerror(...(words[code] ?? ["Playback stopped", "Something unexpected happened.", true]));
+  }
+}

@@ -1,0 +1,146 @@
+//! Tokens that prove themselves: a purpose, what they name, when they end, and an HMAC over all of it.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+/// What a token is for. A token of one purpose is worthless for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Playing one recording.
+    PlayRecording = 1,
+    /// The pages, in a cookie; names an API key.
+    Session = 2,
+    /// Opening a session by a link; names an API key.
+    Login = 3,
+}
+
+/// Signs with the first key, verifies with all: keys rotate without breaking what is out there.
+#[derive(Clone)]
+pub struct Signer {
+    keys: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({} keys)", self.keys.len())
+    }
+}
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token is not one of ours")]
+    Invalid,
+    #[error("the token has ended")]
+    Expired,
+}
+
+/// A token that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    pub subject: Uuid,
+    /// Unix seconds.
+    pub expires: u64,
+}
+
+/// 128 bits are plenty against guessing online, and keep the path short.
+const MAC_BYTES: usize = 16;
+const BODY_BYTES: usize = 1 + 16 + 8;
+
+impl Signer {
+    /// A signer; `keys` must not be empty for it to be of use.
+    pub fn new<K: AsRef<[u8]>>(keys: &[K]) -> Self {
+        Self { keys: keys.iter().map(|key| key.as_ref().to_vec()).collect() }
+    }
+
+    /// A token that ends at `expires` (Unix seconds).
+    pub fn sign(&self, purpose: Purpose, subject: Uuid, expires: u64) -> String {
+        let mut bytes = Vec::with_capacity(BODY_BYTES + MAC_BYTES);
+        bytes.push(purpose as u8);
+        bytes.extend(subject.as_bytes());
+        bytes.extend(expires.to_be_bytes());
+        let key = self.keys.first().map(Vec::as_slice).unwrap_or_default();
+        let mac = mac(key, &bytes);
+        bytes.extend(mac);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// A token that lasts at least `lifetime` and is the same for everybody in the same bucket of time,
+    /// so that a CDN sees one URL.
+    pub fn sign_bucketed(&self, purpose: Purpose, subject: Uuid, now: u64, lifetime: Duration) -> (String, u64) {
+        let bucket = lifetime.as_secs().max(1);
+        let expires = (now / bucket + 2) * bucket;
+        (self.sign(purpose, subject, expires), expires)
+    }
+
+    /// Checks a token at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// It is forged, mangled, of another purpose, or over.
+    pub fn verify(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Invalid)?;
+        let Some((body, given)) = bytes.split_at_checked(BODY_BYTES) else { return Err(TokenError::Invalid) };
+        let known = self.keys.iter().any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
+        let ([found], rest) = body.split_at(1) else { return Err(TokenError::Invalid) };
+        if !known || *found != purpose as u8 {
+            return Err(TokenError::Invalid);
+        }
+        let (subject, expires) = rest.split_at(16);
+        let subject = Uuid::from_slice(subject).map_err(|_| TokenError::Invalid)?;
+        let expires = u64::from_be_bytes(expires.try_into().map_err(|_| TokenError::Invalid)?);
+        if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires }) }
+    }
+}
+
+fn mac(key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    hmac.update(body);
+    let full = hmac.finalize().into_bytes();
+    let mut short = [0; MAC_BYTES];
+    short.copy_from_slice(&full[..MAC_BYTES]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_token_passes() {
+        let signer = Signer::new(&["a".repeat(32)]);
+        let subject = Uuid::now_v7();
+        let token = signer.sign(Purpose::PlayRecording, subject, 100);
+        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 99).unwrap().subject, subject);
+        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 100), Err(TokenError::Expired));
+        assert_eq!(signer.verify(Purpose::Session, &token, 0), Err(TokenError::Invalid));
+        for bad in ["", "x", &token[1..], &token.to_uppercase(), &format!("{token}A")] {
+            assert_eq!(signer.verify(Purpose::PlayRecording, bad, 0), Err(TokenError::Invalid), "{bad}");
+        }
+        let other = Signer::new(&["b".repeat(32)]);
+        assert_eq!(other.verify(Purpose::PlayRecording, &token, 0), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_rotated_key_still_verifies() {
+        let old = Signer::new(&["a".repeat(32)]);
+        let new = Signer::new(&["b".repeat(32), "a".repeat(32)]);
+        let token = old.sign(Purpose::Session, Uuid::nil(), 10);
+        assert!(new.verify(Purpose::Session, &token, 0).is_ok());
+    }
+
+    #[test]
+    fn a_bucket_shares_one_token_that_lasts() {
+        let signer = Signer::new(&["a".repeat(32)]);
+        let life = Duration::from_secs(100);
+        let (a, expires) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1000, life);
+        let (b, _) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1099, life);
+        assert_eq!(a, b);
+        assert!(expires >= 1099 + 100);
+    }
+}

@@ -1,0 +1,261 @@
+//! Settings: one struct a concern, read from a TOML file and `REELMILL_*` variables, all errors told at once.
+//!
+//! A variable beats the file. `[database] url` in the file is `REELMILL_DATABASE_URL`.
+
+mod vars;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+pub use vars::{ConfigErrors, Vars};
+
+use crate::auth::token::Signer;
+use crate::job::capability::Pool;
+use crate::net::NetPolicy;
+
+/// `REELMILL_DATABASE_URL`, `REELMILL_DATABASE_POOL_SIZE` (16).
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    pub url: String,
+    pub pool_size: u32,
+}
+
+impl DatabaseConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        Self {
+            url: vars.secret("REELMILL_DATABASE_URL").required(),
+            pool_size: vars.value("REELMILL_DATABASE_POOL_SIZE").or(16),
+        }
+    }
+}
+
+/// `REELMILL_AMQP_URL` (none: no rings, workers look by themselves), `REELMILL_AMQP_PREFIX` (`reelmill`),
+/// `REELMILL_AMQP_QUEUE_TYPE` (`quorum`; `classic` where a single node is all there is).
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    pub url: Option<String>,
+    /// First part of all queue names.
+    pub prefix: String,
+    pub quorum: bool,
+}
+
+impl BrokerConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let queue_type = vars.value::<String>("REELMILL_AMQP_QUEUE_TYPE").or("quorum".into());
+        if !matches!(queue_type.as_str(), "quorum" | "classic") {
+            vars.fault("REELMILL_AMQP_QUEUE_TYPE", "must be quorum or classic");
+        }
+        Self {
+            url: vars.secret("REELMILL_AMQP_URL").optional(),
+            prefix: vars.value("REELMILL_AMQP_PREFIX").or("reelmill".into()),
+            quorum: queue_type == "quorum",
+        }
+    }
+}
+
+/// `REELMILL_STORAGE_URL`: `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`. Credentials and endpoints come from the
+/// store's own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` …).
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    pub url: Url,
+}
+
+impl StorageConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let fallback = || Url::parse("memory:///").unwrap_or_else(|_| unreachable!("a constant that parses"));
+        Self { url: vars.value::<Url>("REELMILL_STORAGE_URL").required_or_else(fallback) }
+    }
+}
+
+/// `REELMILL_SECRET_KEY`: at least 32 characters; several separated by commas while one is rotated, the first signs.
+#[derive(Debug, Clone)]
+pub struct SecretConfig {
+    pub signer: Signer,
+}
+
+impl SecretConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let text = vars.secret("REELMILL_SECRET_KEY").required();
+        let keys: Vec<&str> = text.split(',').map(str::trim).filter(|key| !key.is_empty()).collect();
+        if keys.iter().any(|key| key.len() < 32) {
+            vars.fault("REELMILL_SECRET_KEY", "each key must have at least 32 characters");
+        }
+        Self { signer: Signer::new(&keys) }
+    }
+}
+
+/// Settings of the API.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    pub database: DatabaseConfig,
+    pub broker: BrokerConfig,
+    pub storage: StorageConfig,
+    pub secret: SecretConfig,
+    /// `REELMILL_API_LISTEN` (127.0.0.1:8080).
+    pub listen: SocketAddr,
+    /// `REELMILL_PUBLIC_URL`: how viewers reach the API; absolute URLs start with it.
+    pub public_url: Option<Url>,
+    /// `REELMILL_ALLOWED_HOSTS` (comma-separated): the only `Host` headers answered; empty for any.
+    pub allowed_hosts: Vec<String>,
+    /// `REELMILL_ADMIN_KEY`: the first key, scope `admin`, of the project `default`.
+    pub admin_key: Option<String>,
+    /// `REELMILL_INPUT_LOCAL_ROOTS` (comma-separated): directories `file://` inputs may come from.
+    pub input_roots: Vec<PathBuf>,
+    /// `REELMILL_UPLOAD_MAX_BYTES` (1 TiB).
+    pub upload_max_bytes: u64,
+    /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
+    pub token_lifetime: Duration,
+}
+
+impl ApiConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let admin_key = vars.secret("REELMILL_ADMIN_KEY").optional();
+        if admin_key.as_ref().is_some_and(|key| key.len() < 20) {
+            vars.fault("REELMILL_ADMIN_KEY", "must have at least 20 characters");
+        }
+        Self {
+            database: DatabaseConfig::read(vars),
+            broker: BrokerConfig::read(vars),
+            storage: StorageConfig::read(vars),
+            secret: SecretConfig::read(vars),
+            listen: vars.value("REELMILL_API_LISTEN").or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            public_url: vars.value("REELMILL_PUBLIC_URL").optional(),
+            allowed_hosts: vars.list("REELMILL_ALLOWED_HOSTS"),
+            admin_key,
+            input_roots: local_roots(vars),
+            upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
+            token_lifetime: Duration::from_secs(
+                vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
+            ),
+        }
+    }
+}
+
+/// Settings of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    pub database: DatabaseConfig,
+    pub broker: BrokerConfig,
+    pub storage: StorageConfig,
+    /// `REELMILL_WORKER_LISTEN`: health and metrics; none by default.
+    pub listen: Option<SocketAddr>,
+    /// `REELMILL_WORKER_POOL` (`cpu`).
+    pub pool: Pool,
+    /// `REELMILL_WORKER_NAME` (host name and process id).
+    pub name: Option<String>,
+    /// `REELMILL_WORKER_SLOTS` (the number of cores).
+    pub slots: u32,
+    /// `REELMILL_LEASE_SECONDS` (60): a quarter of it is the beat.
+    pub lease: Duration,
+    /// `REELMILL_POLL_SECONDS` (10): how often to look without being rung, jittered by half.
+    pub poll: Duration,
+    /// `REELMILL_SCRATCH_DIR` (a folder under the system's temporary directory).
+    pub scratch: PathBuf,
+    /// `REELMILL_CACHE_DIR` (`cache` beside the scratch): sources kept per host.
+    pub cache: PathBuf,
+    /// `REELMILL_CACHE_BYTES` (20 GiB).
+    pub cache_bytes: u64,
+    /// `REELMILL_ENCODE_THREADS` (0: one, or as many as there are idle slots when the job is planned).
+    pub encode_threads: u32,
+    /// `REELMILL_MAX_DURATION_SECONDS` (12 h): longer sources are refused.
+    pub max_duration: Duration,
+    /// `REELMILL_MAX_SOURCE_BYTES` (1 TiB): larger downloads are refused.
+    pub max_source_bytes: u64,
+    pub input_roots: Vec<PathBuf>,
+    /// `REELMILL_NET_ALLOW`: ranges that downloads may reach besides public addresses.
+    pub net: NetPolicy,
+    /// `REELMILL_DRAIN_SECONDS` (25): how long tasks may go on after a signal before they are given back.
+    pub drain: Duration,
+}
+
+impl WorkerConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let scratch =
+            vars.value("REELMILL_SCRATCH_DIR").or_else(|| std::env::temp_dir().join("reelmill-scratch"));
+        let net = vars.value::<String>("REELMILL_NET_ALLOW").or(String::new());
+        let net = net.parse().unwrap_or_else(|error| {
+            vars.fault("REELMILL_NET_ALLOW", format!("{error}"));
+            NetPolicy::default()
+        });
+        let lease: f64 = vars.value("REELMILL_LEASE_SECONDS").or(60.0);
+        if !(1.0..=3600.0).contains(&lease) {
+            vars.fault("REELMILL_LEASE_SECONDS", "must be from 1 to 3600");
+        }
+        let poll: f64 = vars.value("REELMILL_POLL_SECONDS").or(10.0);
+        if !(0.05..=600.0).contains(&poll) {
+            vars.fault("REELMILL_POLL_SECONDS", "must be from 0.05 to 600");
+        }
+        let slots = vars.value("REELMILL_WORKER_SLOTS").or(cores);
+        if slots == 0 {
+            vars.fault("REELMILL_WORKER_SLOTS", "must be at least 1");
+        }
+        Self {
+            database: DatabaseConfig::read(vars),
+            broker: BrokerConfig::read(vars),
+            storage: StorageConfig::read(vars),
+            listen: vars.value("REELMILL_WORKER_LISTEN").optional(),
+            pool: vars.value("REELMILL_WORKER_POOL").or(Pool::Cpu),
+            name: vars.value("REELMILL_WORKER_NAME").optional(),
+            slots: slots.max(1),
+            lease: Duration::from_secs_f64(lease.clamp(1.0, 3600.0)),
+            poll: Duration::from_secs_f64(poll.clamp(0.05, 600.0)),
+            cache: vars.value("REELMILL_CACHE_DIR").or_else(|| scratch.join("cache")),
+            scratch,
+            cache_bytes: vars.value("REELMILL_CACHE_BYTES").or(20 << 30),
+            encode_threads: vars.value("REELMILL_ENCODE_THREADS").or(0),
+            max_duration: Duration::from_secs(vars.value("REELMILL_MAX_DURATION_SECONDS").or(12 * 3600)),
+            max_source_bytes: vars.value("REELMILL_MAX_SOURCE_BYTES").or(1 << 40),
+            input_roots: local_roots(vars),
+            net,
+            drain: Duration::from_secs(vars.value("REELMILL_DRAIN_SECONDS").or(25)),
+        }
+    }
+}
+
+/// Settings of a scheduler.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    pub database: DatabaseConfig,
+    pub broker: BrokerConfig,
+    pub storage: StorageConfig,
+    /// `REELMILL_SCHEDULER_LISTEN`: health and metrics; none by default.
+    pub listen: Option<SocketAddr>,
+    /// `REELMILL_LEADER_LEASE_SECONDS` (10).
+    pub leader_lease: Duration,
+    /// `REELMILL_SWEEP_SECONDS` (2): how often expired leases and due retries are looked for.
+    pub sweep: Duration,
+    /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long are abandoned.
+    pub upload_idle: Duration,
+    /// Migrate when taking the lead; off with `--no-migrate`.
+    pub migrate: bool,
+}
+
+impl SchedulerConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let leader_lease: f64 = vars.value("REELMILL_LEADER_LEASE_SECONDS").or(10.0);
+        let sweep: f64 = vars.value("REELMILL_SWEEP_SECONDS").or(2.0);
+        for (name, value) in [("REELMILL_LEADER_LEASE_SECONDS", leader_lease), ("REELMILL_SWEEP_SECONDS", sweep)] {
+            if !(0.05..=3600.0).contains(&value) {
+                vars.fault(name, "must be from 0.05 to 3600");
+            }
+        }
+        Self {
+            database: DatabaseConfig::read(vars),
+            broker: BrokerConfig::read(vars),
+            storage: StorageConfig::read(vars),
+            listen: vars.value("REELMILL_SCHEDULER_LISTEN").optional(),
+            leader_lease: Duration::from_secs_f64(leader_lease.clamp(0.05, 3600.0)),
+            sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
+            upload_idle: Duration::from_secs(vars.value("REELMILL_UPLOAD_IDLE_SECONDS").or(24 * 3600)),
+            migrate: true,
+        }
+    }
+}
+
+fn local_roots(vars: &mut Vars) -> Vec<PathBuf> {
+    vars.list("REELMILL_INPUT_LOCAL_ROOTS").into_iter().map(PathBuf::from).collect()
+}

@@ -1,0 +1,183 @@
+//! The one event log. Written in the transaction of what it tells; read in commit order up to the horizon.
+//!
+//! Readers poll while somebody listens: NOTIFY would take a global lock at every commit and may still get lost.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Db, DbError, GenericClient};
+use crate::ids::{JobId, ProjectId, RecordingId};
+use crate::job::state::words;
+
+words! {
+    /// What happened. The words are the webhooks' event types.
+    EventType("event type") {
+        JobQueued = "job.queued",
+        JobStarted = "job.started",
+        JobSucceeded = "job.succeeded",
+        JobFailed = "job.failed",
+        JobCancelled = "job.cancelled",
+        RecordingPlayable = "recording.playable",
+        RecordingReady = "recording.ready",
+        RecordingDeleted = "recording.deleted",
+    }
+}
+
+/// A place in the log. Transactions commit out of the order in which their rows are numbered, so a place is the
+/// transaction's id first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    pub xid: u64,
+    pub id: i64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.xid, self.id)
+    }
+}
+
+/// Not of the form `xid-id`.
+#[derive(Debug, thiserror::Error)]
+#[error("an event position has the form \"123-45\"")]
+pub struct BadPosition;
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let (xid, id) = text.split_once('-').ok_or(BadPosition)?;
+        Ok(Self { xid: xid.parse().map_err(|_| BadPosition)?, id: id.parse().map_err(|_| BadPosition)? })
+    }
+}
+
+/// An event as read back.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub position: Position,
+    /// Stable id, the same in every delivery.
+    pub event_id: Uuid,
+    pub project_id: ProjectId,
+    pub kind: EventType,
+    pub job_id: Option<JobId>,
+    pub recording_id: Option<RecordingId>,
+    pub data: Value,
+    pub created_at: DateTime<Utc>,
+}
+
+/// An event about to be written.
+pub(crate) struct NewEvent {
+    pub(crate) project_id: ProjectId,
+    pub(crate) kind: EventType,
+    pub(crate) job_id: Option<JobId>,
+    pub(crate) recording_id: Option<RecordingId>,
+    pub(crate) data: Value,
+}
+
+/// Appends an event in the caller's transaction.
+pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Result<(), DbError> {
+    let statement = client
+        .prepare_cached(
+            "insert into events (project_id, type, job_id, recording_id, data) values ($1, $2, $3, $4, $5)",
+        )
+        .await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &event.project_id.0,
+                &event.kind.as_str(),
+                &event.job_id.map(|id| id.0),
+                &event.recording_id.map(|id| id.0),
+                &event.data,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<Event, DbError> {
+    let xid: String = row.get("xid");
+    Ok(Event {
+        position: Position { xid: xid.parse().unwrap_or_default(), id: row.get("id") },
+        event_id: row.get("event_id"),
+        project_id: ProjectId(row.get("project_id")),
+        kind: row.get::<_, &str>("type").parse()?,
+        job_id: row.get::<_, Option<Uuid>>("job_id").map(JobId),
+        recording_id: row.get::<_, Option<Uuid>>("recording_id").map(RecordingId),
+        data: row.get("data"),
+        created_at: row.get("created_at"),
+    })
+}
+
+/// Events after `position` that can no longer be overtaken by one that commits late, oldest first.
+pub async fn after(db: &Db, position: Position, limit: i64) -> Result<Vec<Event>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+             from events
+             where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+             order by xid, id limit $3",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&position.xid.to_string(), &position.id, &limit]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Events of one job after `position`, up to the horizon, oldest first.
+pub async fn of_job_after(db: &Db, job: JobId, position: Position) -> Result<Vec<Event>, DbError> {
+    let client = db.get().await?;
+    let rows = client
+        .query(
+            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+             from events
+             where job_id = $3 and (xid, id) > ($1::text::xid8, $2)
+               and xid < pg_snapshot_xmin(pg_current_snapshot())
+             order by xid, id",
+            &[&position.xid.to_string(), &position.id, &job.0],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Events of one project after `position`, up to the horizon, oldest first.
+pub async fn of_project_after(
+    db: &Db,
+    project: ProjectId,
+    position: Position,
+    limit: i64,
+) -> Result<Vec<Event>, DbError> {
+    let client = db.get().await?;
+    let rows = client
+        .query(
+            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+             from events
+             where project_id = $3 and (xid, id) > ($1::text::xid8, $2)
+               and xid < pg_snapshot_xmin(pg_current_snapshot())
+             order by xid, id limit $4",
+            &[&position.xid.to_string(), &position.id, &project.0, &limit],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Where the log ends now: events of transactions that are under way come after it.
+pub async fn end(db: &Db) -> Result<Position, DbError> {
+    let client = db.get().await?;
+    let row = client
+        .query_opt(
+            "select xid::text as xid, id from events
+             where xid < pg_snapshot_xmin(pg_current_snapshot()) order by xid desc, events.id desc limit 1",
+            &[],
+        )
+        .await?;
+    Ok(row
+        .map(|row| Position { xid: row.get::<_, &str>("xid").parse().unwrap_or_default(), id: row.get("id") })
+        .unwrap_or_default())
+}

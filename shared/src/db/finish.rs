@@ -1,0 +1,372 @@
+//! How a task ends: one guarded transaction each. Zero rows for the guard means a lost race, and nothing is written.
+//!
+//! Every one of them locks the job's row first and the task's row second, so that two last finishers see each other.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::sets::EncodedRendition;
+use super::sources::Piece;
+use super::tasks::{Claimed, Hold, ring};
+use super::{Db, DbError, GenericClient, jobs, pictures, recordings, retrying, sets, sources, tasks};
+use crate::broker::Ring;
+use crate::ids::{JobId, RecordingId, SetId, SourceId, TaskId};
+use crate::job::error::{Reason, TaskError};
+use crate::job::plan::Plan;
+use crate::job::retry;
+use crate::job::spec::PictureRequest;
+use crate::job::state::{JobStatus, Outcome, TaskStatus};
+use crate::job::transition::words;
+use crate::media::probe::Probe;
+
+/// What a finished task makes visible.
+#[derive(Debug, Clone)]
+pub enum Publication {
+    /// A source lies in the store now.
+    Stored { source: SourceId, pieces: Vec<Piece>, sha256: Vec<u8> },
+    /// A source was looked into.
+    Probed { source: SourceId, probe: Box<Probe>, sha256: Vec<u8> },
+    /// The rest of the job.
+    Planned { recording: RecordingId, plan: Box<Plan> },
+    Rendition { set: SetId, encoded: Box<EncodedRendition> },
+    Picture { recording: RecordingId, request: PictureRequest, key: String, bytes: u64 },
+    /// The set is whole, its static playlists are written: the recording plays it from now on.
+    Ready { recording: RecordingId, set: SetId, static_prefix: String, duration_seconds: f64 },
+    /// What the job as a whole has to show, read back in its outputs.
+    JobResult(Value),
+}
+
+/// What followed from a task's end.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Tasks that became ready.
+    pub rings: Vec<Ring>,
+    /// Set where the job is over now.
+    pub job: Option<JobStatus>,
+}
+
+/// Ends a task well: publishes what it made, unblocks what waited for it, and completes the job if it was the last.
+///
+/// # Errors
+/// [`DbError::LostRace`] where `claimed` no longer owns the task; nothing is written then.
+pub async fn succeed(
+    db: &Db,
+    claimed: &Claimed,
+    publications: &[Publication],
+    attempt: &AttemptNote,
+) -> Result<Followed, DbError> {
+    retrying(async || {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        lock_job(&tx, claimed.job_id).await?;
+        let unblocks = close_task(&tx, claimed.hold, TaskStatus::Succeeded, None).await?;
+        close_attempt(&tx, claimed.hold, Outcome::Succeeded, None, attempt).await?;
+        let mut followed = Followed::default();
+        let mut added = 0;
+        for publication in publications {
+            if let Publication::Planned { plan, .. } = publication {
+                added += plan.tasks.len() as i32;
+                followed.rings.extend(plan.tasks.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
+            }
+            publish(&tx, claimed, publication).await?;
+        }
+        followed.rings.extend(unblock(&tx, claimed.job_id, &unblocks).await?);
+        let statement = tx
+            .prepare_cached("update jobs set pending = pending + $2 - 1 where id = $1 returning pending")
+            .await?;
+        let pending: i32 = tx.query_one(&statement, &[&claimed.job_id.0, &added]).await?.get(0);
+        if pending == 0 {
+            jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;
+            followed.job = Some(JobStatus::Succeeded);
+        }
+        tx.commit().await?;
+        Ok(followed)
+    })
+    .await
+}
+
+/// What is kept of an attempt besides its outcome.
+#[derive(Debug, Clone, Default)]
+pub struct AttemptNote {
+    /// The end of FFmpeg's log.
+    pub log_tail: Option<String>,
+}
+
+/// Ends an attempt badly: the task waits for its next one, or it and its job have failed for good.
+///
+/// # Errors
+/// [`DbError::LostRace`] where `claimed` no longer owns the task.
+pub async fn fail(
+    db: &Db,
+    claimed: &Claimed,
+    error: &TaskError,
+    attempt: &AttemptNote,
+    jitter: f64,
+) -> Result<Followed, DbError> {
+    retrying(async || {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        lock_job(&tx, claimed.job_id).await?;
+        let followed =
+            end_attempt(&tx, claimed.hold, claimed.job_id, Outcome::Failed, error, attempt, jitter).await?;
+        tx.commit().await?;
+        Ok(followed)
+    })
+    .await
+}
+
+/// Gives a task back untouched, without counting the attempt: the worker shuts down.
+///
+/// # Errors
+/// [`DbError::LostRace`] where `hold` no longer owns the task.
+pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbError> {
+    retrying(async || {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        lock_job(&tx, job).await?;
+        let row = reopen(&tx, hold, Duration::ZERO, None, false).await?;
+        close_attempt(&tx, hold, Outcome::Released, None, &AttemptNote::default()).await?;
+        tx.commit().await?;
+        Ok(Followed { rings: vec![ring(&row, job)?], job: None })
+    })
+    .await
+}
+
+/// Takes back the tasks whose lease ran out, `limit` at most, guarded by the scheduler's leadership.
+pub async fn expire_leases(
+    db: &Db,
+    leadership: &super::leader::Leadership,
+    limit: i64,
+) -> Result<Vec<Followed>, DbError> {
+    let client = db.get().await?;
+    let rows = client
+        .query(
+            "select l.task_id, l.epoch, t.job_id from task_leases l join tasks t on t.id = l.task_id
+             where l.expires_at < now() order by l.expires_at limit $1",
+            &[&limit],
+        )
+        .await?;
+    drop(client);
+    let mut all = vec![];
+    for row in rows {
+        let hold = Hold { task_id: TaskId(row.get("task_id")), epoch: row.get("epoch") };
+        match expire(db, leadership, JobId(row.get("job_id")), hold).await {
+            Ok(followed) => all.push(followed),
+            // Renewed, finished or taken meanwhile.
+            Err(DbError::LostRace) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+async fn expire(
+    db: &Db,
+    leadership: &super::leader::Leadership,
+    job: JobId,
+    hold: Hold,
+) -> Result<Followed, DbError> {
+    retrying(async || {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        leadership.guard(&tx).await?;
+        lock_job(&tx, job).await?;
+        // Looked at again under the lock: a beat may have come since the list was read.
+        let expired = tx
+            .query_opt(
+                "select 1 from task_leases where task_id = $1 and epoch = $2 and expires_at < now() for update",
+                &[&hold.task_id.0, &hold.epoch],
+            )
+            .await?;
+        if expired.is_none() {
+            return Err(DbError::LostRace);
+        }
+        let error = TaskError::retryable(
+            Reason::WorkerLost,
+            "the worker that ran this task died or lost touch with the database",
+        );
+        let followed =
+            end_attempt(&tx, hold, job, Outcome::Lost, &error, &AttemptNote::default(), 0.5).await?;
+        tx.commit().await?;
+        Ok(followed)
+    })
+    .await
+}
+
+async fn end_attempt(
+    tx: &impl GenericClient,
+    hold: Hold,
+    job: JobId,
+    outcome: Outcome,
+    error: &TaskError,
+    note: &AttemptNote,
+    jitter: f64,
+) -> Result<Followed, DbError> {
+    let row = tx.query_opt("select attempts, max_attempts from tasks where id = $1", &[&hold.task_id.0]).await?;
+    let (attempts, most): (i32, i32) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
+    let mut followed = Followed::default();
+    if error.retryable && attempts < most {
+        // A lost worker says nothing about the task: it goes on at once.
+        let wait = if outcome == Outcome::Lost { Duration::ZERO } else { retry::backoff(attempts, jitter) };
+        let row = reopen(tx, hold, wait, Some(error), true).await?;
+        if wait.is_zero() {
+            followed.rings.push(ring(&row, job)?);
+        }
+        close_attempt(tx, hold, outcome, Some(error), note).await?;
+    } else {
+        close_task(tx, hold, TaskStatus::Failed, Some(error)).await?;
+        close_attempt(tx, hold, outcome, Some(error), note).await?;
+        jobs::conclude(tx, job, JobStatus::Failed, Some(error)).await?;
+        followed.job = Some(JobStatus::Failed);
+    }
+    Ok(followed)
+}
+
+async fn lock_job(tx: &impl GenericClient, job: JobId) -> Result<(), DbError> {
+    let statement = tx.prepare_cached("select 1 from jobs where id = $1 for update").await?;
+    tx.execute(&statement, &[&job.0]).await?;
+    Ok(())
+}
+
+/// The guard: brings the task to a final state if this epoch owns it. Returns what it unblocks.
+async fn close_task(
+    tx: &impl GenericClient,
+    hold: Hold,
+    status: TaskStatus,
+    error: Option<&TaskError>,
+) -> Result<Vec<uuid::Uuid>, DbError> {
+    let statement = tx
+        .prepare_cached(
+            "with ended as (
+                 update tasks set status = $3, error = $4, finished_at = now()
+                 where id = $1 and epoch = $2 and status = any($5) returning id, unblocks),
+             freed as (delete from task_leases l using ended where l.task_id = ended.id)
+             select unblocks from ended",
+        )
+        .await?;
+    let row = tx
+        .query_opt(
+            &statement,
+            &[
+                &hold.task_id.0,
+                &hold.epoch,
+                &status.as_str(),
+                &error.map(serde_json::to_value).transpose()?,
+                &words(status.predecessors()),
+            ],
+        )
+        .await?;
+    Ok(row.ok_or(DbError::LostRace)?.get(0))
+}
+
+/// The guard of the other way: the task is ready again after `wait`.
+async fn reopen(
+    tx: &impl GenericClient,
+    hold: Hold,
+    wait: Duration,
+    error: Option<&TaskError>,
+    counts: bool,
+) -> Result<tokio_postgres::Row, DbError> {
+    let row = tx
+        .query_opt(
+            "with reopened as (
+                 update tasks
+                 set status = 'ready', error = $4, attempts = attempts - case when $5 then 0 else 1 end,
+                     -- The key moves with the time, so that priority keeps its meaning.
+                     ready_key = ready_key + (now() + make_interval(secs => $3) - ready_at),
+                     ready_at = now() + make_interval(secs => $3)
+                 where id = $1 and epoch = $2 and status = 'running' returning id, pool, class),
+             freed as (delete from task_leases l using reopened where l.task_id = reopened.id)
+             select id, pool, class from reopened",
+            &[
+                &hold.task_id.0,
+                &hold.epoch,
+                &wait.as_secs_f64(),
+                &error.map(serde_json::to_value).transpose()?,
+                &counts,
+            ],
+        )
+        .await?;
+    row.ok_or(DbError::LostRace)
+}
+
+async fn close_attempt(
+    tx: &impl GenericClient,
+    hold: Hold,
+    outcome: Outcome,
+    error: Option<&TaskError>,
+    note: &AttemptNote,
+) -> Result<(), DbError> {
+    let statement = tx
+        .prepare_cached(
+            "with ended as (
+                 update attempts set outcome = $3, error = $4, log_tail = $5, finished_at = now()
+                 where task_id = $1 and epoch = $2 returning prefix, started_at)
+             insert into garbage (prefix, due_at)
+             select prefix, now() + interval '1 minute' from ended where $3 <> 'succeeded'",
+        )
+        .await?;
+    tx.execute(
+        &statement,
+        &[
+            &hold.task_id.0,
+            &hold.epoch,
+            &outcome.as_str(),
+            &error.map(serde_json::to_value).transpose()?,
+            &note.log_tail,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn unblock(tx: &impl GenericClient, job: JobId, ids: &[uuid::Uuid]) -> Result<Vec<Ring>, DbError> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let rows = tx
+        .query(
+            "update tasks
+             set blocked_by = blocked_by - 1,
+                 status = case when blocked_by = 1 then 'ready' else status end,
+                 ready_key = case when blocked_by = 1 then ready_key + (now() - ready_at) else ready_key end,
+                 ready_at = case when blocked_by = 1 then now() else ready_at end
+             where id = any($1) and status = 'blocked'
+             returning id, pool, class, status",
+            &[&ids],
+        )
+        .await?;
+    rows.iter()
+        .filter(|row| row.get::<_, &str>("status") == TaskStatus::Ready.as_str())
+        .map(|row| Ok(ring(row, job)?))
+        .collect()
+}
+
+async fn publish(tx: &impl GenericClient, claimed: &Claimed, publication: &Publication) -> Result<(), DbError> {
+    match publication {
+        Publication::Stored { source, pieces, sha256 } => {
+            sources::set_stored(tx, *source, pieces, Some(sha256)).await
+        }
+        Publication::Probed { source, probe, sha256 } => sources::set_probe(tx, *source, probe, sha256).await,
+        Publication::Planned { recording, plan } => {
+            sets::insert(tx, claimed.project_id, plan.set, claimed.job_id, *recording).await?;
+            tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
+            merge_result(tx, claimed.job_id, &serde_json::json!({ "plan": plan.summary })).await
+        }
+        Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
+        Publication::Picture { recording, request, key, bytes } => {
+            pictures::put(tx, *recording, *request, key, *bytes).await
+        }
+        Publication::Ready { recording, set, static_prefix, duration_seconds } => {
+            sets::activate(tx, *recording, *set, static_prefix).await?;
+            recordings::set_ready(tx, claimed.project_id, *recording, claimed.job_id, *duration_seconds).await
+        }
+        Publication::JobResult(result) => merge_result(tx, claimed.job_id, result).await,
+    }
+}
+
+async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {
+    tx.execute("update jobs set result = coalesce(result, '{}') || $2 where id = $1", &[&job.0, result]).await?;
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! Jobs: submitted, read, cancelled.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use super::events::{EventType, NewEvent, append};
+use super::recordings::{self, NewRecording};
+use super::{Db, DbError, GenericClient, retrying, sources, tasks};
+use crate::ids::{JobId, ProjectId, RecordingId};
+use crate::job::error::TaskError;
+use crate::job::plan::NewTask;
+use crate::job::spec::{JobKind, JobSpec};
+use crate::job::state::{JobStatus, TaskStatus};
+use crate::job::transition::words;
+
+/// A job as read back.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: JobId,
+    pub project_id: ProjectId,
+    pub recording_id: Option<RecordingId>,
+    pub kind: JobKind,
+    pub status: JobStatus,
+    pub priority: i16,
+    pub spec: JobSpec,
+    pub metadata: Value,
+    pub result: Option<Value>,
+    pub error: Option<TaskError>,
+    pub retry_of: Option<JobId>,
+    pub traceparent: Option<String>,
+    pub run_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A job about to be submitted.
+#[derive(Debug)]
+pub struct NewJob {
+    pub id: JobId,
+    pub kind: JobKind,
+    pub recording_id: RecordingId,
+    pub priority: i16,
+    pub spec: JobSpec,
+    pub metadata: Value,
+    pub run_at: Option<DateTime<Utc>>,
+    pub traceparent: Option<String>,
+    pub tasks: Vec<NewTask>,
+    /// Made in the same transaction where the job comes with a new recording.
+    pub new_recording: Option<NewRecording>,
+    /// The source is not stored yet; its row is made in the same transaction.
+    pub new_source: bool,
+}
+
+/// Columns of a job.
+pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, priority, spec, metadata, result, error, \
+                                  retry_of, traceparent, run_at, created_at, started_at, finished_at";
+
+fn read(row: &Row) -> Result<Job, DbError> {
+    Ok(Job {
+        id: JobId(row.get("id")),
+        project_id: ProjectId(row.get("project_id")),
+        recording_id: row.get::<_, Option<_>>("recording_id").map(RecordingId),
+        kind: row.get::<_, &str>("kind").parse()?,
+        status: row.get::<_, &str>("status").parse()?,
+        priority: row.get("priority"),
+        spec: serde_json::from_value(row.get("spec"))?,
+        metadata: row.get("metadata"),
+        result: row.get("result"),
+        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        retry_of: row.get::<_, Option<_>>("retry_of").map(JobId),
+        traceparent: row.get("traceparent"),
+        run_at: row.get("run_at"),
+        created_at: row.get("created_at"),
+        started_at: row.get("started_at"),
+        finished_at: row.get("finished_at"),
+    })
+}
+
+/// Writes job, tasks, event and, where they are new, source and recording, in one transaction.
+pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    if new.new_source {
+        sources::insert(&tx, project, new.spec.source, &new.spec.input).await?;
+    }
+    if let Some(recording) = &new.new_recording {
+        recordings::insert(&tx, project, recording).await?;
+    }
+    let statement = tx
+        .prepare_cached(
+            "insert into jobs (id, project_id, recording_id, kind, priority, spec, metadata, pending, traceparent, run_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .await?;
+    tx.execute(
+        &statement,
+        &[
+            &new.id.0,
+            &project.0,
+            &new.recording_id.0,
+            &new.kind.as_str(),
+            &new.priority,
+            &serde_json::to_value(&new.spec)?,
+            &new.metadata,
+            &(new.tasks.len() as i32),
+            &new.traceparent,
+            &new.run_at,
+        ],
+    )
+    .await?;
+    tasks::insert(&tx, new.id, &new.tasks).await?;
+    let data = serde_json::json!({ "job_id": new.id, "kind": new.kind, "recording_id": new.recording_id });
+    let event = NewEvent {
+        project_id: project,
+        kind: EventType::JobQueued,
+        job_id: Some(new.id),
+        recording_id: Some(new.recording_id),
+        data,
+    };
+    append(&tx, event).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The job with this id, of any project. The caller checks who asks.
+pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, DbError> {
+    let client = db.get().await?;
+    let statement = client.prepare_cached(&format!("select {COLUMNS} from jobs where id = $1")).await?;
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+}
+
+/// The project's job with this id.
+pub async fn get(db: &Db, project: ProjectId, id: JobId) -> Result<Option<Job>, DbError> {
+    Ok(find(db, id).await?.filter(|job| job.project_id == project))
+}
+
+/// Which jobs are listed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JobFilter {
+    pub status: Option<JobStatus>,
+    pub kind: Option<JobKind>,
+    pub recording_id: Option<RecordingId>,
+}
+
+/// Jobs of a project, newest first, after `after`.
+pub async fn list(
+    db: &Db,
+    project: ProjectId,
+    filter: JobFilter,
+    after: Option<JobId>,
+    limit: i64,
+) -> Result<Vec<Job>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            &format!(
+                "select {COLUMNS} from jobs
+                 where project_id = $1 and ($2::text is null or status = $2) and ($3::text is null or kind = $3)
+                   and ($4::uuid is null or recording_id = $4) and ($5::uuid is null or id < $5)
+                 order by id desc limit $6"
+            ),
+            &[
+                &project.0,
+                &filter.status.map(|status| status.as_str()),
+                &filter.kind.map(|kind| kind.as_str()),
+                &filter.recording_id.map(|id| id.0),
+                &after.map(|id| id.0),
+                &limit,
+            ],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// What came of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled now.
+    Now,
+    /// It was over already.
+    TooLate(JobStatus),
+    NotFound,
+}
+
+/// Cancels a job and all its tasks. Workers notice at their next guarded write.
+pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled, DbError> {
+    retrying(async || {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        let row = tx
+            .query_opt(
+                "select status, recording_id, kind from jobs where id = $1 and project_id = $2 for update",
+                &[&id.0, &project.0],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(Cancelled::NotFound) };
+        let status: JobStatus = row.get::<_, &str>("status").parse()?;
+        if status.is_final() {
+            return Ok(Cancelled::TooLate(status));
+        }
+        conclude(&tx, id, JobStatus::Cancelled, None).await?;
+        tx.commit().await?;
+        Ok(Cancelled::Now)
+    })
+    .await
+}
+
+/// Brings a job to `status`, which is final, with everything that follows: open tasks are cancelled, their leases end,
+/// what they wrote is swept, the recording and the log are told. Does nothing where the job is over already.
+/// In the caller's transaction, which holds the job's row.
+pub(super) async fn conclude(
+    tx: &impl GenericClient,
+    id: JobId,
+    status: JobStatus,
+    error: Option<&TaskError>,
+) -> Result<(), DbError> {
+    let row = tx
+        .query_opt(
+            "update jobs set status = $2, error = $3, finished_at = now()
+             where id = $1 and status = any($4)
+             returning project_id, recording_id, kind",
+            &[
+                &id.0,
+                &status.as_str(),
+                &error.map(serde_json::to_value).transpose()?,
+                &words(status.predecessors()),
+            ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    if status != JobStatus::Succeeded {
+        end_open_tasks(tx, id).await?;
+    }
+    let recording = row.get::<_, Option<_>>("recording_id").map(RecordingId);
+    if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded)
+        && row.get::<_, &str>("kind") == JobKind::Transcode.as_str()
+    {
+        recordings::set_failed(tx, recording, error).await?;
+    }
+    let kind = match status {
+        JobStatus::Succeeded => EventType::JobSucceeded,
+        JobStatus::Cancelled => EventType::JobCancelled,
+        _ => EventType::JobFailed,
+    };
+    let data = serde_json::json!({
+        "job_id": id, "kind": row.get::<_, &str>("kind"), "recording_id": recording, "error": error,
+    });
+    let project_id = ProjectId(row.get("project_id"));
+    append(tx, NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, data }).await
+}
+
+async fn end_open_tasks(tx: &impl GenericClient, id: JobId) -> Result<(), DbError> {
+    tx.execute(
+        "with ended as (
+             update tasks set status = 'cancelled', finished_at = now()
+             where job_id = $1 and status = any($2) returning id),
+         freed as (
+             delete from task_leases l using ended where l.task_id = ended.id),
+         told as (
+             update attempts a set outcome = 'cancelled', finished_at = now()
+             from ended where a.task_id = ended.id and a.outcome = 'running' returning a.prefix)
+         insert into garbage (prefix, due_at) select prefix, now() + interval '1 minute' from told",
+        &[&id.0, &words(TaskStatus::Cancelled.predecessors())],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Jobs by kind and state, for the metrics.
+pub async fn count_unfinished(db: &Db) -> Result<Vec<(String, String, i64)>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select kind, status, count(*) from jobs where status in ('queued', 'running') group by kind, status",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}

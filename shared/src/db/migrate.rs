@@ -1,0 +1,41 @@
+//! The schema's history. Runs once, in order, under a lock.
+
+use refinery::{Migration, Runner};
+
+use super::{Db, DbError};
+
+/// All migrations, oldest first. A released file is never edited.
+const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("../../../migrations/0001_initial.sql"))];
+
+/// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.
+const LOCK: i64 = 0x7265_656c_6d69_6c6c;
+
+/// Brings the schema to this program's version. Several callers may race: one works, the others wait for it.
+pub async fn migrate(db: &Db) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    // Waiting for the lock and long migrations must not run into the pool's time limits.
+    client.batch_execute("set statement_timeout = 0").await?;
+    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    let result = run(&mut client).await;
+    client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+    client.batch_execute("reset statement_timeout").await?;
+    result
+}
+
+async fn run(client: &mut tokio_postgres::Client) -> Result<(), DbError> {
+    let migrations =
+        MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect::<Result<Vec<_>, _>>()?;
+    Runner::new(&migrations).set_abort_missing(false).run_async(client).await?;
+    Ok(())
+}
+
+/// True where the schema is at least this program's version.
+pub async fn is_current(db: &Db) -> Result<bool, DbError> {
+    let client = db.get().await?;
+    let there = client.query_one("select to_regclass('refinery_schema_history') is not null", &[]).await?;
+    if !there.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let row = client.query_one("select coalesce(max(version), 0)::int from refinery_schema_history", &[]).await?;
+    Ok(row.get::<_, i32>(0) >= MIGRATIONS.len() as i32)
+}

@@ -1,0 +1,158 @@
+//! The only place with SQL: one file a resource, one function a statement (or one transaction), named by its verb.
+//!
+//! Times are the database's clock. Nothing here decides on policy beyond what must be atomic.
+
+pub mod cluster;
+pub mod events;
+pub mod finish;
+pub mod garbage;
+pub mod idempotency;
+pub mod jobs;
+pub mod keys;
+pub mod leader;
+pub mod leases;
+pub mod migrate;
+pub mod pictures;
+pub mod profiles;
+pub mod progress;
+pub mod projects;
+pub mod recordings;
+pub mod sets;
+pub mod sources;
+pub mod tasks;
+pub mod uploads;
+pub mod workers;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+use crate::config::DatabaseConfig;
+use crate::job::state::UnknownWord;
+
+pub use deadpool_postgres::{GenericClient, Transaction};
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    #[error("no database connection: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    #[error("database: {}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("database: a row does not read: {0}")]
+    Word(#[from] UnknownWord),
+    #[error("database: a document does not read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("database: {0}")]
+    Migration(#[from] refinery::Error),
+    /// The guarded write found that somebody else owns the task, or that it is over.
+    #[error("the lease on this task is lost")]
+    LostRace,
+    /// The write was guarded by leadership that has passed on.
+    #[error("another scheduler leads")]
+    NotLeader,
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// tokio-postgres says only "db error"; the text is in its source.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+impl DbError {
+    /// True where the statement lost against a concurrent one and may be run again as it is.
+    pub fn is_contention(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+    }
+
+    /// True where a row with this key is there already.
+    pub fn is_duplicate(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+    }
+}
+
+/// A pool of connections to the farm's database.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+}
+
+/// A pooled connection.
+pub type Connection = deadpool_postgres::Client;
+
+impl Db {
+    /// A pool for `config`. Connects when first used.
+    ///
+    /// # Errors
+    /// The URL does not read.
+    pub fn new(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let mut postgres: tokio_postgres::Config = config
+            .url
+            .parse()
+            .map_err(|error| DbError::Settings(format!("the database URL does not read: {error}")))?;
+        postgres.connect_timeout(Duration::from_secs(5));
+        postgres.application_name("reelmill");
+        // A connection that died with its host must not hold a lock or block a request for long.
+        postgres.keepalives_idle(Duration::from_secs(10));
+        postgres.tcp_user_timeout(Duration::from_secs(20));
+        if postgres.get_options().is_none() {
+            postgres.options("-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s");
+        }
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(postgres, NoTls, recycling))
+            .max_size(config.pool_size as usize)
+            .wait_timeout(Some(Duration::from_secs(10)))
+            .create_timeout(Some(Duration::from_secs(10)))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DbError::Settings(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// A connection, waiting up to ten seconds for one.
+    pub async fn get(&self) -> Result<Connection, DbError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Answers where the database answers.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.get().await?.execute("select 1", &[]).await?;
+        Ok(())
+    }
+
+    /// Connections in use and the most there may be.
+    pub fn saturation(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size.saturating_sub(status.available), status.max_size)
+    }
+
+    /// Closes the pool; later calls fail at once.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Runs a transaction again while it loses against concurrent ones, three times at most.
+pub(crate) async fn retrying<T, F>(mut run: F) -> Result<T, DbError>
+where
+    F: AsyncFnMut() -> Result<T, DbError>,
+{
+    for _ in 0..2 {
+        match run().await {
+            Err(error) if error.is_contention() => continue,
+            other => return other,
+        }
+    }
+    run().await
+}

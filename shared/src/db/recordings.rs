@@ -1,0 +1,227 @@
+//! Recordings.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use super::events::{EventType, NewEvent, append};
+use super::{Db, DbError, GenericClient};
+use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
+use crate::job::error::TaskError;
+use crate::job::state::{Access, RecordingStatus};
+
+/// A recording as read back.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    pub id: RecordingId,
+    pub project_id: ProjectId,
+    pub title: String,
+    pub status: RecordingStatus,
+    pub access: Access,
+    pub source_id: Option<SourceId>,
+    pub duration_seconds: Option<f64>,
+    pub error: Option<TaskError>,
+    pub metadata: Value,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub ready_at: Option<DateTime<Utc>>,
+}
+
+/// A recording about to be written.
+#[derive(Debug, Clone)]
+pub struct NewRecording {
+    pub id: RecordingId,
+    pub title: String,
+    pub access: Access,
+    pub source_id: SourceId,
+    pub metadata: Value,
+}
+
+const COLUMNS: &str = "id, project_id, title, status, access, source_id, duration_seconds, error, metadata, created_at, \
+                       updated_at, ready_at";
+
+fn read(row: &Row) -> Result<Recording, DbError> {
+    Ok(Recording {
+        id: RecordingId(row.get("id")),
+        project_id: ProjectId(row.get("project_id")),
+        title: row.get("title"),
+        status: row.get::<_, &str>("status").parse()?,
+        access: row.get::<_, &str>("access").parse()?,
+        source_id: row.get::<_, Option<_>>("source_id").map(SourceId),
+        duration_seconds: row.get("duration_seconds"),
+        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        metadata: row.get("metadata"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+        ready_at: row.get("ready_at"),
+    })
+}
+
+/// Writes a recording in the caller's transaction.
+pub(crate) async fn insert(
+    client: &impl GenericClient,
+    project: ProjectId,
+    new: &NewRecording,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "insert into recordings (id, project_id, title, access, source_id, metadata)
+             values ($1, $2, $3, $4, $5, $6)",
+            &[&new.id.0, &project.0, &new.title, &new.access.as_str(), &new.source_id.0, &new.metadata],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The recording with this id, of any project. The caller checks who asks.
+pub async fn find(db: &Db, id: RecordingId) -> Result<Option<Recording>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(&format!("select {COLUMNS} from recordings where id = $1 and deleted_at is null"))
+        .await?;
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+}
+
+/// The project's recording with this id.
+pub async fn get(db: &Db, project: ProjectId, id: RecordingId) -> Result<Option<Recording>, DbError> {
+    Ok(find(db, id).await?.filter(|recording| recording.project_id == project))
+}
+
+/// Which recordings are listed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecordingFilter {
+    pub status: Option<RecordingStatus>,
+}
+
+/// Recordings of a project, newest first, after `after`.
+pub async fn list(
+    db: &Db,
+    project: ProjectId,
+    filter: RecordingFilter,
+    after: Option<RecordingId>,
+    limit: i64,
+) -> Result<Vec<Recording>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            &format!(
+                "select {COLUMNS} from recordings
+                 where project_id = $1 and deleted_at is null
+                   and ($2::text is null or status = $2) and ($3::uuid is null or id < $3)
+                 order by id desc limit $4"
+            ),
+            &[&project.0, &filter.status.map(|status| status.as_str()), &after.map(|id| id.0), &limit],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Changes title or access; false where there is no such recording.
+pub async fn update(
+    db: &Db,
+    project: ProjectId,
+    id: RecordingId,
+    title: Option<&str>,
+    access: Option<Access>,
+) -> Result<bool, DbError> {
+    let changed = db
+        .get()
+        .await?
+        .execute(
+            "update recordings set title = coalesce($3, title), access = coalesce($4, access), updated_at = now()
+             where id = $1 and project_id = $2 and deleted_at is null",
+            &[&id.0, &project.0, &title, &access.map(|access| access.as_str())],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Makes a recording ready and tells so. In the caller's guarded transaction.
+pub(crate) async fn set_ready(
+    client: &impl GenericClient,
+    project: ProjectId,
+    id: RecordingId,
+    job: JobId,
+    duration_seconds: f64,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recordings
+             set status = 'ready', duration_seconds = $2, error = null, ready_at = now(), updated_at = now()
+             where id = $1",
+            &[&id.0, &duration_seconds],
+        )
+        .await?;
+    let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
+    let kind = EventType::RecordingReady;
+    append(client, NewEvent { project_id: project, kind, job_id: Some(job), recording_id: Some(id), data }).await
+}
+
+/// Tells that the job that would have made a recording did not. One that plays stays playable.
+pub(crate) async fn set_failed(
+    client: &impl GenericClient,
+    id: RecordingId,
+    error: Option<&TaskError>,
+) -> Result<(), DbError> {
+    let error = error.map(serde_json::to_value).transpose()?;
+    client
+        .execute(
+            "update recordings set status = 'failed', error = $2, updated_at = now()
+             where id = $1 and status in ('pending', 'processing')",
+            &[&id.0, &error],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Deletes a recording: at once for its users, its objects soon after. The caller has cancelled its jobs.
+/// False where there is no such recording.
+pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    let marked = tx
+        .execute(
+            "update recordings set deleted_at = now(), updated_at = now()
+             where id = $1 and project_id = $2 and deleted_at is null",
+            &[&id.0, &project.0],
+        )
+        .await?;
+    if marked == 0 {
+        return Ok(false);
+    }
+    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives.
+    tx.execute(
+        "insert into garbage (prefix, due_at)
+         select a.prefix, now()
+         from jobs j join tasks t on t.job_id = j.id join attempts a on a.task_id = t.id
+         where j.recording_id = $1
+           and not exists (
+               select 1 from sets s
+               join recording_sets rs on rs.set_id = s.id
+               join recordings r on r.id = rs.recording_id
+               where s.job_id = j.id and r.deleted_at is null)
+           and not exists (
+               select 1 from recordings r join recordings mine on mine.source_id = r.source_id
+               where mine.id = $1 and r.id <> $1 and r.deleted_at is null and t.kind = 'fetch')",
+        &[&id.0],
+    )
+    .await?;
+    tx.execute(
+        "insert into garbage (prefix, due_at)
+         select 'p/' || u.project_id::text || '/uploads/' || u.id::text || '/', now()
+         from recordings mine join uploads u on u.source_id = mine.source_id
+         where mine.id = $1
+           and not exists (
+               select 1 from recordings r
+               where r.source_id = mine.source_id and r.id <> $1 and r.deleted_at is null)",
+        &[&id.0],
+    )
+    .await?;
+    tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
+    let data = serde_json::json!({ "recording_id": id });
+    let kind = EventType::RecordingDeleted;
+    append(&tx, NewEvent { project_id: project, kind, job_id: None, recording_id: Some(id), data }).await?;
+    tx.commit().await?;
+    Ok(true)
+}

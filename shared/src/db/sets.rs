@@ -1,0 +1,294 @@
+//! The segment index: sets, their renditions and segments, and the recordings that refer to them.
+
+
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use super::{Db, DbError, GenericClient};
+use crate::ids::{JobId, ProjectId, RecordingId, SetId};
+use crate::job::state::words;
+use crate::media::hls;
+use crate::media::presentation::{Presented, PresentedTrack, media};
+
+words! {
+    /// Picture or sound.
+    TrackKind("track kind") {
+        Video = "video",
+        Audio = "audio",
+    }
+}
+
+/// An encoded rung.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendition {
+    pub rung: String,
+    /// Place in the ladder, best first.
+    pub position: i32,
+    pub kind: TrackKind,
+    /// RFC 6381.
+    pub codec: String,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    /// Frames per second as a fraction.
+    pub frame_rate: Option<(u32, u32)>,
+    pub sample_rate: Option<u32>,
+    pub channels: Option<u32>,
+    pub language: Option<String>,
+    pub timescale: u32,
+    pub init_key: String,
+    pub init_bytes: u64,
+    /// Measured, bits per second.
+    pub peak_bandwidth: u64,
+    pub average_bandwidth: u64,
+    pub duration_ticks: u64,
+}
+
+/// One segment of a rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// From zero.
+    pub number: u32,
+    pub key: String,
+    pub bytes: u64,
+    /// In the rendition's timescale.
+    pub duration_ticks: u64,
+}
+
+/// A rendition with its segments, ready to be published by the task that made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedRendition {
+    pub rendition: Rendition,
+    pub segments: Vec<Segment>,
+}
+
+/// A recording's reference to a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetReference {
+    pub set_id: SetId,
+    /// Names the set in segment file names.
+    pub ordinal: i32,
+    pub active: bool,
+    pub static_prefix: Option<String>,
+}
+
+/// Makes a set and lets the recording refer to it, inactive. In the caller's transaction.
+pub(crate) async fn insert(
+    client: &impl GenericClient,
+    project: ProjectId,
+    set: SetId,
+    job: JobId,
+    recording: RecordingId,
+) -> Result<(), DbError> {
+    client
+        .execute("insert into sets (id, project_id, job_id) values ($1, $2, $3)", &[&set.0, &project.0, &job.0])
+        .await?;
+    // Two jobs of one recording may be planned at once; the recording's row orders their ordinals.
+    client.query_one("select id from recordings where id = $1 for update", &[&recording.0]).await?;
+    client
+        .execute(
+            "insert into recording_sets (recording_id, set_id, ordinal)
+             select $1, $2, coalesce(max(ordinal), 0) + 1 from recording_sets where recording_id = $1",
+            &[&recording.0, &set.0],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Publishes a rendition. In the caller's guarded transaction, which knows that `epoch` owns the task.
+pub(crate) async fn publish(
+    client: &impl GenericClient,
+    set: SetId,
+    epoch: i32,
+    encoded: &EncodedRendition,
+) -> Result<(), DbError> {
+    let r = &encoded.rendition;
+    client
+        .execute(
+            "insert into renditions (set_id, rung, position, kind, codec, width, height, fps_num, fps_den, sample_rate,
+                 channels, language, timescale, init_key, init_bytes, peak_bandwidth, average_bandwidth,
+                 duration_ticks, epoch)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+            &[
+                &set.0,
+                &r.rung,
+                &r.position,
+                &r.kind.as_str(),
+                &r.codec,
+                &r.width.map(|n| n as i32),
+                &r.height.map(|n| n as i32),
+                &r.frame_rate.map(|(num, _)| num as i32),
+                &r.frame_rate.map(|(_, den)| den as i32),
+                &r.sample_rate.map(|n| n as i32),
+                &r.channels.map(|n| n as i32),
+                &r.language,
+                &(r.timescale as i32),
+                &r.init_key,
+                &(r.init_bytes as i32),
+                &(r.peak_bandwidth as i64),
+                &(r.average_bandwidth as i64),
+                &(r.duration_ticks as i64),
+                &epoch,
+            ],
+        )
+        .await?;
+    let numbers: Vec<i32> = encoded.segments.iter().map(|s| s.number as i32).collect();
+    let keys: Vec<&str> = encoded.segments.iter().map(|s| s.key.as_str()).collect();
+    let bytes: Vec<i32> = encoded.segments.iter().map(|s| s.bytes as i32).collect();
+    let durations: Vec<i64> = encoded.segments.iter().map(|s| s.duration_ticks as i64).collect();
+    client
+        .execute(
+            "insert into segments (set_id, rung, epoch, number, key, bytes, duration_ticks)
+             select $1, $2, $3, number, key, bytes, ticks
+             from unnest($4::int[], $5::text[], $6::int[], $7::bigint[]) as s (number, key, bytes, ticks)",
+            &[&set.0, &r.rung, &epoch, &numbers, &keys, &bytes, &durations],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Makes a set the one its recording plays, and says where its static playlists lie. In the caller's guarded transaction.
+pub(crate) async fn activate(
+    client: &impl GenericClient,
+    recording: RecordingId,
+    set: SetId,
+    static_prefix: &str,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recording_sets
+             set active = (set_id = $2), static_prefix = case when set_id = $2 then $3 else static_prefix end
+             where recording_id = $1",
+            &[&recording.0, &set.0, &static_prefix],
+        )
+        .await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<Rendition, DbError> {
+    let small = |column: &str| row.get::<_, Option<i32>>(column).map(|n| n.max(0) as u32);
+    Ok(Rendition {
+        rung: row.get("rung"),
+        position: row.get("position"),
+        kind: row.get::<_, &str>("kind").parse()?,
+        codec: row.get("codec"),
+        width: small("width"),
+        height: small("height"),
+        frame_rate: small("fps_num").zip(small("fps_den")),
+        sample_rate: small("sample_rate"),
+        channels: small("channels"),
+        language: row.get("language"),
+        timescale: row.get::<_, i32>("timescale").max(1) as u32,
+        init_key: row.get("init_key"),
+        init_bytes: row.get::<_, i32>("init_bytes").max(0) as u64,
+        peak_bandwidth: row.get::<_, i64>("peak_bandwidth").max(0) as u64,
+        average_bandwidth: row.get::<_, i64>("average_bandwidth").max(0) as u64,
+        duration_ticks: row.get::<_, i64>("duration_ticks").max(0) as u64,
+    })
+}
+
+/// Renditions of a set, best first, audio last.
+pub async fn renditions(db: &Db, set: SetId) -> Result<Vec<Rendition>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached("select * from renditions where set_id = $1 order by kind desc, position, rung")
+        .await?;
+    client.query(&statement, &[&set.0]).await?.iter().map(read).collect()
+}
+
+/// Segments of one rendition in order.
+pub async fn segments(db: &Db, set: SetId, rung: &str) -> Result<Vec<Segment>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select number, key, bytes, duration_ticks from segments
+             where set_id = $1 and rung = $2 order by number",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&set.0, &rung]).await?;
+    Ok(rows.iter().map(read_segment).collect())
+}
+
+/// One segment.
+pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Option<Segment>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select number, key, bytes, duration_ticks from segments
+             where set_id = $1 and rung = $2 and number = $3",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&set.0, &rung, &(number as i32)]).await?;
+    Ok(row.as_ref().map(read_segment))
+}
+
+fn read_segment(row: &Row) -> Segment {
+    Segment {
+        number: row.get::<_, i32>("number").max(0) as u32,
+        key: row.get("key"),
+        bytes: row.get::<_, i32>("bytes").max(0) as u64,
+        duration_ticks: row.get::<_, i64>("duration_ticks").max(0) as u64,
+    }
+}
+
+/// The sets a recording refers to, newest first.
+pub async fn of_recording(db: &Db, recording: RecordingId) -> Result<Vec<SetReference>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select set_id, ordinal, active, static_prefix from recording_sets
+             where recording_id = $1 order by ordinal desc",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&recording.0]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| SetReference {
+            set_id: SetId(row.get("set_id")),
+            ordinal: row.get("ordinal"),
+            active: row.get("active"),
+            static_prefix: row.get("static_prefix"),
+        })
+        .collect())
+}
+
+impl Rendition {
+    /// This rendition in a playlist, with `uri` for its media playlist.
+    pub fn presented(&self, uri: String) -> Presented {
+        let track = match self.kind {
+            TrackKind::Video => PresentedTrack::Video {
+                width: self.width.unwrap_or(0),
+                height: self.height.unwrap_or(0),
+                frame_rate: self.frame_rate,
+            },
+            TrackKind::Audio => PresentedTrack::Audio {
+                channels: self.channels.unwrap_or(2),
+                language: self.language.clone(),
+            },
+        };
+        Presented {
+            name: self.rung.clone(),
+            track,
+            codec: self.codec.clone(),
+            peak_bandwidth: self.peak_bandwidth,
+            average_bandwidth: self.average_bandwidth,
+            uri,
+        }
+    }
+
+    /// The media playlist of this rendition; `init` and `name` give the URIs.
+    pub fn playlist(
+        &self,
+        init: String,
+        segments: &[Segment],
+        name: impl Fn(&Segment) -> String,
+    ) -> hls::MediaPlaylist {
+        let segments = segments
+            .iter()
+            .map(|segment| hls::Segment {
+                uri: name(segment),
+                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
+            })
+            .collect();
+        media(init, segments)
+    }
+}

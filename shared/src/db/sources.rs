@@ -1,0 +1,101 @@
+//! Sources: the bytes recordings are made from.
+
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use super::{Db, DbError, GenericClient};
+use crate::ids::{ProjectId, SourceId};
+use crate::job::spec::Input;
+use crate::media::probe::Probe;
+
+/// One object of a source; a source is its pieces in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    pub key: String,
+    pub bytes: u64,
+}
+
+/// A source as read back.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub id: SourceId,
+    pub project_id: ProjectId,
+    pub origin: Input,
+    /// `None` until it is stored.
+    pub pieces: Option<Vec<Piece>>,
+    pub bytes: Option<u64>,
+    pub sha256: Option<Vec<u8>>,
+    pub probe: Option<Probe>,
+}
+
+fn read(row: &Row) -> Result<Source, DbError> {
+    Ok(Source {
+        id: SourceId(row.get("id")),
+        project_id: ProjectId(row.get("project_id")),
+        origin: serde_json::from_value(row.get("origin"))?,
+        pieces: row.get::<_, Option<_>>("pieces").map(serde_json::from_value).transpose()?,
+        bytes: row.get::<_, Option<i64>>("bytes").map(|bytes| bytes.max(0) as u64),
+        sha256: row.get("sha256"),
+        probe: row.get::<_, Option<_>>("probe").map(serde_json::from_value).transpose()?,
+    })
+}
+
+/// The source with this id.
+pub async fn get(db: &Db, id: SourceId) -> Result<Option<Source>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select id, project_id, origin, pieces, bytes, sha256, probe from sources where id = $1",
+        )
+        .await?;
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+}
+
+/// Writes a source that is still to be fetched.
+pub(crate) async fn insert(
+    client: &impl GenericClient,
+    project: ProjectId,
+    id: SourceId,
+    origin: &Input,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "insert into sources (id, project_id, origin) values ($1, $2, $3)",
+            &[&id.0, &project.0, &serde_json::to_value(origin)?],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Says where a source lies. In the caller's guarded transaction.
+pub(crate) async fn set_stored(
+    client: &impl GenericClient,
+    id: SourceId,
+    pieces: &[Piece],
+    sha256: Option<&[u8]>,
+) -> Result<(), DbError> {
+    let bytes: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+    client
+        .execute(
+            "update sources set pieces = $2, bytes = $3, sha256 = $4, stored_at = now() where id = $1",
+            &[&id.0, &serde_json::to_value(pieces)?, &(bytes as i64), &sha256],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Keeps what a probe found. In the caller's guarded transaction.
+pub(crate) async fn set_probe(
+    client: &impl GenericClient,
+    id: SourceId,
+    probe: &Probe,
+    sha256: &[u8],
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "update sources set probe = $2, sha256 = $3 where id = $1",
+            &[&id.0, &serde_json::to_value(probe)?, &sha256],
+        )
+        .await?;
+    Ok(())
+}

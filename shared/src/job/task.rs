@@ -1,0 +1,146 @@
+//! Task kinds and what each is told. A new kind is a variant here and a file in `worker/src/tasks`.
+
+
+use serde::{Deserialize, Serialize};
+
+use super::capability::{Capability, Class};
+use super::spec::PictureRequest;
+use super::state::words;
+use crate::ids::{RecordingId, SetId, SourceId};
+use crate::media::grid::{AudioGrid, Grid};
+use crate::media::profile::{Preset, RateControl};
+
+words! {
+    /// What a task does.
+    TaskKind("task kind") {
+        Fetch = "fetch",
+        Probe = "probe",
+        Encode = "encode",
+        Audio = "audio",
+        Thumbnail = "thumbnail",
+        Finish = "finish",
+    }
+}
+
+/// A task's orders, frozen when the task is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TaskSpec {
+    Fetch(FetchSpec),
+    Probe(ProbeSpec),
+    Encode(EncodeSpec),
+    Audio(AudioSpec),
+    Thumbnail(ThumbnailSpec),
+    Finish(FinishSpec),
+}
+
+/// Bring a source into the store. Where from is in the source's row, not here: it may hold credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchSpec {
+    pub source: SourceId,
+}
+
+/// Look into a source and plan the rest of the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeSpec {
+    pub source: SourceId,
+}
+
+/// Decode a source once and encode all rungs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodeSpec {
+    pub source: SourceId,
+    pub set: SetId,
+    /// Index of the video track in the file.
+    pub stream: u32,
+    /// Grid of the source; each rung has its own beside it.
+    pub grid: Grid,
+    /// For how many source frames the last picture may be held where the track ends early.
+    pub hold_frames: u64,
+    pub deinterlace: bool,
+    /// From a high dynamic range to BT.709.
+    pub tone_map: bool,
+    pub preset: Preset,
+    /// Encoder and decoder threads, at least 1.
+    pub threads: u32,
+    pub rungs: Vec<EncodeRung>,
+    pub deadline_seconds: u64,
+}
+
+/// One rung of an encode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodeRung {
+    pub name: String,
+    pub width: u32,
+    pub height: u32,
+    pub grid: Grid,
+    #[serde(flatten)]
+    pub rate_control: RateControl,
+}
+
+/// Encode one audio track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioSpec {
+    pub source: SourceId,
+    pub set: SetId,
+    pub stream: u32,
+    pub grid: AudioGrid,
+    /// Bits per second.
+    pub bitrate: u64,
+    pub language: Option<String>,
+    pub deadline_seconds: u64,
+}
+
+/// Take one picture out of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThumbnailSpec {
+    pub source: SourceId,
+    pub recording: RecordingId,
+    pub picture: PictureRequest,
+    pub deadline_seconds: u64,
+}
+
+/// Check that a set is whole, write its static playlists and make the recording ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishSpec {
+    pub recording: RecordingId,
+    pub set: SetId,
+    pub duration_seconds: f64,
+    /// Segments each rung must have, by name.
+    pub expect: Vec<(String, u64)>,
+}
+
+/// Name of the audio rendition.
+pub const AUDIO_RUNG: &str = "audio";
+
+impl TaskSpec {
+    /// The kind of these orders.
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Fetch(_) => TaskKind::Fetch,
+            Self::Probe(_) => TaskKind::Probe,
+            Self::Encode(_) => TaskKind::Encode,
+            Self::Audio(_) => TaskKind::Audio,
+            Self::Thumbnail(_) => TaskKind::Thumbnail,
+            Self::Finish(_) => TaskKind::Finish,
+        }
+    }
+
+    /// What a worker must have proven for these orders.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Encode(_) => Class::of(&[Capability::Libx264]),
+            Self::Fetch(_) | Self::Probe(_) | Self::Audio(_) | Self::Thumbnail(_) | Self::Finish(_) => Class::of(&[]),
+        }
+    }
+
+    /// The share of a job's work this task stands for, relative to its siblings, for the job's progress.
+    pub fn weight(&self) -> f64 {
+        match self {
+            Self::Encode(_) => 20.0,
+            Self::Audio(_) => 2.0,
+            Self::Fetch(_) => 2.0,
+            Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Fragmented MP4 in, CMAF out.
+//!
+//! FFmpeg writes one fragmented MP4 per rendition into a growing file. The [`Demuxer`] takes those bytes apart
+//! while FFmpeg still runs; [`Track::init_segment`] and [`media_segment`] write what is published. Nothing FFmpeg
+//! wrote around the samples survives: no edit list, no tags, no times. The caller computes `tfdt` from frame
+//! indices, so that chunks encoded on different machines join without a gap.
+//!
+//! Everything here is bytes in, bytes out. Input is hostile: every length is checked against what is there and
+//! against a limit before memory is set aside for it.
+//!
+//! Box layouts are those of ISO/IEC 14496-12 (2020), the constraints of a segment those of ISO/IEC 23000-19 (CMAF).
+#![forbid(unsafe_code)]
+
+mod boxes;
+mod codecs;
+mod demuxer;
+mod error;
+mod flags;
+mod fragment;
+mod init;
+mod sample_entry;
+mod segment;
+mod track;
+
+pub use boxes::FourCc;
+pub use demuxer::{Demuxer, Event};
+pub use error::CmafError;
+pub use segment::media_segment;
+pub use track::{Track, TrackConfig};
+
+use bytes::Bytes;
+
+/// One coded picture, or one audio frame, in decode order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// How long the sample lasts, in ticks of the track's timescale.
+    pub duration: u32,
+    /// Presentation time minus decode time, in ticks; negative where the picture is shown before its turn to be
+    /// decoded (`trun` version 1).
+    pub composition_offset: i32,
+    /// Decoding can begin at this sample. True of every audio frame.
+    pub sync: bool,
+    /// The coded bytes. Shares its memory with the other samples of the fragment it was read from.
+    pub data: Bytes,
+}
+
+/// What one `moof` and its `mdat` hold, as FFmpeg wrote it: a closed GOP of video, a run of frames of audio.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// Decode time of the first sample by the file's `tfdt`, in ticks. To be checked against the frame index, not to
+    /// be trusted in its place.
+    pub base_decode_time: u64,
+    /// The samples in decode order; never empty when it comes from a [`Demuxer`].
+    pub samples: Vec<Sample>,
+}
+
+impl Fragment {
+    /// The sum of the samples' durations, in ticks.
+    pub fn duration(&self) -> u64 {
+        duration(&self.samples)
+    }
+}
+
+/// The sum of the samples' durations, in ticks. Cannot overflow: that would take 2^32 samples of the longest kind.
+fn duration(samples: &[Sample]) -> u64 {
+    samples.iter().map(|sample| u64::from(sample.duration)).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The frame grid: everything is counted in frames of an exact rational rate, never in seconds.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Frames per second as a reduced fraction; both parts are at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rate {
+    pub num: u32,
+    pub den: u32,
+}
+
+/// Rates of the trade, to which a measured rate within 0.1 % is snapped: containers that count in milliseconds
+/// cannot state 30000/1001.
+const STANDARD_RATES: [Rate; 8] = [
+    Rate { num: 24000, den: 1001 },
+    Rate { num: 24, den: 1 },
+    Rate { num: 25, den: 1 },
+    Rate { num: 30000, den: 1001 },
+    Rate { num: 30, den: 1 },
+    Rate { num: 50, den: 1 },
+    Rate { num: 60000, den: 1001 },
+    Rate { num: 60, den: 1 },
+];
+
+impl Rate {
+    /// A reduced rate; `None` where a part is zero or does not fit in 32 bits after reduction.
+    pub fn new(num: u64, den: u64) -> Option<Self> {
+        if num == 0 || den == 0 {
+            return None;
+        }
+        let divisor = gcd(num, den);
+        Some(Self { num: u32::try_from(num / divisor).ok()?, den: u32::try_from(den / divisor).ok()? })
+    }
+
+    /// Parses FFmpeg's `num/den`; `None` for `0/0` and nonsense.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (num, den) = text.split_once('/')?;
+        Self::new(num.parse().ok()?, den.parse().ok()?)
+    }
+
+    /// The rate as a float, for display and rough decisions only.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.num) / f64::from(self.den)
+    }
+
+    /// The standard rate within 0.1 % of this one, else this one.
+    pub fn snapped(self) -> Self {
+        STANDARD_RATES
+            .into_iter()
+            .filter(|rate| (self.as_f64() / rate.as_f64() - 1.0).abs() < 0.001)
+            .min_by(|a, b| {
+                let off = |r: &Rate| (self.as_f64() - r.as_f64()).abs();
+                off(a).total_cmp(&off(b))
+            })
+            .unwrap_or(self)
+    }
+
+    /// Ticks per second for a track at this rate: a multiple of the numerator, at least 10,000, so that every frame
+    /// lasts a whole number of ticks.
+    pub fn timescale(self) -> u32 {
+        self.num.saturating_mul(self.multiplier())
+    }
+
+    /// Ticks of one frame in [`Rate::timescale`].
+    pub fn frame_ticks(self) -> u32 {
+        self.den.saturating_mul(self.multiplier())
+    }
+
+    fn multiplier(self) -> u32 {
+        let mut multiplier = 1;
+        while self.num.saturating_mul(multiplier) < 10_000 {
+            multiplier *= 2;
+        }
+        multiplier
+    }
+
+    /// Seconds that `frames` last.
+    pub fn seconds(self, frames: u64) -> f64 {
+        frames as f64 * f64::from(self.den) / f64::from(self.num)
+    }
+
+    /// The number of frames nearest to `seconds`.
+    pub fn frames_in(self, seconds: f64) -> u64 {
+        (seconds * self.as_f64()).round().max(0.0) as u64
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.num, self.den)
+    }
+}
+
+/// Seconds a GOP aims at.
+const GOP_SECONDS: f64 = 2.0;
+
+/// The common grid of all video rungs of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Rate of the source after conversion to a constant rate.
+    pub rate: Rate,
+    /// Frames of a GOP at `rate`.
+    pub gop_frames: u32,
+    /// GOPs of a segment.
+    pub segment_gops: u32,
+    /// Frames from zero to the end of the recording, at `rate`.
+    pub frames: u64,
+}
+
+impl Grid {
+    /// A grid with GOPs of about two seconds and segments of about `segment_seconds` (1 to 30).
+    pub fn new(rate: Rate, frames: u64, segment_seconds: u32) -> Self {
+        let gop_frames = rate.frames_in(GOP_SECONDS).max(1) as u32;
+        let segment_gops =
+            (f64::from(segment_seconds) / rate.seconds(u64::from(gop_frames))).round().max(1.0) as u32;
+        Self { rate, gop_frames, segment_gops, frames }
+    }
+
+    /// The grid of a rung whose rate is capped at `max_fps`: the same GOP times with fewer frames in each.
+    pub fn capped(&self, max_fps: Option<u32>) -> Self {
+        let Some(cap) = max_fps.filter(|cap| f64::from(*cap) < self.rate.as_f64()) else {
+            return *self;
+        };
+        let gop = u64::from(self.gop_frames);
+        // The most frames per GOP that stay within the cap.
+        let kept = (gop * u64::from(cap) * u64::from(self.rate.den) / u64::from(self.rate.num)).max(1);
+        let rate = Rate::new(kept * u64::from(self.rate.num), gop * u64::from(self.rate.den));
+        Self {
+            rate: rate.unwrap_or(self.rate),
+            gop_frames: kept as u32,
+            segment_gops: self.segment_gops,
+            frames: (self.frames * kept).div_ceil(gop),
+        }
+    }
+
+    /// Frames of a whole segment.
+    pub fn segment_frames(&self) -> u64 {
+        u64::from(self.gop_frames) * u64::from(self.segment_gops)
+    }
+
+    /// Number of segments; the last may be shorter.
+    pub fn segments(&self) -> u64 {
+        self.frames.div_ceil(self.segment_frames())
+    }
+
+    /// Seconds from zero to the end.
+    pub fn duration(&self) -> f64 {
+        self.rate.seconds(self.frames)
+    }
+}
+
+/// Samples in one AAC-LC frame (ISO/IEC 14496-3).
+pub const AAC_FRAME: u64 = 1024;
+
+/// The audio grid: AAC frame `n` covers the samples `[1024 n, 1024 (n + 1))`, with no edit list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioGrid {
+    /// Samples per second: 44,100 or 48,000.
+    pub sample_rate: u32,
+    /// AAC frames in all.
+    pub frames: u64,
+    /// First AAC frame of each segment; the first is zero.
+    pub starts: Vec<u64>,
+}
+
+impl AudioGrid {
+    /// Cuts audio where the video segments are cut, to the nearest AAC frame.
+    pub fn beside(grid: &Grid, sample_rate: u32) -> Self {
+        let at = |frame: u64| {
+            let samples =
+                u128::from(frame) * u128::from(grid.rate.den) * u128::from(sample_rate) / u128::from(grid.rate.num);
+            samples as u64
+        };
+        let frames = at(grid.frames).div_ceil(AAC_FRAME).max(1);
+        let starts = (0..grid.segments())
+            .map(|n| (at(n * grid.segment_frames()) + AAC_FRAME / 2) / AAC_FRAME)
+            .filter(|start| *start < frames)
+            .collect();
+        Self { sample_rate, frames, starts }
+    }
+
+    /// Audio without a picture: segments of about `segment_seconds`.
+    pub fn alone(seconds: f64, sample_rate: u32, segment_seconds: u32) -> Self {
+        let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64).ceil().max(1.0) as u64;
+        let step = (u64::from(segment_seconds) * u64::from(sample_rate)).div_ceil(AAC_FRAME).max(1);
+        Self { sample_rate, frames, starts: (0..frames).step_by(step as usize).collect() }
+    }
+
+    /// AAC frames in segment `n`, counted from zero; zero beyond the last.
+    pub fn segment_len(&self, n: usize) -> u64 {
+        let Some(start) = self.starts.get(n) else { return 0 };
+        self.starts.get(n + 1).copied().unwrap_or(self.frames) - start
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(num: u64, den: u64) -> Rate {
+        Rate::new(num, den).unwrap()
+    }
+
+    #[test]
+    fn rates_snap_only_to_near_neighbours() {
+        assert_eq!(rate(2997, 100).snapped(), rate(30000, 1001));
+        assert_eq!(rate(179, 6).snapped(), rate(179, 6));
+        assert_eq!(rate(1000, 40).snapped(), rate(25, 1));
+    }
+
+    #[test]
+    fn a_capped_rung_keeps_the_gop_times() {
+        for (num, den) in [(25, 1), (30, 1), (30000, 1001), (60000, 1001), (179, 6), (50, 1), (10, 1)] {
+            let grid = Grid::new(rate(num, den), 1000, 10);
+            for cap in [24, 30] {
+                let capped = grid.capped(Some(cap));
+                assert!(capped.rate.as_f64() <= f64::from(cap).max(grid.rate.as_f64().min(f64::from(cap))) + 1e-9);
+                // GOP length in seconds as cross products, so that no float decides.
+                let lhs = u64::from(grid.gop_frames) * u64::from(grid.rate.den) * u64::from(capped.rate.num);
+                let rhs = u64::from(capped.gop_frames) * u64::from(capped.rate.den) * u64::from(grid.rate.num);
+                assert_eq!(lhs, rhs, "{num}/{den} capped at {cap}");
+                assert_eq!(grid.segments(), capped.segments());
+            }
+        }
+        assert_eq!(Grid::new(rate(25, 1), 100, 6).capped(Some(24)).rate, rate(24, 1));
+        assert_eq!(Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate, rate(30000, 1001));
+    }
+
+    #[test]
+    fn audio_segments_follow_the_video_to_half_a_frame() {
+        let grid = Grid::new(rate(30000, 1001), 2000, 6);
+        let audio = AudioGrid::beside(&grid, 48_000);
+        assert_eq!(audio.starts.len() as u64, grid.segments());
+        for (n, start) in audio.starts.iter().enumerate() {
+            let video = grid.rate.seconds(n as u64 * grid.segment_frames());
+            let here = *start as f64 * 1024.0 / 48_000.0;
+            assert!((video - here).abs() <= 512.0 / 48_000.0 + 1e-9);
+        }
+        let total: u64 = (0..audio.starts.len()).map(|n| audio.segment_len(n)).sum();
+        assert_eq!(total, audio.frames);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the farm knows of media, as pure functions: bytes and text in, bytes and text out.
+
+pub mod cmaf;
+pub mod grid;
+pub mod hls;
+pub mod ladder;
+pub mod presentation;
+pub mod probe;
+pub mod profile;
