@@ -176,7 +176,7 @@ function goToHash() {
   for (const a of document.querySelectorAll(".toc a")) a.toggleAttribute("aria-current", a.dataset.op === slug);
   for (const op of document.querySelectorAll(".op[data-target]")) delete op.dataset.target;
   const op = slug && document.getElementById(slug);
-  if (!op?.classList.contains("op")) return;
+  if (!op || !op.classList.contains("op")) return;
   if (op.hidden) { $("search").value = ""; search(); }
   op.open = true;
   op.dataset.target = "true";

@@ -40,7 +40,10 @@ export class Spec {
     if (node.const !== undefined) return JSON.stringify(node.const);
     if (node.enum) return node.enum.filter((v) => v !== null).map((v) => JSON.stringify(v)).join(" | ") + tail;
     const type = types.find((t) => t !== "null");
-    if (type === "array") return `${this.typeName(node.items)}[]${tail}`;
+    if (type === "array") {
+      const inner = this.typeName(node.items);
+      return `${/ (\||or) /.test(inner) ? `(${inner})` : inner}[]${tail}`;
+    }
     if (type === "object" || node.properties) return `object${tail}`;
     if (type === "string" && node.format) return `${node.format === "date-time" ? "time" : node.format}${tail}`;
     return (type ?? "any") + tail;

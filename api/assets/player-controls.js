@@ -20,9 +20,12 @@ export class Controls {
     this.wireIdle();
     const paint = () => this.paint();
     for (const e of ["timeupdate", "progress", "durationchange", "seeking", "seeked", "loadedmetadata", "emptied"]) video.addEventListener(e, paint);
-    for (const e of ["play", "playing", "pause", "ended", "emptied"]) video.addEventListener(e, () => this.paintPlay());
+    for (const e of ["play", "playing", "pause", "ended", "seeked", "emptied"]) video.addEventListener(e, () => this.paintPlay());
     video.addEventListener("volumechange", () => this.paintVolume());
-    video.addEventListener("ratechange", () => { $("speed-label").textContent = `${video.playbackRate}×`; });
+    video.addEventListener("ratechange", () => {
+      $("speed-label").textContent = `${video.playbackRate}×`;
+      $("speed").setAttribute("aria-label", `Playback speed: ${video.playbackRate}×`);
+    });
     this.paintVolume();
     this.paintPlay();
     setInterval(() => this.paintStats(), 500);
@@ -328,7 +331,7 @@ export class Controls {
   sleepSoon(ms) {
     clearTimeout(this.idleTimer);
     this.idleTimer = setTimeout(() => {
-      const held = this.video.paused || this.scrubbing || !$("quality-menu").hidden || !$("speed-menu").hidden || $("controls").querySelector(":focus-visible");
+      const held = this.video.paused || this.scrubbing || !$("quality-menu").hidden || !$("speed-menu").hidden || $("controls").querySelector(":focus-visible") || (this.lastPointer === "mouse" && $("controls").querySelector(".row:hover, .seek:hover"));
       this.root.dataset.idle = String(!held);
     }, ms);
   }

@@ -54,6 +54,7 @@ class MseEngine {
   #recoveries = 0;
   #mediaRecoveredAt = 0;
   #timer = 0;
+  #missed = false;
   #renewed = 0;
 
   constructor(Hls, video, token, events, isLive, startAt) {
@@ -66,6 +67,7 @@ class MseEngine {
       liveDurationInfinity: isLive,
       backBufferLength: 60,
       maxBufferLength: 12, // until somebody presses play
+      maxBufferSize: 0, // the length alone counts
       capLevelToPlayerSize: true,
       testBandwidth: false, // the first picture is not spent on a measurement
       abrEwmaDefaultEstimate: firstGuess(),
@@ -78,9 +80,11 @@ class MseEngine {
     this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVELS_UPDATED, () => { this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVEL_SWITCHED, () => events.onswitch());
-    this.hls.on(E.FRAG_BUFFERED, () => { this.#recoveries = 0; events.onrecovered(); });
+    this.hls.on(E.FRAG_BUFFERED, () => { this.#recoveries = 0; this.#missed = false; events.onrecovered(); });
+    video.addEventListener("waiting", () => { if (this.#missed || !navigator.onLine) events.ontrouble(trouble()); });
     this.hls.on(E.ERROR, (_, data) => this.#failed(data));
     video.addEventListener("play", () => { this.hls.config.maxBufferLength = 40; }, { once: true });
+    addEventListener("online", () => { if (this.#timer || video.readyState < 3) this.hls.startLoad(video.currentTime || -1); });
     this.levels = [];
     this.hls.attachMedia(video);
   }
@@ -133,7 +137,14 @@ class MseEngine {
   #failed(data) {
     const { ErrorTypes, ErrorDetails: D } = this.Hls;
     const code = data.response?.code ?? 0;
-    if (!data.fatal) return;
+    if (!data.fatal) {
+      // hls.js tries again by itself. Worth a word only when the picture stops, here or in `waiting`.
+      if (data.type === ErrorTypes.NETWORK_ERROR && !EXPIRED.has(code)) {
+        this.#missed = true;
+        if (this.video.readyState < 3) this.events.ontrouble(trouble());
+      }
+      return;
+    }
     if (data.type === ErrorTypes.NETWORK_ERROR) {
       if (EXPIRED.has(code)) {
         // Once in a while a token ends between two requests (a laptop that slept): a new one, then on.
@@ -145,9 +156,9 @@ class MseEngine {
         return this.#give(D, data, code);
       }
       if (this.#recoveries < RETRY_MS.length && code !== 404) {
-        this.events.ontrouble(navigator.onLine ? "The connection is poor. Trying again …" : "You are offline. Playback goes on when the connection is back.");
+        this.events.ontrouble(trouble());
         clearTimeout(this.#timer);
-        this.#timer = setTimeout(() => this.#again(data), RETRY_MS[this.#recoveries]);
+        this.#timer = setTimeout(() => { this.#timer = 0; this.#again(data); }, RETRY_MS[this.#recoveries]);
         this.#recoveries += 1;
         return;
       }
@@ -192,6 +203,8 @@ class MseEngine {
     this.events.onerror(...text);
   }
 }
+
+const trouble = () => (navigator.onLine ? "The connection is poor. Trying again …" : "You are offline. Playback goes on when the connection is back.");
 
 /** Bits per second to begin with. What the browser says is used where it says "slow"; its figure for fast is capped. */
 function firstGuess() {

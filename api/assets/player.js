@@ -28,6 +28,7 @@ let info = { status: page.status, title: page.title, duration_seconds: Number(pa
 let misses = 0;
 let rungs = -1;
 let broken = false;
+let troubled = false;
 
 const state = (s) => { if (document.documentElement.dataset.state !== s) document.documentElement.dataset.state = s; };
 const notice = (text) => { $("notice").textContent = text; $("notice").hidden = !text; };
@@ -135,8 +136,8 @@ async function start(atOnce) {
       onnotice: notice,
       onlevels: () => controls.paintQuality(),
       onswitch: () => controls.paintQuality(),
-      ontrouble: notice,
-      onrecovered: () => { if (engine?.hls) notice(""); },
+      ontrouble: (text) => { troubled = true; notice(text); },
+      onrecovered: () => { if (troubled) notice(""); troubled = false; },
     },
   });
   starting = false;
@@ -177,6 +178,7 @@ async function autoplay() {
 video.addEventListener("playing", () => { $("spinner").hidden = true; if (!broken) state("playing"); });
 video.addEventListener("pause", () => { if (!broken && engine && !video.ended) state("paused"); });
 video.addEventListener("ended", () => { if (!broken) state("ended"); });
+video.addEventListener("seeked", () => { if (document.documentElement.dataset.state === "ended" && !video.ended) state("paused"); });
 let spin = 0;
 for (const e of ["waiting", "seeking"]) video.addEventListener(e, () => { clearTimeout(spin); spin = setTimeout(() => { if (!broken && video.readyState < 3) $("spinner").hidden = false; }, 350); });
 for (const e of ["canplay", "playing", "seeked", "pause"]) video.addEventListener(e, () => { clearTimeout(spin); if (video.readyState >= 2) $("spinner").hidden = true; });

@@ -160,16 +160,19 @@ release_ports() {
 # --- times ------------------------------------------------------------------
 
 STEP_TIMES=
+STEP_TITLE=
 
 # Runs a step under a heading and keeps how long it took. With `set -e` a
 # failing step ends the script here.
 step() {
-  local title=$1 started=$SECONDS
+  local started=$SECONDS
+  STEP_TITLE=$1
   shift
   say ""
-  say "== $title"
+  say "== $STEP_TITLE"
   "$@"
-  STEP_TIMES="$STEP_TIMES$(printf '%6ds  %s' $((SECONDS - started)) "$title")"$'\n'
+  STEP_TIMES="$STEP_TIMES$(printf '%6ds  %s' $((SECONDS - started)) "$STEP_TITLE")"$'\n'
+  STEP_TITLE=
 }
 
 print_times() {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod db;
 pub mod ids;
 pub mod job;
+pub mod lifecycle;
 pub mod media;
 pub mod net;
 pub mod storage;

@@ -1,1 +1,115 @@
+//! The mill: claims tasks, runs them under a lease, publishes what they made.
 
+mod attempt;
+mod beat;
+mod cache;
+mod capabilities;
+mod claim_loop;
+pub mod ffmpeg;
+mod health;
+mod packager;
+mod scratch;
+mod tasks;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use reelmill_shared::broker::{Broker, QueueKey};
+use reelmill_shared::config::WorkerConfig;
+use reelmill_shared::db::tasks::Claimant;
+use reelmill_shared::db::workers::{self, Registration, WorkerState};
+use reelmill_shared::db::Db;
+use reelmill_shared::ids::WorkerId;
+use reelmill_shared::job::capability::Capability;
+use reelmill_shared::lifecycle::wait_for_schema;
+use reelmill_shared::net::{GuardedClient, Limits};
+use reelmill_shared::storage::Storage;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::beat::Holds;
+use crate::cache::SourceCache;
+use crate::claim_loop::ClaimLoop;
+use crate::ffmpeg::Programs;
+use crate::scratch::Scratch;
+use crate::tasks::Shop;
+
+/// Runs a worker until `shutdown`; then lets its tasks end within the drain time and gives the rest back.
+pub async fn run(
+    config: WorkerConfig,
+    broker: Arc<dyn Broker>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let programs = Programs::find().map_err(anyhow::Error::msg)?;
+    let proven = capabilities::prove(&programs).await;
+    if !proven.contains(&Capability::Base) {
+        anyhow::bail!("FFmpeg at {} does not work", programs.ffmpeg.display());
+    }
+    let db = Db::new(&config.database)?;
+    let storage = Storage::open(&config.storage)?;
+    let id = WorkerId::new();
+    let scratch = Scratch::open(&config.scratch, id)
+        .with_context(|| format!("the scratch directory {}", config.scratch.display()))?;
+    let cache = SourceCache::open(&config.cache, config.cache_bytes)
+        .with_context(|| format!("the source cache {}", config.cache.display()))?;
+    let http = GuardedClient::new(config.net.clone(), Limits::download(config.max_source_bytes))?;
+
+    let stop_health = CancellationToken::new();
+    let health = health::serve(config.listen, db.clone(), stop_health.clone()).await?;
+    wait_for_schema(&db, &shutdown).await?;
+
+    let capabilities: Vec<String> = proven.iter().map(ToString::to_string).collect();
+    let name = config.name.clone().unwrap_or_else(default_name);
+    let registration = Registration {
+        id,
+        name: &name,
+        pool: config.pool.as_str(),
+        slots: config.slots as i32,
+        capabilities: &capabilities,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    workers::register(&db, &registration).await?;
+    tracing::info!(worker_id = %id, name, pool = %config.pool, slots = config.slots, ?capabilities, "worker ready");
+
+    let holds = Holds::new(config.lease);
+    // The beat outlives the claim loop: tasks that drain still hold their leases.
+    let stop_beat = CancellationToken::new();
+    let beating = tokio::spawn(beat::run(db.clone(), id, holds.clone(), shutdown.clone(), stop_beat.clone()));
+    let queues = proven.iter().map(|cap| QueueKey { pool: config.pool, class: cap.to_string() }).collect();
+    let claimant = Claimant { worker_id: id, pool: config.pool, capabilities, lease: config.lease };
+    let drain = config.drain;
+    let shop = Arc::new(Shop { config, db: db.clone(), storage, cache, programs, http });
+    let give_back = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let claims = ClaimLoop {
+        shop,
+        broker,
+        claimant,
+        queues,
+        scratch: Arc::new(scratch),
+        holds,
+        tasks: tasks.clone(),
+        give_back: give_back.clone(),
+    };
+    claims.run(&shutdown).await;
+
+    tasks.close();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        tracing::info!(tasks = tasks.len(), "giving back what is still running");
+        give_back.cancel();
+        tasks.wait().await;
+    }
+    stop_beat.cancel();
+    let _ = beating.await;
+    if let Err(error) = workers::touch(&db, id, WorkerState::Gone).await {
+        tracing::debug!(%error, "could not say goodbye");
+    }
+    stop_health.cancel();
+    health.await?;
+    Ok(())
+}
+
+fn default_name() -> String {
+    let host = sysinfo::System::host_name().unwrap_or_else(|_| "worker".into());
+    format!("{host}-{}", std::process::id())
+}

@@ -245,10 +245,8 @@ impl Cluster {
         &self.location
     }
 
-    /// Waits until the server ends by itself, which it does only when something went wrong. Safe to cancel.
-    ///
-    /// # Errors
-    /// [`ClusterError::Exited`], with the end of the log.
+    /// Waits until the server ends by itself, which it does only when something went wrong, and says how: usually
+    /// [`ClusterError::Exited`], with the end of the log. Safe to cancel.
     pub async fn failed(&mut self) -> ClusterError {
         self.server.failed().await
     }

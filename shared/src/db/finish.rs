@@ -13,7 +13,7 @@ use super::{Db, DbError, GenericClient, jobs, pictures, recordings, retrying, se
 use crate::broker::Ring;
 use crate::ids::{JobId, RecordingId, SetId, SourceId, TaskId};
 use crate::job::error::{Reason, TaskError};
-use crate::job::plan::Plan;
+use crate::job::plan::{NewTask, Plan};
 use crate::job::retry;
 use crate::job::spec::PictureRequest;
 use crate::job::state::{JobStatus, Outcome, TaskStatus};
@@ -29,12 +29,24 @@ pub enum Publication {
     Probed { source: SourceId, probe: Box<Probe>, sha256: Vec<u8> },
     /// The rest of the job.
     Planned { recording: RecordingId, plan: Box<Plan> },
+    /// More tasks of the job.
+    Tasks(Vec<NewTask>),
     Rendition { set: SetId, encoded: Box<EncodedRendition> },
     Picture { recording: RecordingId, request: PictureRequest, key: String, bytes: u64 },
     /// The set is whole, its static playlists are written: the recording plays it from now on.
     Ready { recording: RecordingId, set: SetId, static_prefix: String, duration_seconds: f64 },
     /// What the job as a whole has to show, read back in its outputs.
     JobResult(Value),
+}
+
+impl Publication {
+    fn tasks(&self) -> &[NewTask] {
+        match self {
+            Self::Planned { plan, .. } => &plan.tasks,
+            Self::Tasks(tasks) => tasks,
+            _ => &[],
+        }
+    }
 }
 
 /// What followed from a task's end.
@@ -56,7 +68,7 @@ pub async fn succeed(
     publications: &[Publication],
     attempt: &AttemptNote,
 ) -> Result<Followed, DbError> {
-    retrying(async || {
+    retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         lock_job(&tx, claimed.job_id).await?;
@@ -65,10 +77,9 @@ pub async fn succeed(
         let mut followed = Followed::default();
         let mut added = 0;
         for publication in publications {
-            if let Publication::Planned { plan, .. } = publication {
-                added += plan.tasks.len() as i32;
-                followed.rings.extend(plan.tasks.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
-            }
+            let new = publication.tasks();
+            added += new.len() as i32;
+            followed.rings.extend(new.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
             publish(&tx, claimed, publication).await?;
         }
         followed.rings.extend(unblock(&tx, claimed.job_id, &unblocks).await?);
@@ -104,7 +115,7 @@ pub async fn fail(
     attempt: &AttemptNote,
     jitter: f64,
 ) -> Result<Followed, DbError> {
-    retrying(async || {
+    retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         lock_job(&tx, claimed.job_id).await?;
@@ -121,7 +132,7 @@ pub async fn fail(
 /// # Errors
 /// [`DbError::LostRace`] where `hold` no longer owns the task.
 pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbError> {
-    retrying(async || {
+    retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         lock_job(&tx, job).await?;
@@ -167,7 +178,7 @@ async fn expire(
     job: JobId,
     hold: Hold,
 ) -> Result<Followed, DbError> {
-    retrying(async || {
+    retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         leadership.guard(&tx).await?;
@@ -354,6 +365,7 @@ async fn publish(tx: &impl GenericClient, claimed: &Claimed, publication: &Publi
             tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
             merge_result(tx, claimed.job_id, &serde_json::json!({ "plan": plan.summary })).await
         }
+        Publication::Tasks(tasks) => tasks::insert(tx, claimed.job_id, tasks).await,
         Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
         Publication::Picture { recording, request, key, bytes } => {
             pictures::put(tx, *recording, *request, key, *bytes).await

@@ -187,7 +187,7 @@ pub enum Cancelled {
 
 /// Cancels a job and all its tasks. Workers notice at their next guarded write.
 pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled, DbError> {
-    retrying(async || {
+    retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         let row = tx

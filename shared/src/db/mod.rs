@@ -144,9 +144,10 @@ impl Db {
 }
 
 /// Runs a transaction again while it loses against concurrent ones, three times at most.
-pub(crate) async fn retrying<T, F>(mut run: F) -> Result<T, DbError>
+pub(crate) async fn retrying<T, F, R>(mut run: F) -> Result<T, DbError>
 where
-    F: AsyncFnMut() -> Result<T, DbError>,
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, DbError>>,
 {
     for _ in 0..2 {
         match run().await {

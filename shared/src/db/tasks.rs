@@ -178,7 +178,7 @@ pub struct Claimant {
 /// The heads of all (class, project) queues are found by skipping through the index, so the cost grows with the number of
 /// projects that have work, not with the number of tasks.
 pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbError> {
-    let row = retrying(async || {
+    let row = retrying(|| async move {
         let client = db.get().await?;
         let statement = client.prepare_cached(&claim_sql()).await?;
         let row = client

@@ -1,0 +1,64 @@
+//! One file a duty. A reconciler looks at what is and brings it to what should be: idempotent, without input, safe to run
+//! at any time. Its writes are guarded by the leader's epoch.
+
+mod forgotten_rings;
+mod garbage;
+mod leases;
+mod metrics;
+mod tidy;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reelmill_shared::broker::Broker;
+use reelmill_shared::config::SchedulerConfig;
+use reelmill_shared::db::leader::Leadership;
+use reelmill_shared::db::{Db, DbError};
+use reelmill_shared::storage::{Storage, StorageError};
+
+/// What reconcilers work with.
+pub(crate) struct Context {
+    pub(crate) db: Db,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) storage: Storage,
+    pub(crate) config: SchedulerConfig,
+}
+
+/// Why a reconciler could not do its duty this time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A duty of the leader.
+#[async_trait]
+pub(crate) trait Duty: Send + Sync {
+    /// Does what is to be done now. Returns how much that was.
+    async fn run(&self, context: &Context, leadership: &Leadership) -> Result<u64, Failure>;
+}
+
+/// A duty and how often it is done.
+pub(crate) struct Reconciler {
+    pub(crate) name: &'static str,
+    pub(crate) every: Duration,
+    pub(crate) duty: Box<dyn Duty>,
+}
+
+/// All of them: a new one is a file and a line here.
+pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
+    let sweep = config.sweep;
+    let reconciler = |name, every, duty: Box<dyn Duty>| Reconciler { name, every, duty };
+    vec![
+        reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
+        reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
+        reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
+        reconciler("garbage", sweep * 5, Box::new(garbage::Garbage)),
+        reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),
+        reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
+    ]
+}

@@ -1,0 +1,20 @@
+//! Forgets what has served its time: kept answers, abandoned uploads, stale progress.
+
+use async_trait::async_trait;
+use reelmill_shared::db::leader::Leadership;
+use reelmill_shared::db::{idempotency, progress, uploads};
+
+use super::{Context, Duty, Failure};
+
+pub(super) struct Tidy;
+
+#[async_trait]
+impl Duty for Tidy {
+    async fn run(&self, context: &Context, _leadership: &Leadership) -> Result<u64, Failure> {
+        // Each deletes by age alone: run twice, or by two leaders, it does the same.
+        let answers = idempotency::delete_old(&context.db).await?;
+        let uploads = uploads::delete_abandoned(&context.db, context.config.upload_idle).await?;
+        let stale = progress::delete_stale(&context.db).await?;
+        Ok(answers + uploads + stale)
+    }
+}

@@ -1,0 +1,108 @@
+//! The heartbeat: all leases of this worker in one statement. Leases run on the database's clock; this side only knows, on its
+//! own monotonic clock, when the last beat was answered, and stops its work early rather than late.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reelmill_shared::db::tasks::Hold;
+use reelmill_shared::db::workers::{self, WorkerState};
+use reelmill_shared::db::{Db, leases};
+use reelmill_shared::ids::WorkerId;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The leases this worker holds.
+#[derive(Clone)]
+pub(crate) struct Holds {
+    held: Arc<Mutex<HashMap<Hold, Held>>>,
+    lease: Duration,
+}
+
+struct Held {
+    stop: CancellationToken,
+    renewed: Instant,
+}
+
+/// Beats in a lease.
+const BEATS: u32 = 4;
+/// Presence is told at least this often, whatever the lease.
+const PRESENCE: Duration = Duration::from_secs(15);
+
+impl Holds {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self { held: Arc::default(), lease }
+    }
+
+    /// Keeps a fresh lease alive; the token is cancelled when it is lost.
+    pub(crate) fn add(&self, hold: Hold) -> CancellationToken {
+        let stop = CancellationToken::new();
+        self.lock().insert(hold, Held { stop: stop.clone(), renewed: Instant::now() });
+        stop
+    }
+
+    pub(crate) fn remove(&self, hold: Hold) {
+        self.lock().remove(&hold);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Hold, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Hold> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Notes what a beat that was sent at `sent` has renewed, out of `asked`.
+    fn renewed(&self, asked: &[Hold], standing: &std::collections::HashSet<Hold>, sent: Instant) {
+        let mut held = self.lock();
+        for hold in asked {
+            let Some(entry) = held.get_mut(hold) else { continue };
+            if standing.contains(hold) {
+                entry.renewed = sent;
+            } else {
+                entry.stop.cancel();
+            }
+        }
+    }
+
+    /// Stops what nobody has confirmed for three quarters of a lease.
+    fn stop_overdue(&self) {
+        let overdue = self.lease.mul_f64(0.75);
+        for (hold, entry) in self.lock().iter() {
+            if entry.renewed.elapsed() > overdue && !entry.stop.is_cancelled() {
+                tracing::warn!(task_id = %hold.task_id, "no answer to the heartbeat; stopping before the lease ends");
+                entry.stop.cancel();
+            }
+        }
+    }
+}
+
+/// Beats until `stop`. While `draining` is cancelled the worker is listed as draining.
+pub(crate) async fn run(db: Db, id: WorkerId, holds: Holds, draining: CancellationToken, stop: CancellationToken) {
+    let beat = holds.lease / BEATS;
+    let mut tick = interval(beat);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let asked = holds.all();
+        if !asked.is_empty() {
+            let sent = Instant::now();
+            match timeout(beat, leases::renew(&db, id, &asked, holds.lease)).await {
+                Ok(Ok(standing)) => holds.renewed(&asked, &standing, sent),
+                Ok(Err(error)) => tracing::warn!(%error, "a heartbeat failed"),
+                Err(_) => tracing::warn!("a heartbeat was not answered in time"),
+            }
+        }
+        holds.stop_overdue();
+        let state = if draining.is_cancelled() { WorkerState::Draining } else { WorkerState::Active };
+        let due = seen.is_none_or(|(at, told): (Instant, WorkerState)| at.elapsed() >= PRESENCE.min(beat) || told != state);
+        if due && timeout(beat, workers::touch(&db, id, state)).await.is_ok_and(|result| result.is_ok()) {
+            seen = Some((Instant::now(), state));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Sources on this host: used in place where the store is this file system, else fetched once for all tasks and processes of
+//! the host into a size-capped cache whose files are named by their content.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures::StreamExt;
+use nix::fcntl::{Flock, FlockArg};
+use reelmill_shared::db::sources::Source;
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::storage::Storage;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+/// The cache of this host.
+#[derive(Debug, Clone)]
+pub struct SourceCache {
+    dir: PathBuf,
+    most: u64,
+}
+
+/// A source as a file, for as long as this lives.
+#[derive(Debug)]
+pub struct SourceFile {
+    pub path: PathBuf,
+    /// A shared lock: the file is not evicted under a running FFmpeg.
+    _lock: Option<Arc<Flock<File>>>,
+}
+
+impl SourceCache {
+    /// A cache in `dir`, made if needed, of at most about `most` bytes.
+    pub fn open(dir: &Path, most: u64) -> std::io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.to_owned(), most })
+    }
+
+    /// The source as a file.
+    pub async fn file(&self, storage: &Storage, source: &Source) -> Result<SourceFile, TaskError> {
+        let pieces = source
+            .pieces
+            .as_ref()
+            .ok_or_else(|| TaskError::internal("opening the source", "it is not stored yet"))?;
+        if let [only] = pieces.as_slice()
+            && let Some(path) = storage.local_path(&only.key)
+        {
+            return Ok(SourceFile { path, _lock: None });
+        }
+        // Two sources with the same bytes share a file; a source without a digest has its id for a name.
+        let name = source.sha256.as_ref().map_or_else(|| format!("id-{}", source.id), hex::encode);
+        let path = self.dir.join(&name);
+        let lock = self.locked(&name).await?;
+        if !path.exists() {
+            let size = pieces.iter().map(|piece| piece.bytes).sum();
+            self.evict(size).await;
+            self.fill(storage, source, &path).await?;
+        }
+        // Recently used, for the eviction.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        let lock = tokio::task::spawn_blocking(move || lock.relock(FlockArg::LockShared).map(|()| lock))
+            .await
+            .map_err(|error| TaskError::internal("locking the source cache", error))?
+            .map_err(|error| TaskError::internal("locking the source cache", error))?;
+        Ok(SourceFile { path, _lock: Some(Arc::new(lock)) })
+    }
+
+    /// The exclusive lock on one name, across processes: who gets it first fills, the others find it filled.
+    async fn locked(&self, name: &str) -> Result<Flock<File>, TaskError> {
+        let path = self.dir.join(format!("{name}.lock"));
+        tokio::task::spawn_blocking(move || {
+            let file = File::options().create(true).truncate(false).write(true).open(path)?;
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| std::io::Error::from(errno))
+        })
+        .await
+        .map_err(|error| TaskError::internal("locking the source cache", error))?
+        .map_err(|error| TaskError::internal("locking the source cache", error))
+    }
+
+    async fn fill(&self, storage: &Storage, source: &Source, path: &Path) -> Result<(), TaskError> {
+        let partial = path.with_extension("partial");
+        let storage_error = |error: &dyn std::fmt::Display| {
+            TaskError::retryable(Reason::Storage, format!("could not read the source: {error}"))
+        };
+        let disk_error =
+            |error: std::io::Error| TaskError::retryable(Reason::Storage, format!("could not cache the source: {error}"));
+        let mut file = tokio::fs::File::create(&partial).await.map_err(disk_error)?;
+        let mut hash = Sha256::new();
+        for piece in source.pieces.iter().flatten() {
+            let mut object = storage.get(&piece.key, None).await.map_err(|e| storage_error(&e))?;
+            let mut received = 0;
+            while let Some(chunk) = object.body.next().await {
+                let chunk = chunk.map_err(|e| storage_error(&e))?;
+                received += chunk.len() as u64;
+                hash.update(&chunk);
+                file.write_all(&chunk).await.map_err(disk_error)?;
+            }
+            if received != piece.bytes {
+                return Err(storage_error(&format!("an object ended after {received} of {} bytes", piece.bytes)));
+            }
+        }
+        file.flush().await.map_err(disk_error)?;
+        drop(file);
+        if source.sha256.as_ref().is_some_and(|known| known.as_slice() != hash.finalize().as_slice()) {
+            let _ = tokio::fs::remove_file(&partial).await;
+            return Err(storage_error(&"its bytes are not the ones that were stored"));
+        }
+        tokio::fs::rename(&partial, path).await.map_err(disk_error)
+    }
+
+    /// Makes room for `wanted` bytes: least recently used first, never what is in use.
+    async fn evict(&self, wanted: u64) {
+        let (dir, most) = (self.dir.clone(), self.most);
+        let result = tokio::task::spawn_blocking(move || evict(&dir, most.saturating_sub(wanted))).await;
+        if let Ok(Err(error)) = result {
+            tracing::warn!(%error, "could not make room in the source cache");
+        }
+    }
+}
+
+fn evict(dir: &Path, most: u64) -> std::io::Result<()> {
+    let mut files: Vec<(SystemTime, PathBuf, u64)> = vec![];
+    for entry in std::fs::read_dir(dir)? {
+        let (entry, path) = entry.map(|entry| (entry.metadata(), entry.path()))?;
+        let is_source = path.extension().is_none();
+        if let (true, Ok(metadata)) = (is_source, entry) {
+            files.push((metadata.modified()?, path, metadata.len()));
+        }
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, _, size)| size).sum();
+    for (_, path, size) in files {
+        if total <= most {
+            break;
+        }
+        let Ok(lock) = File::open(path.with_extension("lock")) else { continue };
+        if Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok() {
+            std::fs::remove_file(&path)?;
+            total -= size;
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 of a file.
+pub async fn digest(path: &Path) -> std::io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(hash.finalize().to_vec());
+            }
+            hash.update(&buffer[..count]);
+        }
+    })
+    .await
+    .map_err(std::io::Error::other)?
+}

@@ -1,0 +1,345 @@
+//! Command lines, built by pure functions. No name a user gave ever stands on one: inputs and outputs are files named by us,
+//! streams are named by number, and every word for a codec, container, filter or preset comes from a closed list.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::Path;
+
+use reelmill_shared::job::task::{AudioSpec, EncodeRung, EncodeSpec};
+use reelmill_shared::media::grid::{AAC_FRAME, Rate};
+use reelmill_shared::media::profile::RateControl;
+
+use super::file_url;
+
+/// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
+/// is left out: it would let one tenant's file read another's.
+const FORMATS: &str = "mov,matroska,avi,mpegts,mpeg,mp3,wav,flac,ogg,flv,asf,aac,mxf,ivf,mpegvideo,h264,hevc,m4v";
+
+/// Decoders that may run.
+const DECODERS: &str = "h264,hevc,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h263,flv,vp8,vp9,av1,\
+libdav1d,libaom-av1,theora,prores,dnxhd,mjpeg,ffv1,huffyuv,ffvhuff,utvideo,rawvideo,v210,wmv1,wmv2,wmv3,vc1,dvvideo,cinepak,\
+svq3,rv30,rv40,aac,aac_fixed,aac_latm,mp3float,mp3,mp2float,mp2,mp1float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,alac,\
+wavpack,wmav1,wmav2,wmapro,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,gsm,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,\
+pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,pcm_f32le,pcm_f32be,pcm_f64le,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,adpcm_ms,adpcm_ima_wav,\
+adpcm_ima_qt,adpcm_swf,nellymoser,speex,subrip,srt,ass,ssa,webvtt,mov_text,hdmv_pgs_subtitle,pgssub,dvbsub,dvdsub";
+
+/// 40 megapixels: 8K and some room. Checked by the demuxer's parameters and again by every decoder.
+const MAX_PIXELS: &str = "40000000";
+/// Bytes a single allocation may take.
+const MAX_ALLOC: &str = "268435456";
+const MAX_STREAMS: &str = "32";
+
+/// What stands before every input, for FFmpeg and ffprobe alike.
+fn guarded_input(args: &mut Args, input: &Path) {
+    args.add(["-protocol_whitelist", "file,pipe"]);
+    args.add(["-format_whitelist", FORMATS, "-codec_whitelist", DECODERS]);
+    args.add(["-max_pixels", MAX_PIXELS, "-max_streams", MAX_STREAMS]);
+    args.add(["-probesize", "50M", "-analyzeduration", "10M"]);
+    args.add(["-i"]);
+    args.0.push(file_url(input));
+}
+
+/// How FFmpeg starts: quiet, without a terminal, telling progress on stdout twice a second.
+fn ffmpeg_start() -> Args {
+    let mut args = Args::default();
+    args.add(["-nostdin", "-hide_banner", "-loglevel", "level+warning", "-max_alloc", MAX_ALLOC]);
+    args.add(["-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-y"]);
+    args
+}
+
+/// Asks ffprobe for container and streams as JSON.
+pub fn describe(input: &Path) -> Vec<OsString> {
+    let mut args = Args::default();
+    args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
+    args.add(["-show_format", "-show_streams", "-of", "json=compact=1"]);
+    guarded_input(&mut args, input);
+    args.0
+}
+
+/// Asks ffprobe for every packet as `stream,pts,duration,flags`.
+pub fn list_packets(input: &Path) -> Vec<OsString> {
+    let mut args = Args::default();
+    args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
+    args.add(["-show_entries", "packet=stream_index,pts,duration,flags", "-of", "csv=p=0"]);
+    guarded_input(&mut args, input);
+    args.0
+}
+
+/// One FFmpeg that decodes once and encodes all rungs, each into a fragmented MP4 of its own, a fragment a GOP.
+/// `outputs` has a file a rung, in the order of `spec.rungs`.
+pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> Vec<OsString> {
+    let threads = spec.threads.to_string();
+    let mut args = ffmpeg_start();
+    args.add(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
+    args.add(["-threads", &threads]);
+    guarded_input(&mut args, input);
+    args.add(["-filter_complex", &filter_graph(spec)]);
+    for (index, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
+        args.add(["-map", &format!("[r{index}]")]);
+        encoder(&mut args, spec, rung, &threads);
+        fragmented_mp4(&mut args, output.as_ref(), "frag_keyframe");
+    }
+    args.0
+}
+
+fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str) {
+    let gop = rung.grid.gop_frames.to_string();
+    args.add(["-c:v", "libx264", "-preset", spec.preset.as_str(), "-threads", threads]);
+    match rung.rate_control {
+        RateControl::CappedCrf { crf, max_bitrate, buffer } => {
+            args.add(["-crf", &crf.to_string()]);
+            args.add(["-maxrate", &max_bitrate.to_string(), "-bufsize", &buffer.to_string()]);
+        }
+        RateControl::Constant { bitrate, buffer } => {
+            let rate = bitrate.to_string();
+            args.add(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &buffer.to_string()]);
+        }
+    }
+    // Every GOP has exactly this length and stands alone: the same cuts in every rung.
+    args.add(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0", "-flags:v", "+cgop+bitexact"]);
+    if spec.tone_map {
+        args.add(["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"]);
+    }
+    args.add(["-fps_mode", "passthrough", "-enc_time_base", &format!("{}/{}", rung.grid.rate.den, rung.grid.rate.num)]);
+    args.add(["-video_track_timescale", &rung.grid.rate.timescale().to_string()]);
+    // The encoder's ceiling with room for headers: a runaway output ends before it fills the disk.
+    let ceiling = rung.rate_control.max_bitrate() as f64 / 8.0 * (rung.grid.duration() + 30.0) * 2.0;
+    args.add(["-fs", &format!("{}", ceiling as u64)]);
+}
+
+fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
+    // Neither names nor times nor versions get into the output: the same plan gives the same bytes.
+    args.add(["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]);
+    args.add(["-movflags", &format!("+{cut}+empty_moov+default_base_moof"), "-f", "mp4"]);
+    args.0.push(file_url(output));
+}
+
+/// Decode once; bring to the grid; split; scale each size once; split again where rungs share a size.
+fn filter_graph(spec: &EncodeSpec) -> String {
+    let mut graph = format!("[0:{}]", spec.stream);
+    if spec.deinterlace {
+        graph.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
+    }
+    graph.push_str(&to_grid(spec.grid.rate, spec.hold_frames, spec.grid.frames));
+    if spec.tone_map {
+        graph.push_str(
+            ",zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
+             zscale=t=bt709:m=bt709:r=tv",
+        );
+    }
+    let groups = groups(&spec.rungs);
+    if groups.len() > 1 {
+        let _ = write!(graph, ",split={}", groups.len());
+        for index in 0..groups.len() {
+            let _ = write!(graph, "[g{index}]");
+        }
+    }
+    for (index, members) in groups.iter().enumerate() {
+        let rung = members.first().map(|(_, rung)| *rung);
+        let Some(rung) = rung else { continue };
+        graph.push_str(&if groups.len() > 1 { format!(";[g{index}]") } else { ",".to_owned() });
+        if rung.grid.rate != spec.grid.rate {
+            let hold = rung.grid.rate.frames_in(1.0).max(1);
+            graph.push_str(&to_grid(rung.grid.rate, hold, rung.grid.frames));
+            graph.push(',');
+        }
+        let _ = write!(graph, "scale=w={}:h={}:flags=bicubic,format=yuv420p,setsar=1", rung.width, rung.height);
+        if members.len() > 1 {
+            let _ = write!(graph, ",split={}", members.len());
+        }
+        for (rung_index, _) in members {
+            let _ = write!(graph, "[r{rung_index}]");
+        }
+    }
+    graph
+}
+
+/// Exactly `frames` frames at `rate` from zero: the first is repeated where the track starts late, the last is held for at most
+/// `hold` frames where it ends early, and what is beyond is cut.
+fn to_grid(rate: Rate, hold: u64, frames: u64) -> String {
+    format!("fps=fps={rate}:start_time=0:round=near,tpad=stop_mode=clone:stop={hold},trim=end_frame={frames}")
+}
+
+/// Rungs that share size and rate share a scaler.
+fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
+    let mut groups: Vec<Vec<(usize, &EncodeRung)>> = vec![];
+    for (index, rung) in rungs.iter().enumerate() {
+        let key = |r: &EncodeRung| (r.width, r.height, r.grid.rate);
+        match groups.iter_mut().find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung))) {
+            Some(group) => group.push((index, rung)),
+            None => groups.push(vec![(index, rung)]),
+        }
+    }
+    groups
+}
+
+/// AAC frames of silence that are encoded before the sound and dropped again, about a second: the first real frame then has a
+/// past, and every frame covers whole thousands and twenty-fours of samples from zero.
+pub const AUDIO_LEAD: u64 = 48;
+/// FFmpeg's AAC encoder puts one frame of priming before everything.
+pub const AUDIO_PRIMING: u64 = 1;
+
+/// Encodes one audio track to AAC-LC stereo behind the lead.
+pub fn audio(spec: &AudioSpec, input: &Path, output: &Path) -> Vec<OsString> {
+    let lead = AUDIO_LEAD * AAC_FRAME;
+    let total = lead + spec.grid.frames * AAC_FRAME;
+    let rate = spec.grid.sample_rate;
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1", "-vn", "-sn", "-dn"]);
+    guarded_input(&mut args, input);
+    args.add(["-map", &format!("0:{}", spec.stream), "-threads", "1"]);
+    args.add([
+        "-af",
+        // Holes in the timestamps become silence, and the sound starts at zero, late tracks behind silence.
+        &format!(
+            "aresample={rate}:async=1:first_pts=0,aformat=sample_rates={rate}:channel_layouts=stereo,\
+             adelay=delays={lead}S:all=1,apad=whole_len={total},atrim=end_sample={total}"
+        ),
+    ]);
+    args.add(["-c:a", "aac", "-b:a", &spec.bitrate.to_string(), "-flags:a", "+bitexact"]);
+    let ceiling = spec.bitrate as f64 / 8.0 * (total as f64 / f64::from(rate) + 30.0) * 2.0;
+    args.add(["-fs", &format!("{}", ceiling as u64)]);
+    // In microseconds: the size of the pieces we read, nothing more.
+    args.add(["-frag_duration", "2000000"]);
+    fragmented_mp4(&mut args, output, "frag_discont");
+    args.0
+}
+
+/// Which frame a picture is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PictureAt {
+    /// The frame shown at this many seconds, found by the container's index.
+    Seek(f64),
+    /// The first frame: for sources whose index leads nowhere.
+    First,
+}
+
+/// Takes one picture, `width` x `height` square pixels.
+pub fn picture(
+    stream: u32,
+    at: PictureAt,
+    (width, height): (u32, u32),
+    deinterlace: bool,
+    tone_map: bool,
+    input: &Path,
+    output: &Path,
+) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1"]);
+    if let PictureAt::Seek(seconds) = at {
+        args.add(["-ss", &format!("{seconds:.3}")]);
+    }
+    guarded_input(&mut args, input);
+    let mut filters = String::new();
+    if deinterlace {
+        filters.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
+    }
+    let _ = write!(filters, "scale=w={width}:h={height}:flags=bicubic,");
+    if tone_map {
+        filters.push_str(
+            "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,",
+        );
+    }
+    filters.push_str("format=yuvj420p,setsar=1");
+    args.add(["-map", &format!("0:{stream}"), "-frames:v", "1", "-vf", &filters]);
+    args.add(["-c:v", "mjpeg", "-threads", "1", "-q:v", "4", "-map_metadata", "-1", "-fflags", "+bitexact"]);
+    args.add(["-f", "image2", "-update", "1"]);
+    args.0.push(file_url(output));
+    args.0
+}
+
+#[derive(Default)]
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn add<const N: usize>(&mut self, words: [&str; N]) {
+        self.0.extend(words.into_iter().map(OsString::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_shared::ids::{SetId, SourceId};
+    use reelmill_shared::media::grid::{AudioGrid, Grid};
+    use reelmill_shared::media::profile::Preset;
+
+    use super::*;
+
+    fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
+        let rate_control = RateControl::CappedCrf { crf: 22, max_bitrate: 1_000_000, buffer: 2_000_000 };
+        EncodeRung { name: name.into(), width, height, grid, rate_control }
+    }
+
+    fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
+        EncodeSpec {
+            source: SourceId::new(),
+            set: SetId::new(),
+            stream: 0,
+            grid,
+            hold_frames: 25,
+            deinterlace: false,
+            tone_map: false,
+            preset: Preset::Medium,
+            threads: 1,
+            rungs,
+            deadline_seconds: 1,
+        }
+    }
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    const GRID: Grid = Grid { rate: Rate { num: 30, den: 1 }, gop_frames: 60, segment_gops: 3, frames: 300 };
+
+    #[test]
+    fn rungs_that_share_a_size_share_a_scaler() {
+        let capped = GRID.capped(Some(24));
+        let rungs = vec![
+            rung("very_high", 1920, 1080, GRID),
+            rung("high", 1920, 1080, GRID),
+            rung("normal", 1280, 720, capped),
+            rung("low", 1280, 720, capped),
+        ];
+        let graph = filter_graph(&spec(rungs, GRID));
+        assert_eq!(graph.matches("scale=").count(), 2, "{graph}");
+        assert!(graph.contains("[g1]fps=fps=24/1:start_time=0"), "{graph}");
+        assert!(graph.ends_with("split=2[r2][r3]"), "{graph}");
+    }
+
+    #[test]
+    fn one_rung_needs_no_split() {
+        let graph = filter_graph(&spec(vec![rung("a", 640, 360, GRID)], GRID));
+        assert!(!graph.contains("split") && graph.ends_with("setsar=1[r0]"), "{graph}");
+    }
+
+    #[test]
+    fn every_command_guards_its_input_before_it_is_named() {
+        let input = Path::new("/s/source");
+        let output = Path::new("/s/out");
+        let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0] };
+        let sound = AudioSpec {
+            source: SourceId::new(),
+            set: SetId::new(),
+            stream: 1,
+            grid,
+            bitrate: 128_000,
+            language: None,
+            deadline_seconds: 1,
+        };
+        for args in [
+            describe(input),
+            list_packets(input),
+            encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), input, &[output]),
+            audio(&sound, input, output),
+            picture(0, PictureAt::First, (320, 180), false, false, input, output),
+        ] {
+            let line = text(&args);
+            let named = line.find("-i file:/s/source").unwrap();
+            for guard in ["-protocol_whitelist file,pipe", "-format_whitelist ", "-codec_whitelist ", "-max_pixels "] {
+                assert!(line.find(guard).is_some_and(|at| at < named), "{guard} in {line}");
+            }
+            assert!(!line.contains("http"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Looks into a source: ffprobe's description, then every packet, because headers lie.
+
+use std::collections::BTreeMap;
+
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::media::grid::Rate;
+use reelmill_shared::media::probe::{AudioStream, Probe, Transfer, VideoStream};
+use serde::Deserialize;
+
+/// What `ffprobe -show_format -show_streams` prints, as far as it is used.
+#[derive(Debug, Deserialize)]
+pub struct Described {
+    #[serde(default)]
+    streams: Vec<Stream>,
+    format: Option<Format>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Format {
+    format_name: String,
+    start_time: Option<String>,
+    duration: Option<String>,
+    bit_rate: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stream {
+    index: u32,
+    codec_type: Option<String>,
+    codec_name: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    sample_aspect_ratio: Option<String>,
+    pix_fmt: Option<String>,
+    field_order: Option<String>,
+    color_transfer: Option<String>,
+    r_frame_rate: Option<String>,
+    avg_frame_rate: Option<String>,
+    time_base: Option<String>,
+    start_time: Option<String>,
+    duration: Option<String>,
+    sample_rate: Option<String>,
+    channels: Option<u32>,
+    #[serde(default)]
+    disposition: BTreeMap<String, i32>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    side_data_list: Vec<SideData>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SideData {
+    rotation: Option<f64>,
+}
+
+/// Packets of one track, as the scan found them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scanned {
+    /// Presentation times in the track's time base, in file order.
+    pub times: Vec<i64>,
+    /// End of the latest packet.
+    pub end: Option<i64>,
+}
+
+/// Longest hole between two frames, in seconds. Beyond it a constant-rate output is mostly copies of one picture.
+const MAX_GAP_SECONDS: f64 = 600.0;
+/// A container that declares more than this beyond its last packet was cut off.
+const MISSING_SECONDS: f64 = 1.0;
+/// Output rates are halved until they are no higher.
+const MAX_RATE: f64 = 61.0;
+/// Pixels flatter or taller than this are a broken header.
+const MAX_PIXEL_ASPECT: f64 = 10.0;
+
+impl Described {
+    /// Reads ffprobe's JSON.
+    pub fn parse(json: &[u8]) -> Result<Self, TaskError> {
+        serde_json::from_slice(json).map_err(|error| TaskError::internal("reading ffprobe's answer", error))
+    }
+
+    /// True for tracks whose packets the scan should keep: the picture and the first sound.
+    pub fn wanted(&self) -> Vec<u32> {
+        self.video().into_iter().chain(self.audio().next()).map(|stream| stream.index).collect()
+    }
+
+    fn video(&self) -> Option<&Stream> {
+        let pictures = |stream: &&Stream| {
+            stream.codec_type.as_deref() == Some("video") && stream.disposition.get("attached_pic") != Some(&1)
+        };
+        let default = self.streams.iter().filter(pictures).find(|s| s.disposition.get("default") == Some(&1));
+        default.or_else(|| self.streams.iter().find(pictures))
+    }
+
+    fn audio(&self) -> impl Iterator<Item = &Stream> {
+        let mut found: Vec<&Stream> =
+            self.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio")).collect();
+        // The default track first, else as in the file.
+        found.sort_by_key(|stream| stream.disposition.get("default") != Some(&1));
+        found.into_iter()
+    }
+
+    /// Puts description and scan together, and refuses what cannot be used.
+    pub fn probe(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Result<Probe, TaskError> {
+        let format = self
+            .format
+            .as_ref()
+            .ok_or_else(|| TaskError::fatal(Reason::NotMedia, "the source is not a video or audio file"))?;
+        let start = number(format.start_time.as_deref()).unwrap_or(0.0);
+        let mut warnings = vec![];
+        let video = match self.video() {
+            Some(stream) => Some(video_stream(stream, packets.get(&stream.index), start, &mut warnings)?),
+            None => None,
+        };
+        let audio: Vec<AudioStream> =
+            self.audio().map(|stream| audio_stream(stream, packets.get(&stream.index), start)).collect();
+        if video.is_none() && audio.is_empty() {
+            return Err(TaskError::fatal(Reason::NotMedia, "the source has neither a video nor an audio track"));
+        }
+        let ends = video.iter().map(|v| v.end_seconds).chain(audio.iter().filter_map(|a| a.end_seconds));
+        let duration = ends.fold(0.0, f64::max);
+        let duration = if duration > 0.0 { duration } else { number(format.duration.as_deref()).unwrap_or(0.0) };
+        if duration <= 0.0 {
+            return Err(TaskError::fatal(Reason::Damaged, "the source holds no media that lasts any time"));
+        }
+        Ok(Probe {
+            format: format.format_name.clone(),
+            duration_seconds: duration,
+            size_bytes,
+            bitrate: format.bit_rate.as_deref().and_then(|rate| rate.parse().ok()),
+            video,
+            audio,
+            subtitles: self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).count() as u32,
+            warnings,
+        })
+    }
+}
+
+fn video_stream(
+    stream: &Stream,
+    scanned: Option<&Scanned>,
+    start: f64,
+    warnings: &mut Vec<String>,
+) -> Result<VideoStream, TaskError> {
+    let (Some(width), Some(height)) =
+        (stream.width.filter(|side| *side > 0), stream.height.filter(|side| *side > 0))
+    else {
+        return Err(TaskError::fatal(Reason::Damaged, "the video track does not say how large its picture is"));
+    };
+    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let scanned = scanned.filter(|scanned| !scanned.times.is_empty()).ok_or_else(|| {
+        TaskError::fatal(Reason::Damaged, "the video track holds no frames; the file may be cut off")
+    })?;
+    let interlaced = matches!(stream.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"));
+    let timing = timing(stream, &scanned.times, tick, interlaced);
+    if timing.gap > MAX_GAP_SECONDS {
+        return Err(TaskError::fatal(
+            Reason::LimitExceeded,
+            format!(
+                "the video track has a hole of {:.0} s between two frames; at most {MAX_GAP_SECONDS:.0} s are allowed",
+                timing.gap
+            ),
+        ));
+    }
+    let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
+    // Some containers give the last frame no length, or an absurd one.
+    let frame = 1.0 / timing.rate.as_f64();
+    let end = scanned.end.map_or(last + frame, |end| (end as f64 * tick).clamp(last + frame * 0.5, last + 1.0_f64.max(frame)));
+    let declared = number(stream.duration.as_deref())
+        .map(|duration| number(stream.start_time.as_deref()).unwrap_or(start) + duration);
+    if let Some(declared) = declared.filter(|declared| *declared > end + MISSING_SECONDS.max(declared * 0.02)) {
+        return Err(TaskError::fatal(
+            Reason::Damaged,
+            format!(
+                "the file is cut off: it declares {:.1} s of video, but its frames end at {:.1} s",
+                declared - start,
+                end - start
+            ),
+        ));
+    }
+    if timing.variable {
+        warnings.push(format!("the frame rate varies; converted to a constant {} fps", timing.rate));
+    }
+    Ok(VideoStream {
+        index: stream.index,
+        codec: stream.codec_name.clone().unwrap_or_default(),
+        width,
+        height,
+        sample_aspect: sample_aspect(stream.sample_aspect_ratio.as_deref()),
+        rotation: rotation(stream),
+        pixel_format: stream.pix_fmt.clone().unwrap_or_default(),
+        interlaced,
+        transfer: match stream.color_transfer.as_deref() {
+            Some("smpte2084") => Transfer::Pq,
+            Some("arib-std-b67") => Transfer::Hlg,
+            _ => Transfer::Sdr,
+        },
+        rate: timing.rate,
+        variable_rate: timing.variable,
+        end_seconds: end - start,
+        packets: scanned.times.len() as u64,
+    })
+}
+
+struct Timing {
+    rate: Rate,
+    variable: bool,
+    /// Longest hole in seconds.
+    gap: f64,
+}
+
+/// The rate frames really come at, and whether they keep to it.
+fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing {
+    let header = |text: &Option<String>| text.as_deref().and_then(Rate::parse);
+    let nominal = header(&stream.r_frame_rate);
+    let average = header(&stream.avg_frame_rate);
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut steps: Vec<f64> = sorted.windows(2).map(|pair| (pair[1] - pair[0]) as f64 * tick).collect();
+    steps.sort_by(f64::total_cmp);
+    let gap = steps.last().copied().unwrap_or(0.0);
+    let Some(median) = steps.get(steps.len() / 2).copied().filter(|step| *step > 0.0) else {
+        let rate = average.or(nominal).unwrap_or(Rate { num: 25, den: 1 });
+        return Timing { rate: capped(rate.snapped()), variable: false, gap };
+    };
+    // A container that counts in milliseconds is off by one of its ticks here and there.
+    let slack = (2.0 * tick).max(0.0021);
+    let variable = gap - median > slack || median - steps.first().copied().unwrap_or(median) > slack;
+    let close = |rate: &Rate, to: f64| (rate.as_f64() / to - 1.0).abs() < 0.01;
+    let measured = if variable {
+        1.0 / median
+    } else {
+        let span = (sorted[sorted.len() - 1] - sorted[0]) as f64 * tick;
+        (sorted.len() - 1) as f64 / span
+    };
+    let rate = if interlaced {
+        // Field-coded pictures come as two packets a frame.
+        average.or(nominal)
+    } else {
+        nominal.filter(|rate| close(rate, measured)).or(average.filter(|rate| close(rate, measured)))
+    };
+    let rate = rate.or_else(|| Rate::new((measured * 1000.0).round() as u64, 1000));
+    Timing { rate: capped(rate.unwrap_or(Rate { num: 25, den: 1 }).snapped()), variable, gap }
+}
+
+fn capped(rate: Rate) -> Rate {
+    let mut rate = rate;
+    while rate.as_f64() > MAX_RATE {
+        match Rate::new(u64::from(rate.num), u64::from(rate.den) * 2) {
+            Some(half) => rate = half,
+            None => break,
+        }
+    }
+    rate
+}
+
+fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
+    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * tick - start);
+    let language = stream.tags.get("language").map(|tag| tag.to_ascii_lowercase());
+    AudioStream {
+        index: stream.index,
+        codec: stream.codec_name.clone().unwrap_or_default(),
+        sample_rate: stream.sample_rate.as_deref().and_then(|rate| rate.parse().ok()).unwrap_or(48_000),
+        channels: stream.channels.unwrap_or(2),
+        // Reaches playlists: only what BCP 47 knows.
+        language: language.filter(|tag| {
+            tag != "und" && (2..=3).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_lowercase())
+        }),
+        end_seconds: end,
+    }
+}
+
+fn sample_aspect(text: Option<&str>) -> (u32, u32) {
+    let parsed = text.and_then(|text| text.split_once(':')).and_then(|(num, den)| {
+        Some((num.parse::<u32>().ok()?, den.parse::<u32>().ok()?)).filter(|(num, den)| *num > 0 && *den > 0)
+    });
+    parsed
+        .filter(|(num, den)| {
+            let shape = f64::from(*num) / f64::from(*den);
+            (1.0 / MAX_PIXEL_ASPECT..=MAX_PIXEL_ASPECT).contains(&shape)
+        })
+        .unwrap_or((1, 1))
+}
+
+/// Degrees clockwise, from the display matrix (which counts the other way round) or the older tag.
+fn rotation(stream: &Stream) -> u32 {
+    let matrix = stream.side_data_list.iter().find_map(|data| data.rotation).map(|angle| -angle);
+    let tag = stream.tags.get("rotate").and_then(|tag| tag.parse::<f64>().ok());
+    let angle = matrix.or(tag).unwrap_or(0.0).rem_euclid(360.0);
+    // FFmpeg turns by right angles; anything else is drawn as it is.
+    match angle.round() as i64 {
+        90 => 90,
+        180 => 180,
+        270 => 270,
+        _ => 0,
+    }
+}
+
+fn number(text: Option<&str>) -> Option<f64> {
+    text?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+impl Scanned {
+    /// Adds a line `stream,pts,duration,flags` of the scan. Packets without a time or to be discarded do not count.
+    pub fn add(all: &mut BTreeMap<u32, Scanned>, line: &str) {
+        let mut fields = line.trim().split(',');
+        let index = fields.next().and_then(|field| field.parse::<u32>().ok());
+        let time = fields.next().and_then(|field| field.parse::<i64>().ok());
+        let duration = fields.next().and_then(|field| field.parse::<i64>().ok()).unwrap_or(0);
+        let flags = fields.next().unwrap_or_default();
+        let (Some(index), Some(time)) = (index, time) else { return };
+        let Some(scanned) = all.get_mut(&index) else { return };
+        if flags.contains('D') {
+            return;
+        }
+        scanned.times.push(time);
+        let end = time.saturating_add(duration.max(0));
+        scanned.end = Some(scanned.end.map_or(end, |known| known.max(end)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn scan(times: impl IntoIterator<Item = i64>, duration: i64) -> BTreeMap<u32, Scanned> {
+        let mut all = BTreeMap::from([(0, Scanned::default())]);
+        for time in times {
+            Scanned::add(&mut all, &format!("0,{time},{duration},K_"));
+        }
+        all
+    }
+
+    fn described(extra: serde_json::Value) -> Described {
+        let mut stream = json!({
+            "index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 360,
+            "time_base": "1/1000", "r_frame_rate": "25/1", "avg_frame_rate": "25/1"
+        });
+        stream.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let body = json!({ "format": { "format_name": "matroska,webm", "start_time": "0.0" }, "streams": [stream] });
+        Described::parse(body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn millisecond_times_are_still_a_constant_rate() {
+        let times = (0..300).map(|n| (f64::from(n) * 1001.0 / 30.0).round() as i64);
+        let found = described(json!({"r_frame_rate": "30000/1001", "avg_frame_rate": "2997/100"}));
+        let video = found.probe(&scan(times, 33), 1).unwrap().video.unwrap();
+        assert_eq!((video.rate, video.variable_rate), (Rate { num: 30000, den: 1001 }, false));
+    }
+
+    #[test]
+    fn dropped_frames_are_a_variable_rate_on_the_same_grid() {
+        let times = (0..200).filter(|n| n % 7 != 3 && n % 11 != 5).map(|n| n * 40);
+        let found = described(json!({"avg_frame_rate": "19/1"}));
+        let video = found.probe(&scan(times, 40), 1).unwrap().video.unwrap();
+        assert_eq!((video.rate, video.variable_rate), (Rate { num: 25, den: 1 }, true));
+        assert_eq!(video.end_seconds, 8.0);
+    }
+
+    #[test]
+    fn a_day_between_two_frames_and_a_cut_file_are_refused() {
+        let error = described(json!({})).probe(&scan([0, 40, 86_400_000], 40), 1).unwrap_err();
+        assert_eq!(error.reason, Reason::LimitExceeded);
+        let found = described(json!({"duration": "10.0"}));
+        let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
+        assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
+    }
+
+    #[test]
+    fn wild_shapes_and_odd_angles_are_ignored() {
+        assert_eq!(sample_aspect(Some("2000:1")), (1, 1));
+        assert_eq!(sample_aspect(Some("16:11")), (16, 11));
+        assert_eq!(sample_aspect(Some("0:1")), (1, 1));
+        let found = described(json!({"side_data_list": [{"rotation": -90}]}));
+        assert_eq!(rotation(&found.streams[0]), 90);
+        assert_eq!(rotation(&described(json!({"tags": {"rotate": "13"}})).streams[0]), 0);
+    }
+}

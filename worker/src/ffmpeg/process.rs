@@ -1,0 +1,250 @@
+//! Runs a child in a process group of its own, under limits, to its end, its deadline or a wish to stop.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::Programs;
+
+/// What is to be run.
+pub struct Run<'a> {
+    pub program: &'a Path,
+    pub args: &'a [OsString],
+    /// Working directory; also where the child's process id is noted for the sweep at start.
+    pub dir: &'a Path,
+    pub deadline: Duration,
+    pub limits: Limits,
+}
+
+/// Resource limits of a child.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of address space. A three-rung 1080p ladder needs more than 1 GiB.
+    pub address_space: u64,
+    /// Bytes of the largest file.
+    pub file_size: u64,
+    pub cpu: Duration,
+}
+
+impl Limits {
+    /// For one encode or probe that may take `deadline` on `threads` cores.
+    pub fn standard(deadline: Duration, threads: u32) -> Self {
+        Self {
+            address_space: 6 << 30,
+            file_size: 1 << 40,
+            cpu: deadline.saturating_mul(threads.max(1) + 1),
+        }
+    }
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    /// The end of what it wrote to stderr.
+    pub log_tail: String,
+}
+
+/// Why a child did not come to its own end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("could not start {0}: {1}")]
+    Start(String, std::io::Error),
+    #[error("it ran longer than its deadline of {} s", .0.as_secs())]
+    Deadline(Duration, String),
+    #[error("stopped")]
+    Stopped,
+    #[error("lost touch with the child: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Bytes of stderr that are kept.
+const LOG_TAIL: usize = 16 * 1024;
+
+/// Starts a child. Each line of its stdout goes to `on_line`.
+pub async fn run(
+    programs: &Programs,
+    run: Run<'_>,
+    stop: &CancellationToken,
+    mut on_line: impl FnMut(&str) + Send,
+) -> Result<Ended, RunError> {
+    let name = run.program.display().to_string();
+    let mut child = spawn(programs, &run).map_err(|error| RunError::Start(name, error))?;
+    let group = Group::of(&child);
+    if let Some(pid) = child.id() {
+        limit(pid, run.limits);
+        // Best effort: without the note a crash leaves the child to the operator.
+        let _ = tokio::fs::write(run.dir.join("child.pid"), pid.to_string()).await;
+    }
+    let stdout = child.stdout.take();
+    let stderr = child.stderr.take();
+    let reading = async { tokio::join!(read_lines(stdout, &mut on_line), read_tail(stderr)).1 };
+    tokio::pin!(reading);
+    tokio::select! {
+        // Both pipes end when the child does.
+        log_tail = &mut reading => {
+            let status = child.wait().await?;
+            Ok(Ended { status, log_tail })
+        }
+        () = stop.cancelled() => {
+            group.kill();
+            let _ = child.wait().await;
+            Err(RunError::Stopped)
+        }
+        () = tokio::time::sleep(run.deadline) => {
+            group.kill();
+            let _ = child.wait().await;
+            Err(RunError::Deadline(run.deadline, reading.await))
+        }
+    }
+}
+
+fn spawn(programs: &Programs, run: &Run<'_>) -> std::io::Result<Child> {
+    let mut command = match &programs.setpriv {
+        Some(setpriv) if cfg!(target_os = "linux") => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL"]).arg(run.program);
+            command
+        }
+        _ => Command::new(run.program),
+    };
+    command
+        .args(run.args)
+        .current_dir(run.dir)
+        // Nothing of ours concerns the child, least of all our secrets.
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C.UTF-8")
+        .env("HOME", run.dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+#[cfg(target_os = "linux")]
+fn limit(pid: u32, limits: Limits) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    for (resource, most) in [
+        (Resource::As, limits.address_space),
+        (Resource::Fsize, limits.file_size),
+        (Resource::Cpu, limits.cpu.as_secs().max(1)),
+        (Resource::Nofile, 256),
+        (Resource::Core, 0),
+    ] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        if let Err(error) = prlimit(Some(pid), resource, limit) {
+            // The child may be over already.
+            tracing::debug!(%error, ?resource, "could not limit a child");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit(_pid: u32, _limits: Limits) {}
+
+/// A child's process group, killed when dropped before the child has ended.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn read_lines(stdout: Option<ChildStdout>, on_line: &mut impl FnMut(&str)) {
+    let Some(stdout) = stdout else { return };
+    let mut lines = BufReader::new(stdout).lines();
+    loop {
+        match lines.next_line().await {
+            Ok(Some(line)) => on_line(&line),
+            Ok(None) => return,
+            // Not UTF-8: nothing of ours.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
+            Err(_) => return,
+        }
+    }
+}
+
+async fn read_tail(stderr: Option<ChildStderr>) -> String {
+    let Some(mut stderr) = stderr else { return String::new() };
+    let mut tail: Vec<u8> = vec![];
+    let mut buffer = [0; 4096];
+    while let Ok(count) = stderr.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        tail.extend(buffer.iter().take(count));
+        if tail.len() > 2 * LOG_TAIL {
+            tail.drain(..tail.len() - LOG_TAIL);
+        }
+    }
+    let start = tail.len().saturating_sub(LOG_TAIL);
+    // NUL is the one character PostgreSQL cannot keep.
+    String::from_utf8_lossy(&tail[start..]).replace('\0', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn programs() -> Programs {
+        Programs { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None }
+    }
+
+    async fn shell(script: &str, deadline: Duration, stop: &CancellationToken) -> (Result<Ended, RunError>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["-c".into(), script.into()];
+        let limits = Limits::standard(deadline, 1);
+        let mut lines = vec![];
+        let job = Run { program: Path::new("/bin/sh"), args: &args, dir: dir.path(), deadline, limits };
+        let result = run(&programs(), job, stop, |line| lines.push(line.to_owned())).await;
+        (result, lines)
+    }
+
+    #[tokio::test]
+    async fn collects_lines_and_the_end_of_the_log() {
+        let script = "echo one; echo two; i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
+        let (ended, lines) = shell(script, Duration::from_secs(30), &CancellationToken::new()).await;
+        let ended = ended.unwrap();
+        assert_eq!(lines, ["one", "two"]);
+        assert_eq!(ended.status.code(), Some(3));
+        assert!(ended.log_tail.len() <= LOG_TAIL && ended.log_tail.ends_with("line 2999\n"));
+    }
+
+    #[tokio::test]
+    async fn a_hung_child_and_its_children_end_at_the_deadline() {
+        let script = "sleep 1000 & echo $!; wait";
+        let (ended, lines) = shell(script, Duration::from_millis(300), &CancellationToken::new()).await;
+        assert!(matches!(ended, Err(RunError::Deadline(..))));
+        let grandchild = Pid::from_raw(lines[0].parse().unwrap());
+        // It is killed, and a zombie for as long as its new parent takes; it must not run.
+        let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[tokio::test]
+    async fn stops_when_told() {
+        let stop = CancellationToken::new();
+        let telling = stop.clone();
+        tokio::spawn(async move { telling.cancel() });
+        let (ended, _) = shell("sleep 1000", Duration::from_secs(60), &stop).await;
+        assert!(matches!(ended, Err(RunError::Stopped)));
+    }
+}

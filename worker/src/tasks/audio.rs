@@ -1,0 +1,99 @@
+//! Encodes one audio track on the audio grid: the lead and the encoder's priming are dropped, so that frame `n` covers the samples
+//! `[1024 n, 1024 (n + 1))` and no player has to know of an edit list.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reelmill_shared::db::finish::Publication;
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::task::{AUDIO_RUNG, AudioSpec};
+use reelmill_shared::media::cmaf::{Sample, Track};
+use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid};
+
+use super::{Bench, check_exit};
+use crate::ffmpeg::argv;
+use crate::packager::{Cut, Cutting, Packager};
+
+pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publication>, TaskError> {
+    let source = bench.source(spec.source).await?;
+    let file = bench.open(&source).await?;
+    let output = bench.dir.join("audio.mp4");
+    let args = argv::audio(spec, &file.path, &output);
+    let lead = (argv::AUDIO_LEAD * AAC_FRAME) as f64;
+    let seconds = ((spec.grid.frames * AAC_FRAME) as f64 + lead) / f64::from(spec.grid.sample_rate);
+    let deadline = Duration::from_secs(spec.deadline_seconds);
+    let ended = bench.ffmpeg("encoding audio", &args, seconds, deadline, 1).await?;
+    check_exit("encoding audio", &ended)?;
+
+    let cut = AudioCut::new(&spec.grid);
+    let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
+    let encoded = packager.finish(0, spec.language.clone()).await?;
+    Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
+}
+
+/// Cuts where the video is cut, to the nearest AAC frame.
+struct AudioCut {
+    grid: AudioGrid,
+    /// Frames of lead and priming still to be dropped.
+    skip: u64,
+    /// Frames waiting for their segment to be whole.
+    waiting: VecDeque<Sample>,
+    number: usize,
+    done: u64,
+}
+
+impl AudioCut {
+    fn new(grid: &AudioGrid) -> Self {
+        let skip = argv::AUDIO_LEAD + argv::AUDIO_PRIMING;
+        Self { grid: grid.clone(), skip, waiting: VecDeque::new(), number: 0, done: 0 }
+    }
+
+    fn next_segment(&mut self) -> Option<Cutting> {
+        let frames = self.grid.segment_len(self.number);
+        if frames == 0 || (self.waiting.len() as u64) < frames {
+            return None;
+        }
+        let samples: Vec<Sample> = self.waiting.drain(..frames as usize).collect();
+        let cutting =
+            Cutting { number: self.number as u32, base_decode_time: self.done * AAC_FRAME, gops: vec![samples] };
+        self.number += 1;
+        self.done += frames;
+        Some(cutting)
+    }
+}
+
+impl Cut for AudioCut {
+    fn take(&mut self, track: &Track, samples: Vec<Sample>) -> Result<Vec<Cutting>, TaskError> {
+        if track.timescale != self.grid.sample_rate {
+            return Err(TaskError::retryable(
+                Reason::CheckFailed,
+                format!("the audio is not what was planned: a timescale of {}", track.timescale),
+            ));
+        }
+        for mut sample in samples {
+            if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            // The muxer shortens the last one to what it was given.
+            sample.duration = AAC_FRAME as u32;
+            sample.composition_offset = 0;
+            self.waiting.push_back(sample);
+        }
+        Ok(std::iter::from_fn(|| self.next_segment()).collect())
+    }
+
+    fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
+        if self.done != self.grid.frames {
+            return Err(TaskError::retryable(
+                Reason::CheckFailed,
+                format!("the audio has {} of {} frames", self.done, self.grid.frames),
+            ));
+        }
+        Ok(vec![])
+    }
+
+    fn delay(&self) -> u32 {
+        0
+    }
+}

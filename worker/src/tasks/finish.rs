@@ -1,0 +1,55 @@
+//! Checks that a set is whole, writes its static playlists beside it and makes the recording ready. Moves no media.
+
+use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::sets::{self, Rendition};
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::task::FinishSpec;
+use reelmill_shared::media::presentation;
+use reelmill_shared::storage::keys;
+
+use super::Bench;
+
+pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publication>, TaskError> {
+    bench.say(0.0, "writing playlists", None);
+    let db = &bench.shop.db;
+    let reading = |error| TaskError::internal("reading the segment index", error);
+    let renditions = sets::renditions(db, spec.set).await.map_err(reading)?;
+    for (name, expected) in &spec.expect {
+        let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *name) else {
+            return Err(incomplete(format!("the rendition {name} is missing")));
+        };
+        let segments = sets::segments(db, spec.set, name).await.map_err(reading)?;
+        let contiguous = segments.iter().zip(0..).all(|(segment, number)| segment.number == number);
+        if segments.len() as u64 != *expected || !contiguous {
+            return Err(incomplete(format!("{name} has {} of {expected} segments", segments.len())));
+        }
+        let playlist = rendition.playlist(
+            keys::relative(&bench.prefix, &rendition.init_key),
+            &segments,
+            |segment| keys::relative(&bench.prefix, &segment.key),
+        );
+        put(bench, name, playlist.render()).await?;
+    }
+    let presented: Vec<_> =
+        renditions.iter().map(|rendition: &Rendition| rendition.presented(format!("{}.m3u8", rendition.rung))).collect();
+    put(bench, "master", presentation::master(&presented).render()).await?;
+    Ok(vec![Publication::Ready {
+        recording: spec.recording,
+        set: spec.set,
+        static_prefix: bench.prefix.clone(),
+        duration_seconds: spec.duration_seconds,
+    }])
+}
+
+fn incomplete(what: String) -> TaskError {
+    TaskError::fatal(Reason::CheckFailed, format!("the set is not whole: {what}"))
+}
+
+async fn put(bench: &Bench, name: &str, text: String) -> Result<(), TaskError> {
+    bench
+        .shop
+        .storage
+        .put(&keys::playlist(&bench.prefix, name), text.into())
+        .await
+        .map_err(|error| TaskError::retryable(Reason::Storage, format!("could not store a playlist: {error}")))
+}

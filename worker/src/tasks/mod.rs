@@ -1,0 +1,184 @@
+//! One file a kind of task. A kind is a function from its orders to what it publishes.
+
+mod audio;
+mod encode;
+mod fetch;
+mod finish;
+mod probe;
+mod thumbnail;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reelmill_shared::config::WorkerConfig;
+use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::sources::{self, Source};
+use reelmill_shared::db::tasks::{Claimed, Progress};
+use reelmill_shared::db::{Db, progress};
+use reelmill_shared::ids::SourceId;
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::task::TaskSpec;
+use reelmill_shared::net::GuardedClient;
+use reelmill_shared::storage::Storage;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{SourceCache, SourceFile};
+use crate::ffmpeg::Programs;
+use crate::ffmpeg::process::{Ended, Limits, Run, RunError, run};
+use crate::ffmpeg::progress::{Parser, Report};
+
+/// What every task of this worker shares.
+pub struct Shop {
+    pub config: WorkerConfig,
+    pub db: Db,
+    pub storage: Storage,
+    pub cache: SourceCache,
+    pub programs: Programs,
+    pub http: GuardedClient,
+}
+
+/// What one attempt at one task works with.
+pub struct Bench {
+    pub shop: Arc<Shop>,
+    pub claimed: Claimed,
+    /// Scratch directory of this attempt alone.
+    pub dir: PathBuf,
+    /// Where this attempt's objects go.
+    pub prefix: String,
+    /// Cancelled when the lease is lost or the worker gives up.
+    pub stop: CancellationToken,
+    /// The latest progress; written to the database beside the work.
+    pub progress: watch::Sender<Progress>,
+    /// The end of FFmpeg's log.
+    pub log: std::sync::Mutex<Option<String>>,
+}
+
+/// Does what the orders say. What comes back is published in one guarded transaction.
+pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
+    match &bench.claimed.spec {
+        TaskSpec::Fetch(spec) => fetch::perform(bench, spec).await,
+        TaskSpec::Probe(spec) => probe::perform(bench, spec).await,
+        TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
+        TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
+        TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,
+        TaskSpec::Finish(spec) => finish::perform(bench, spec).await,
+    }
+}
+
+impl Bench {
+    /// The row of a source.
+    async fn source(&self, id: SourceId) -> Result<Source, TaskError> {
+        sources::get(&self.shop.db, id)
+            .await
+            .map_err(|error| TaskError::internal("reading the source", error))?
+            .ok_or_else(|| TaskError::fatal(Reason::Internal, "the source is gone"))
+    }
+
+    /// A source as a file on this host.
+    async fn open(&self, source: &Source) -> Result<SourceFile, TaskError> {
+        self.say(0.0, "fetching the source", None);
+        self.shop.cache.file(&self.shop.storage, source).await
+    }
+
+    /// Tells how far the task is.
+    fn say(&self, done: f64, phase: &str, report: Option<&Report>) {
+        let speed = report.and_then(|report| report.speed);
+        let done = done.clamp(0.0, 1.0) as f32;
+        let started = report.and_then(|report| report.out_time_us).map(|us| us as f32 / 1e6);
+        // What is left of the media at the present speed.
+        let eta_seconds = started.zip(speed).filter(|(_, speed)| *speed > 0.0 && done > 0.0).map(|(time, speed)| {
+            let whole = time / done;
+            (whole - time).max(0.0) / speed
+        });
+        self.progress.send_replace(Progress {
+            progress: done,
+            phase: phase.to_owned(),
+            fps: report.and_then(|report| report.fps),
+            speed,
+            eta_seconds,
+        });
+    }
+
+    /// Runs FFmpeg to its end, its progress told as a share of `seconds` of output.
+    async fn ffmpeg(&self, phase: &str, args: &[OsString], seconds: f64, limits: Duration, threads: u32) -> Result<Ended, TaskError> {
+        let mut parser = Parser::default();
+        let on_line = |line: &str| {
+            if let Some(report) = parser.line(line) {
+                let done = report.out_time_us.map_or(0.0, |us| us as f64 / 1e6 / seconds.max(0.001));
+                self.say(done, phase, Some(&report));
+            }
+        };
+        self.say(0.0, phase, None);
+        let program = self.shop.programs.ffmpeg.clone();
+        self.note(&program, args);
+        let ended = self.child(&program, args, limits, threads, on_line).await?;
+        self.keep_log(&ended.log_tail);
+        Ok(ended)
+    }
+
+    async fn child(
+        &self,
+        program: &Path,
+        args: &[OsString],
+        deadline: Duration,
+        threads: u32,
+        on_line: impl FnMut(&str) + Send,
+    ) -> Result<Ended, TaskError> {
+        let limits = Limits::standard(deadline, threads);
+        let job = Run { program, args, dir: &self.dir, deadline, limits };
+        metrics::histogram!("reelmill_task_process_start_seconds", "kind" => self.claimed.spec.kind().as_str())
+            .record(self.claimed.waited.as_secs_f64());
+        run(&self.shop.programs, job, &self.stop, on_line).await.map_err(|error| match error {
+            RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
+            RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
+            RunError::Deadline(_, log) => {
+                self.keep_log(&log);
+                TaskError::retryable(
+                    Reason::DeadlineExceeded,
+                    format!("FFmpeg ran longer than the {} s this task may take", deadline.as_secs()),
+                )
+            }
+        })
+    }
+
+    /// Keeps the exact command with the attempt, beside the work.
+    fn note(&self, program: &Path, args: &[OsString]) {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        let command: Vec<String> =
+            std::iter::once(name).chain(args.iter().map(OsString::as_os_str)).map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let (db, hold) = (self.shop.db.clone(), self.claimed.hold);
+        tokio::spawn(async move {
+            if let Err(error) = progress::note_command(&db, hold, &command).await {
+                tracing::warn!(%error, task_id = %hold.task_id, "could not keep a command");
+            }
+        });
+    }
+
+    fn keep_log(&self, log: &str) {
+        if !log.trim().is_empty() {
+            *self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(log.to_owned());
+        }
+    }
+}
+
+/// Turns FFmpeg's end into an error, where it is one. FFmpeg says why in its log; the last lines go into the message.
+fn check_exit(what: &str, ended: &Ended) -> Result<(), TaskError> {
+    if ended.status.success() {
+        return Ok(());
+    }
+    let reason: Vec<&str> = ended.log_tail.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
+    let reason: Vec<&str> = reason.into_iter().rev().collect();
+    let text = if reason.is_empty() { "it gave no reason".to_owned() } else { reason.join("; ") };
+    // A signal comes from outside (out of memory, an operator); an exit code is FFmpeg's own judgement of this input,
+    // but that may be a full disk too, so it is worth another attempt.
+    let end = match ended.status.code() {
+        Some(code) => format!("ended with code {code}"),
+        None => format!("was killed ({})", ended.status),
+    };
+    let full = ended.log_tail.contains("No space left on device");
+    let reason = if full { Reason::Storage } else { Reason::Ffmpeg };
+    Err(TaskError::retryable(reason, format!("{what}: FFmpeg {end}: {text}")))
+}

@@ -1,0 +1,130 @@
+//! Looks into a source and plans the rest of the job.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::leases::free_slots;
+use reelmill_shared::db::sources::Source;
+use reelmill_shared::job::capability::Pool;
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::plan::{self, Circumstances};
+use reelmill_shared::job::task::ProbeSpec;
+use reelmill_shared::media::probe::Probe;
+use serde_json::json;
+
+use super::Bench;
+use crate::cache::digest;
+use crate::ffmpeg::argv;
+use crate::ffmpeg::inspect::{Described, Scanned};
+
+/// Long enough to walk through a day of video on a slow disk.
+const DEADLINE: Duration = Duration::from_secs(900);
+/// More packets than twelve hours at sixty frames with sound have.
+const MAX_PACKETS: usize = 20_000_000;
+/// An encode never gets more than this many threads of idle slots: x264 gains little beyond.
+const MAX_THREADS: i64 = 8;
+
+pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publication>, TaskError> {
+    let source = bench.source(spec.source).await?;
+    let mut publications = vec![];
+    let probe = match &source.probe {
+        // Looked into for an earlier job.
+        Some(probe) => probe.clone(),
+        None => {
+            let (probe, sha256) = inspect(bench, &source).await?;
+            publications.push(Publication::Probed { source: source.id, probe: Box::new(probe.clone()), sha256 });
+            probe
+        }
+    };
+    publications.extend(plan_rest(bench, &probe).await?);
+    Ok(publications)
+}
+
+async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), TaskError> {
+    if source.bytes == Some(0) {
+        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
+    }
+    let file = bench.open(source).await?;
+    bench.say(0.1, "looking into the source", None);
+    let unreadable = |log: &str| {
+        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        // The line names our scratch file first; the person knows no such file.
+        let last = last.rsplit_once("file:").map_or(last, |(_, tail)| tail.split_once(": ").map_or("", |(_, why)| why));
+        let why = if last.is_empty() { String::new() } else { format!(" (FFmpeg says: {})", last.trim()) };
+        TaskError::fatal(Reason::NotMedia, format!("the source is not a video or audio file we can read{why}"))
+    };
+
+    let ffprobe = bench.shop.programs.ffprobe.clone();
+    let args = argv::describe(&file.path);
+    bench.note(&ffprobe, &args);
+    let mut json = String::new();
+    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, |line| json.push_str(line)).await?;
+    bench.keep_log(&ended.log_tail);
+    if !ended.status.success() {
+        return Err(unreadable(&ended.log_tail));
+    }
+    let described = Described::parse(json.as_bytes())?;
+
+    let mut packets: BTreeMap<u32, Scanned> =
+        described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
+    let mut count = 0;
+    let ended = bench
+        .child(&ffprobe, &argv::list_packets(&file.path), DEADLINE, 1, |line| {
+            count += 1;
+            if count <= MAX_PACKETS {
+                Scanned::add(&mut packets, line);
+            }
+        })
+        .await?;
+    if !ended.status.success() {
+        return Err(unreadable(&ended.log_tail));
+    }
+    if count > MAX_PACKETS {
+        return Err(TaskError::fatal(
+            Reason::LimitExceeded,
+            format!("the source has more than {MAX_PACKETS} packets"),
+        ));
+    }
+    let probe = described.probe(&packets, source.bytes.unwrap_or(0))?;
+    let sha256 = match &source.sha256 {
+        Some(known) => known.clone(),
+        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
+    };
+    Ok((probe, sha256))
+}
+
+async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
+    let claimed = &bench.claimed;
+    let Some(recording) = claimed.recording_id else { return Ok(vec![]) };
+    if claimed.job_spec.profile.is_some() {
+        let circumstances = Circumstances {
+            max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
+            encode_threads: encode_threads(bench).await?,
+        };
+        let plan = plan::transcode(&claimed.job_spec, recording, probe, &circumstances)?;
+        return Ok(vec![Publication::Planned { recording, plan: Box::new(plan) }]);
+    }
+    if let Some(picture) = claimed.job_spec.picture {
+        if probe.video.is_none() {
+            return Err(TaskError::fatal(Reason::Unsuitable, "the source has no video track to take a picture from"));
+        }
+        let task = plan::thumbnail(claimed.job_spec.source, recording, picture);
+        return Ok(vec![Publication::Tasks(vec![task])]);
+    }
+    Ok(vec![Publication::JobResult(json!({ "probe": probe }))])
+}
+
+/// One thread a task, more only where slots would stand idle.
+async fn encode_threads(bench: &Bench) -> Result<u32, TaskError> {
+    match bench.shop.config.encode_threads {
+        0 => {
+            let free = free_slots(&bench.shop.db, Pool::Cpu.as_str())
+                .await
+                .map_err(|error| TaskError::internal("counting free slots", error))?;
+            // This task's own slot is free by then.
+            Ok((free + 1).clamp(1, MAX_THREADS) as u32)
+        }
+        set => Ok(set),
+    }
+}
