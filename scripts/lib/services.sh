@@ -130,19 +130,19 @@ stop_orphans_of_postgres() {
 start_rabbitmq() {
   local dir=$SERVICES_DIR/rabbitmq amqp
   mkdir -m 700 "$dir"
+  write_rabbitmq_conf "$dir"
   start_epmd "$dir"
   for _ in 1 2 3; do
     take_port
     amqp=$FREE_PORT
     take_port
-    write_rabbitmq_conf "$dir"
     launch_rabbitmq "$dir" "$amqp" "$FREE_PORT"
     if rabbitmq_ready "$amqp"; then
       export REELMILL_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$amqp/%2f"
       return 0
     fi
+    # A taken port shows in many ways. Whatever it was, ports are new each time.
     stop_rabbitmq_node
-    grep -q -i -e eaddrinuse -e 'port.*in use' "$dir/rabbitmq.log" || break
   done
   tail -n 30 "$dir/rabbitmq.log" >&2
   die "the private RabbitMQ did not start"
@@ -151,7 +151,7 @@ start_rabbitmq() {
 # The node would start a port mapper by itself, as a daemon that outlives it.
 # This one is our child, on a port of its own.
 start_epmd() {
-  local dir=$1 poll
+  local dir=$1
   for _ in 1 2 3 4 5; do
     take_port
     EPMD_PORT=$FREE_PORT
@@ -159,15 +159,25 @@ start_epmd() {
     exec_tied TERM epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >"$dir/epmd.log" 2>&1 &
     EPMD_PID=$!
     groups_back
-    # An epmd that cannot bind ends at once.
-    for ((poll = 0; poll < 50; poll++)); do
-      kill -0 "$EPMD_PID" 2>/dev/null || break
-      if port_answers "$EPMD_PORT"; then return 0; fi
-      sleep 0.1
-    done
+    if epmd_ready; then return 0; fi
     stop_epmd
   done
   die "no epmd for the private RabbitMQ: $(tail -n 3 "$dir/epmd.log")"
+}
+
+# An epmd that cannot bind ends at once, while whoever has the port may answer.
+epmd_ready() {
+  local poll
+  for ((poll = 0; poll < 50; poll++)); do
+    sleep 0.1
+    kill -0 "$EPMD_PID" 2>/dev/null || return 1
+    if port_answers "$EPMD_PORT"; then
+      sleep 0.2
+      kill -0 "$EPMD_PID" 2>/dev/null && return 0
+      return 1
+    fi
+  done
+  return 1
 }
 
 write_rabbitmq_conf() {

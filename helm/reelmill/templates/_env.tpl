@@ -38,9 +38,6 @@ apply a second entry of a name is an error.
 {{ include "reelmill.fromSecret" (dict "name" "REELMILL_AMQP_URL" "secret" .existingSecret "key" .key) }}
 {{- end }}
 {{- end }}
-{{- with .Values.secretKey }}
-{{ include "reelmill.fromSecret" (dict "name" "REELMILL_SECRET_KEY" "secret" .existingSecret "key" .key) }}
-{{- end }}
 {{- with .Values.storage }}
 - name: REELMILL_STORAGE_URL
   value: {{ .url | quote }}
@@ -51,6 +48,10 @@ apply a second entry of a name is an error.
 {{- with .endpoint }}
 - name: AWS_ENDPOINT
   value: {{ . | quote }}
+{{- if hasPrefix "http://" . }}
+- name: AWS_ALLOW_HTTP
+  value: "true"
+{{- end }}
 {{- end }}
 {{- if .existingSecret }}
 {{- $secret := .existingSecret }}
@@ -63,8 +64,13 @@ apply a second entry of a name is an error.
 - name: REELMILL_PUBLIC_URL
   value: {{ . | quote }}
 {{- end }}
-- name: REELMILL_LEASE_SECONDS
-  value: {{ .Values.leaseSeconds | int | quote }}
+{{- end -}}
+
+{{/* Not for workers: they open what strangers send. */}}
+{{- define "reelmill.secretKeyEnv" -}}
+{{- with .Values.secretKey }}
+{{- include "reelmill.fromSecret" (dict "name" "REELMILL_SECRET_KEY" "secret" .existingSecret "key" .key) }}
+{{- end }}
 {{- end -}}
 
 {{/*

@@ -26,6 +26,8 @@ REELMILL_API_LISTEN: nothing, the chart's probes and Service rely on it
 REELMILL_WORKER_LISTEN: nothing, the chart's probes rely on it
 REELMILL_SCHEDULER_LISTEN: nothing, the chart's probes rely on it
 REELMILL_SCRATCH_DIR: workers[].scratch
+REELMILL_CACHE_BYTES: workers[].scratch.size, of which the cache takes half
+REELMILL_DRAIN_SECONDS: workers[].terminationGracePeriodSeconds
 {{- end -}}
 
 {{- define "reelmill.validate" -}}

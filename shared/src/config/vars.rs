@@ -55,6 +55,12 @@ impl Vars {
         Self { values, ..Self::default() }
     }
 
+    /// The same with more settings, which beat those that are there.
+    pub fn with_pairs<N: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        self.values.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
     fn read_file(&mut self, path: &Path) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

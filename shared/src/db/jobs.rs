@@ -10,7 +10,7 @@ use super::{Db, DbError, GenericClient, retrying, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId};
 use crate::job::error::TaskError;
 use crate::job::plan::NewTask;
-use crate::job::spec::{JobKind, JobSpec};
+use crate::job::spec::{JobKind, JobSpec, PictureRequest};
 use crate::job::state::{JobStatus, TaskStatus};
 use crate::job::transition::words;
 
@@ -267,6 +267,39 @@ async fn end_open_tasks(tx: &impl GenericClient, id: JobId) -> Result<(), DbErro
     )
     .await?;
     Ok(())
+}
+
+/// Jobs of a recording that are not over.
+pub async fn unfinished_of_recording(db: &Db, recording: RecordingId) -> Result<Vec<JobId>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select id from jobs where recording_id = $1 and status in ('queued', 'running') order by id",
+            &[&recording.0],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| JobId(row.get(0))).collect())
+}
+
+/// A job that is making exactly this picture right now.
+pub async fn unfinished_thumbnail(
+    db: &Db,
+    recording: RecordingId,
+    picture: PictureRequest,
+) -> Result<Option<JobId>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            "select id from jobs
+             where recording_id = $1 and kind = 'thumbnail' and status in ('queued', 'running')
+               and spec -> 'picture' = $2
+             order by id limit 1",
+            &[&recording.0, &serde_json::to_value(picture)?],
+        )
+        .await?;
+    Ok(row.map(|row| JobId(row.get(0))))
 }
 
 /// Jobs by kind and state, for the metrics.

@@ -1,5 +1,7 @@
 //! Pictures taken out of recordings.
 
+use std::collections::HashSet;
+
 use super::{Db, DbError, GenericClient};
 use crate::ids::RecordingId;
 use crate::job::spec::PictureRequest;
@@ -27,6 +29,30 @@ pub async fn find(db: &Db, recording: RecordingId, request: PictureRequest) -> R
         )
         .await?;
     Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
+}
+
+/// Which of `recordings` have a picture for this request.
+pub async fn with_default(
+    db: &Db,
+    recordings: &[RecordingId],
+    request: PictureRequest,
+) -> Result<HashSet<RecordingId>, DbError> {
+    let ids: Vec<_> = recordings.iter().map(|id| id.0).collect();
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select recording_id from pictures
+             where recording_id = any($1) and at_ms = $2 and width = $3 and height = $4",
+            &[
+                &ids,
+                &request.at_ms.map_or(-1, |at| at as i64),
+                &(request.width as i32),
+                &(request.height as i32),
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| RecordingId(row.get(0))).collect())
 }
 
 /// Keeps a picture; an older one for the same request gives way. In the caller's guarded transaction.

@@ -1,5 +1,7 @@
 //! Recordings.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -115,6 +117,17 @@ pub async fn list(
         )
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// Titles of those of `recordings` that are there.
+pub async fn titles(db: &Db, recordings: &[RecordingId]) -> Result<HashMap<RecordingId, String>, DbError> {
+    let ids: Vec<_> = recordings.iter().map(|id| id.0).collect();
+    let rows = db
+        .get()
+        .await?
+        .query("select id, title from recordings where id = any($1) and deleted_at is null", &[&ids])
+        .await?;
+    Ok(rows.iter().map(|row| (RecordingId(row.get(0)), row.get(1))).collect())
 }
 
 /// Changes title or access; false where there is no such recording.

@@ -1,5 +1,6 @@
 //! Tasks: written, read, claimed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -99,6 +100,11 @@ pub struct Progress {
 
 /// Tasks of a job in order, each with its newest attempt and progress.
 pub async fn of_job(db: &Db, job: JobId) -> Result<Vec<Task>, DbError> {
+    Ok(of_jobs(db, &[job]).await?.remove(&job).unwrap_or_default())
+}
+
+/// The same for several jobs at once.
+pub async fn of_jobs(db: &Db, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
@@ -107,10 +113,15 @@ pub async fn of_job(db: &Db, job: JobId) -> Result<Vec<Task>, DbError> {
              left join attempts a on a.task_id = t.id and a.epoch = t.epoch
              left join workers w on w.id = a.worker_id
              left join task_progress p on p.task_id = t.id and p.epoch = t.epoch
-             where t.job_id = $1 order by t.position, t.id",
+             where t.job_id = any($1) order by t.job_id, t.position, t.id",
         )
         .await?;
-    client.query(&statement, &[&job.0]).await?.iter().map(read).collect()
+    let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+    let mut tasks: HashMap<JobId, Vec<Task>> = HashMap::new();
+    for row in client.query(&statement, &[&ids]).await? {
+        tasks.entry(JobId(row.get("job_id"))).or_default().push(read(&row)?);
+    }
+    Ok(tasks)
 }
 
 fn read(row: &Row) -> Result<Task, DbError> {

@@ -1,0 +1,315 @@
+//! Jobs on the wire.
+
+use chrono::{DateTime, Utc};
+use reelmill_shared::db::jobs::Job;
+use reelmill_shared::db::tasks::{Attempt, Task};
+use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
+use reelmill_shared::job::spec::{JobKind, Output};
+use reelmill_shared::job::state::{JobStatus, TaskStatus};
+use reelmill_shared::job::task::TaskKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::ErrorDto;
+
+/// Where the bytes come from: exactly one of these.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InputDto {
+    /// `http`, `https`, or `file` under a directory the operator allows.
+    pub(crate) url: Option<String>,
+    /// A finished upload.
+    pub(crate) upload_id: Option<UploadId>,
+    /// A recording whose source is used again.
+    pub(crate) recording_id: Option<RecordingId>,
+    /// A broadcast's id.
+    pub(crate) broadcast_id: Option<String>,
+}
+
+/// Body of `POST /jobs`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewJobDto {
+    pub(crate) kind: JobKind,
+    pub(crate) input: InputDto,
+    /// A profile's name, or an inline profile. `web` where it is left out.
+    pub(crate) profile: Option<Value>,
+    /// `hls` and `thumbnail` where it is left out.
+    pub(crate) outputs: Option<Vec<String>>,
+    /// 0 to 100; ranks within the project.
+    pub(crate) priority: Option<i64>,
+    /// Not before this time.
+    pub(crate) run_at: Option<DateTime<Utc>>,
+    /// Encode even if the same was encoded before.
+    #[serde(default)]
+    #[allow(dead_code, reason = "part of the contract; nothing is reused yet, so nothing needs forcing")]
+    pub(crate) force: bool,
+    pub(crate) callback_url: Option<String>,
+    /// Kept with the job and given back; an object of at most 16 kB.
+    pub(crate) metadata: Option<Value>,
+    /// For `thumbnail`: which picture.
+    pub(crate) picture: Option<PictureDto>,
+}
+
+/// Which picture of a recording.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PictureDto {
+    /// Seconds from the start; 5, or earlier in a shorter recording, where it is left out.
+    pub(crate) time: Option<f64>,
+    /// Pixels of the box the picture fits into, 16 to 3840.
+    pub(crate) width: Option<u32>,
+    pub(crate) height: Option<u32>,
+}
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobDto {
+    pub(crate) id: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) status: JobStatus,
+    pub(crate) recording_id: Option<RecordingId>,
+    pub(crate) priority: i16,
+    /// 0 to 1.
+    pub(crate) progress: f64,
+    /// What is being done, in a word or two.
+    pub(crate) phase: Option<String>,
+    /// Output frames per second.
+    pub(crate) fps: Option<f32>,
+    /// Seconds of media per second.
+    pub(crate) speed: Option<f32>,
+    pub(crate) eta_seconds: Option<f32>,
+    /// The most any task has been tried.
+    pub(crate) attempts: i32,
+    pub(crate) tasks: Vec<TaskDto>,
+    pub(crate) outputs: OutputsDto,
+    /// What a probe found, how the job was planned.
+    pub(crate) result: Option<Value>,
+    pub(crate) error: Option<ErrorDto>,
+    pub(crate) timings: TimingsDto,
+    /// The frozen recipe.
+    pub(crate) profile: Option<Value>,
+    pub(crate) metadata: Value,
+    pub(crate) retry_of: Option<JobId>,
+    pub(crate) run_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+/// A piece of a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskDto {
+    pub(crate) id: TaskId,
+    pub(crate) kind: TaskKind,
+    pub(crate) status: TaskStatus,
+    pub(crate) pool: String,
+    /// Name of the worker that has it, or had it last.
+    pub(crate) worker: Option<String>,
+    pub(crate) attempt: i32,
+    pub(crate) max_attempts: i32,
+    /// 0 to 1.
+    pub(crate) progress: f64,
+    pub(crate) phase: Option<String>,
+    pub(crate) fps: Option<f32>,
+    pub(crate) speed: Option<f32>,
+    pub(crate) eta_seconds: Option<f32>,
+    /// Names of the renditions it makes.
+    pub(crate) renditions: Vec<String>,
+    /// The exact command line.
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) error: Option<ErrorDto>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+/// Where what was made is found; paths on this API, for holders of a key.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct OutputsDto {
+    pub(crate) hls: Option<String>,
+    pub(crate) dash: Option<String>,
+    pub(crate) mp4: Vec<Value>,
+    pub(crate) thumbnail: Option<String>,
+    pub(crate) storyboard: Option<String>,
+}
+
+/// Seconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TimingsDto {
+    /// From submission to the first claim.
+    pub(crate) queued: Option<f64>,
+    /// From the first claim to the end.
+    pub(crate) run: Option<f64>,
+    /// From submission to the end.
+    pub(crate) total: Option<f64>,
+}
+
+impl JobDto {
+    /// A job with its tasks.
+    pub(crate) fn new(job: Job, tasks: Vec<Task>) -> Self {
+        let running = tasks.iter().filter(|task| task.status == TaskStatus::Running);
+        // The heaviest running task speaks for the job.
+        let speaker = running
+            .filter_map(|task| task.progress.as_ref().map(|progress| (task.spec.weight(), progress)))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, progress)| progress.clone());
+        let outputs = outputs(&job);
+        let seconds = |from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>| {
+            from.zip(to).map(|(from, to)| (to - from).as_seconds_f64())
+        };
+        Self {
+            id: job.id,
+            kind: job.kind,
+            status: job.status,
+            recording_id: job.recording_id,
+            priority: job.priority,
+            progress: overall(&job, &tasks),
+            phase: speaker.as_ref().map(|progress| progress.phase.clone()),
+            fps: speaker.as_ref().and_then(|progress| progress.fps),
+            speed: speaker.as_ref().and_then(|progress| progress.speed),
+            eta_seconds: speaker.as_ref().and_then(|progress| progress.eta_seconds),
+            attempts: tasks.iter().map(|task| task.attempts).max().unwrap_or(0),
+            outputs,
+            result: job.result,
+            error: job.error.map(ErrorDto::from),
+            timings: TimingsDto {
+                queued: seconds(Some(job.created_at), job.started_at),
+                run: seconds(job.started_at, job.finished_at),
+                total: seconds(Some(job.created_at), job.finished_at),
+            },
+            profile: job.spec.profile.and_then(|profile| serde_json::to_value(profile).ok()),
+            metadata: job.metadata,
+            retry_of: job.retry_of,
+            run_at: job.run_at,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            tasks: tasks.into_iter().map(TaskDto::from).collect(),
+        }
+    }
+}
+
+/// How far a job is: its tasks by weight, and something for those that are not planned yet.
+fn overall(job: &Job, tasks: &[Task]) -> f64 {
+    if job.status == JobStatus::Succeeded {
+        return 1.0;
+    }
+    let unplanned = match job.kind {
+        JobKind::Transcode if tasks.iter().all(|t| matches!(t.kind, TaskKind::Fetch | TaskKind::Probe)) => 22.0,
+        _ => 0.0,
+    };
+    let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;
+    let done: f64 = tasks.iter().map(|task| task.spec.weight() * share(task)).sum();
+    // One only when it is over.
+    if whole > 0.0 { (done / whole).min(0.999) } else { 0.0 }
+}
+
+fn share(task: &Task) -> f64 {
+    match task.status {
+        TaskStatus::Succeeded => 1.0,
+        TaskStatus::Running => task.progress.as_ref().map_or(0.0, |progress| f64::from(progress.progress)),
+        _ => 0.0,
+    }
+}
+
+fn outputs(job: &Job) -> OutputsDto {
+    let Some(recording) = job.recording_id.filter(|_| job.status == JobStatus::Succeeded) else {
+        return OutputsDto::default();
+    };
+    let base = format!("/api/v1/recordings/{recording}");
+    let hls = job.kind == JobKind::Transcode && job.spec.outputs.contains(&Output::Hls);
+    let picture = match job.kind {
+        JobKind::Transcode if job.spec.outputs.contains(&Output::Thumbnail) => Some(format!("{base}/thumbnail")),
+        JobKind::Thumbnail => job.spec.picture.map(|picture| {
+            let time = picture.at_ms.map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
+            format!("{base}/thumbnail?{time}width={}&height={}", picture.width, picture.height)
+        }),
+        _ => None,
+    };
+    OutputsDto {
+        hls: hls.then(|| format!("{base}/stream/master.m3u8")),
+        thumbnail: picture,
+        ..OutputsDto::default()
+    }
+}
+
+impl From<Task> for TaskDto {
+    fn from(task: Task) -> Self {
+        let done = share(&task);
+        let progress = task.progress.filter(|_| task.status == TaskStatus::Running);
+        let renditions = match &task.spec {
+            reelmill_shared::job::task::TaskSpec::Encode(spec) => spec.rungs.iter().map(|r| r.name.clone()).collect(),
+            reelmill_shared::job::task::TaskSpec::Audio(_) => vec![reelmill_shared::job::task::AUDIO_RUNG.to_owned()],
+            _ => vec![],
+        };
+        Self {
+            id: task.id,
+            kind: task.kind,
+            status: task.status,
+            pool: task.pool,
+            worker: task.worker,
+            attempt: task.attempts,
+            max_attempts: task.max_attempts,
+            progress: done,
+            phase: progress.as_ref().map(|progress| progress.phase.clone()),
+            fps: progress.as_ref().and_then(|progress| progress.fps),
+            speed: progress.as_ref().and_then(|progress| progress.speed),
+            eta_seconds: progress.as_ref().and_then(|progress| progress.eta_seconds),
+            renditions,
+            command: task.command,
+            error: task.error.map(ErrorDto::from),
+            started_at: task.started_at,
+            finished_at: task.finished_at,
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobListDto {
+    pub(crate) jobs: Vec<JobDto>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// What happened in a job, attempt by attempt.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobLogDto {
+    pub(crate) attempts: Vec<AttemptDto>,
+}
+
+/// One attempt at a task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AttemptDto {
+    pub(crate) task_id: TaskId,
+    pub(crate) kind: TaskKind,
+    pub(crate) attempt: i32,
+    pub(crate) epoch: i32,
+    pub(crate) worker: Option<String>,
+    #[schema(example = "succeeded")]
+    pub(crate) outcome: String,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) error: Option<ErrorDto>,
+    /// The end of FFmpeg's log.
+    pub(crate) log: Option<String>,
+}
+
+impl From<Attempt> for AttemptDto {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            task_id: attempt.task_id,
+            kind: attempt.kind,
+            attempt: attempt.attempt,
+            epoch: attempt.epoch,
+            worker: attempt.worker,
+            outcome: attempt.outcome,
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at,
+            command: attempt.command,
+            error: attempt.error.map(ErrorDto::from),
+            log: attempt.log_tail,
+        }
+    }
+}

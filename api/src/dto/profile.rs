@@ -1,0 +1,86 @@
+//! Profiles on the wire.
+
+use reelmill_shared::media::profile::{Profile, RateControl};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A profile.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProfileDto {
+    pub(crate) name: Option<String>,
+    /// Built-in profiles cannot be changed.
+    pub(crate) built_in: bool,
+    pub(crate) rungs: Vec<RungDto>,
+    pub(crate) audio: Option<AudioDto>,
+    /// x264's preset.
+    #[schema(example = "medium")]
+    pub(crate) preset: String,
+    /// Seconds.
+    pub(crate) segment_duration: u32,
+}
+
+/// One step of the ladder: either `crf` with `max_bitrate`, or `bitrate`. Bits per second; the buffer in bits.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RungDto {
+    pub(crate) name: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crf: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bitrate: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bitrate: Option<u64>,
+    pub(crate) buffer: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_frame_rate: Option<u32>,
+}
+
+/// AAC-LC stereo.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AudioDto {
+    /// Bits per second.
+    pub(crate) bitrate: u64,
+}
+
+/// A page of profiles.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProfileListDto {
+    pub(crate) profiles: Vec<ProfileDto>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+impl ProfileDto {
+    /// A profile as answered.
+    pub(crate) fn new(profile: Profile, built_in: bool) -> Self {
+        Self {
+            name: profile.name,
+            built_in,
+            rungs: profile
+                .rungs
+                .into_iter()
+                .map(|rung| {
+                    let (crf, max_bitrate, bitrate, buffer) = match rung.rate_control {
+                        RateControl::CappedCrf { crf, max_bitrate, buffer } => {
+                            (Some(crf), Some(max_bitrate), None, buffer)
+                        }
+                        RateControl::Constant { bitrate, buffer } => (None, None, Some(bitrate), buffer),
+                    };
+                    RungDto {
+                        name: rung.name,
+                        width: rung.width,
+                        height: rung.height,
+                        crf,
+                        max_bitrate,
+                        bitrate,
+                        buffer,
+                        max_frame_rate: rung.max_frame_rate,
+                    }
+                })
+                .collect(),
+            audio: profile.audio.map(|audio| AudioDto { bitrate: audio.bitrate }),
+            preset: profile.preset.as_str().to_owned(),
+            segment_duration: profile.segment_duration,
+        }
+    }
+}

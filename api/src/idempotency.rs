@@ -1,0 +1,129 @@
+//! `Idempotency-Key`: the first answer is kept for a day and replayed.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use reelmill_shared::db::idempotency::{self, Answer as Kept, Begun};
+use sha2::{Digest, Sha256};
+
+use crate::auth::caller;
+use crate::extract::{JSON_LIMIT, is_json};
+use crate::problem::{Answer, Kind, Problem};
+use crate::state::App;
+
+/// Answers larger than this are not kept; ours are all smaller.
+const KEPT_BYTES: usize = 4 << 20;
+/// The header that tells a replay.
+const REPLAYED: &str = "idempotent-replayed";
+
+/// Wraps every POST that carries a key.
+pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -> Response {
+    let key = request.headers().get("idempotency-key").cloned();
+    match key {
+        Some(key) if request.method() == Method::POST => match kept(&app, &key, request, next).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        },
+        _ => next.run(request).await,
+    }
+}
+
+async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Answer<Response> {
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let key = key.ok_or_else(|| Problem::new(Kind::Malformed, "Idempotency-Key must have 1 to 255 visible characters"))?;
+    // Keys belong to a project: two tenants may use the same one.
+    let project = caller(app, request.method(), request.headers()).await?.project_id;
+    let (fingerprint, request) = fingerprint(request).await?;
+    match idempotency::begin(&app.db, project, key, &fingerprint).await? {
+        Begun::First => {}
+        Begun::Replay(answer) => return Ok(replay(answer)),
+        Begun::InFlight => {
+            return Err(Problem::new(
+                Kind::IdempotencyInFlight,
+                "the first request with this Idempotency-Key is still being answered",
+            ));
+        }
+        Begun::Mismatch => {
+            return Err(Problem::new(
+                Kind::IdempotencyMismatch,
+                "this Idempotency-Key was used for another path or body",
+            ));
+        }
+    }
+    let key = key.to_owned();
+    let app = app.clone();
+    // On its own feet: a client that hangs up must not leave the key without an answer.
+    let answering = tokio::spawn(async move {
+        let response = next.run(request).await;
+        let (parts, body) = response.into_parts();
+        let Ok(bytes) = to_bytes(body, KEPT_BYTES).await else {
+            idempotency::abandon(&app.db, project, &key).await?;
+            return Err(Problem::new(Kind::Internal, "the answer was too large to keep"));
+        };
+        // What went wrong on our side, or was in the way only now, may go better next time.
+        let passing = parts.status.is_server_error() || matches!(parts.status.as_u16(), 401 | 403 | 409 | 429);
+        if passing {
+            idempotency::abandon(&app.db, project, &key).await?;
+        } else {
+            let answer = Kept {
+                status: parts.status.as_u16(),
+                content_type: text(&parts.headers, &header::CONTENT_TYPE),
+                location: text(&parts.headers, &header::LOCATION),
+                body: bytes.to_vec(),
+            };
+            idempotency::complete(&app.db, project, &key, &answer).await?;
+        }
+        Ok(Response::from_parts(parts, Body::from(bytes)))
+    });
+    answering.await.map_err(|error| {
+        tracing::error!(%error, "a request panicked");
+        Problem::new(Kind::Internal, "an internal error")
+    })?
+}
+
+fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// What makes a request the same request: method, path, query, and a JSON body. A body of media is told by its size.
+async fn fingerprint(request: Request) -> Answer<(Vec<u8>, Request)> {
+    let (parts, body) = request.into_parts();
+    let mut hash = Sha256::new();
+    hash.update(parts.method.as_str());
+    hash.update([0]);
+    hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
+    for name in ["content-type", "upload-length", "upload-metadata"] {
+        hash.update([0]);
+        // A form's boundary differs each time.
+        let value = parts.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
+        hash.update(value.split(|byte| *byte == b';').next().unwrap_or_default());
+    }
+    let body = if is_json(&parts.headers) {
+        let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|_| {
+            Problem::new(Kind::PayloadTooLarge, format!("a JSON body may have at most {JSON_LIMIT} bytes"))
+        })?;
+        hash.update([0]);
+        hash.update(&bytes);
+        Body::from(bytes)
+    } else {
+        body
+    };
+    Ok((hash.finalize().to_vec(), Request::from_parts(parts, body)))
+}
+
+fn replay(answer: Kept) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    if let Ok(status) = axum::http::StatusCode::from_u16(answer.status) {
+        *response.status_mut() = status;
+    }
+    let headers = response.headers_mut();
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    for (name, value) in [(header::CONTENT_TYPE, answer.content_type), (header::LOCATION, answer.location)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,192 @@
+//! Sends objects: ranges, validators, HEAD, the right types.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use reelmill_shared::storage::Storage;
+
+use crate::problem::{Answer, Kind, Problem};
+
+/// Where a file lies. Never changes: objects are never overwritten.
+#[derive(Debug, Clone)]
+pub struct MediaFile {
+    pub key: String,
+    pub bytes: u64,
+}
+
+/// How long an answer may be kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Caching {
+    /// By anybody, for ever: the name never means anything else.
+    Immutable,
+    /// By anybody, for a day.
+    Day,
+    /// By anybody, but asked for again after a moment.
+    Brief,
+    /// The same, but only by the one who asked: the address needs a key.
+    PrivateImmutable,
+    PrivateDay,
+    PrivateBrief,
+}
+
+impl Caching {
+    /// The same for answers that need a key.
+    pub(crate) fn private(self) -> Self {
+        match self {
+            Self::Immutable | Self::PrivateImmutable => Self::PrivateImmutable,
+            Self::Day | Self::PrivateDay => Self::PrivateDay,
+            Self::Brief | Self::PrivateBrief => Self::PrivateBrief,
+        }
+    }
+
+    pub(crate) fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Immutable => "public, max-age=31536000, immutable",
+            Self::Day => "public, max-age=86400",
+            Self::Brief => "public, max-age=2",
+            Self::PrivateImmutable => "private, max-age=31536000, immutable",
+            Self::PrivateDay => "private, max-age=86400",
+            Self::PrivateBrief => "private, max-age=2",
+        })
+    }
+}
+
+/// Sends a file, or the range of it that was asked for.
+pub(crate) async fn send(
+    storage: &Storage,
+    file: &MediaFile,
+    content_type: &'static str,
+    caching: Caching,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let etag = etag(&file.key);
+    let mut response = if matches(headers, header::IF_NONE_MATCH, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let range = wanted_range(headers, file.bytes, &etag)?;
+        let span = range.clone().unwrap_or(0..file.bytes);
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::from_stream(storage.get(&file.key, range.clone()).await?.body)
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(range) = range {
+            let text = format!("bytes {}-{}/{}", range.start, range.end - 1, file.bytes);
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(header::CONTENT_RANGE, value);
+            }
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CACHE_CONTROL, caching.header());
+    headers.insert(header::ETAG, etag);
+    Ok(response)
+}
+
+/// Sends text that was just rendered.
+pub(crate) fn send_text(
+    text: String,
+    content_type: &'static str,
+    caching: Caching,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
+    let etag = etag(&text);
+    let mut response = if matches(headers, header::IF_NONE_MATCH, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let length = text.len();
+        let body = if method == Method::HEAD { Body::empty() } else { Body::from(text) };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, caching.header());
+    response.headers_mut().insert(header::ETAG, etag);
+    response
+}
+
+/// A strong validator from what determines the bytes.
+fn etag(text: &str) -> HeaderValue {
+    use sha2::{Digest, Sha256};
+    let digest = hex::encode(&Sha256::digest(text.as_bytes())[..12]);
+    HeaderValue::from_str(&format!("\"{digest}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+fn matches(headers: &HeaderMap, name: header::HeaderName, etag: &HeaderValue) -> bool {
+    let etag = etag.to_str().unwrap_or_default();
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .any(|tag| tag == "*" || tag == etag)
+}
+
+/// The one range asked for (RFC 9110, 14.2). Several ranges, other units and nonsense are answered with the whole file, as
+/// the RFC allows; `If-Range` with another validator too.
+fn wanted_range(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Answer<Option<std::ops::Range<u64>>> {
+    if headers.contains_key(header::IF_RANGE) && !matches(headers, header::IF_RANGE, etag) {
+        return Ok(None);
+    }
+    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Some(spec) = text.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Ok(None) };
+    let Some((first, last)) = spec.trim().split_once('-') else { return Ok(None) };
+    let number = |text: &str| text.parse::<u64>().ok();
+    let range = match (first.is_empty(), last.is_empty()) {
+        (true, false) => number(last).map(|suffix| size.saturating_sub(suffix)..size),
+        (false, true) => number(first).map(|first| first..size),
+        (false, false) => number(first)
+            .zip(number(last))
+            .filter(|(first, last)| first <= last)
+            .map(|(first, last)| first..last.saturating_add(1).min(size)),
+        (true, true) => None,
+    };
+    match range {
+        None => Ok(None),
+        Some(range) if range.start < range.end => Ok(Some(range)),
+        Some(_) => {
+            let size = HeaderValue::from_str(&format!("bytes */{size}"));
+            let problem = Problem::new(Kind::RangeNotSatisfiable, "the range lies outside the file");
+            Err(match size {
+                Ok(size) => problem.with_header(header::CONTENT_RANGE, size),
+                Err(_) => problem,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &str, size: u64) -> Result<Option<std::ops::Range<u64>>, ()> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, HeaderValue::from_str(text).unwrap());
+        wanted_range(&headers, size, &HeaderValue::from_static("\"a\"")).map_err(|_| ())
+    }
+
+    #[test]
+    fn ranges_as_the_rfc_has_them() {
+        assert_eq!(range("bytes=0-0", 10), Ok(Some(0..1)));
+        assert_eq!(range("bytes=5-", 10), Ok(Some(5..10)));
+        assert_eq!(range("bytes=-3", 10), Ok(Some(7..10)));
+        assert_eq!(range("bytes=-30", 10), Ok(Some(0..10)));
+        assert_eq!(range("bytes=2-99", 10), Ok(Some(2..10)));
+        assert_eq!(range("bytes=10-", 10), Err(()));
+        assert_eq!(range("bytes=-0", 10), Err(()));
+        for ignored in ["bytes=3-2", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "bytes=-"] {
+            assert_eq!(range(ignored, 10), Ok(None), "{ignored}");
+        }
+    }
+}

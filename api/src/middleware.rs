@@ -1,0 +1,82 @@
+//! What happens around every request.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::problem::{Kind, Problem, REQUEST_ID};
+use crate::state::App;
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// No inline script or style, nothing from elsewhere. Players build media and workers from blobs.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; worker-src blob: 'self'; font-src 'self'; \
+frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Gives every request an id, in the answer and in the logs; counts and times it by route.
+pub(crate) async fn identify(request: Request, next: Next) -> Response {
+    let plain = |id: &&str| (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let given = request.headers().get(&REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    let id = given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    let started = Instant::now();
+    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).await;
+    let status = response.status().as_u16().to_string();
+    let labels = [("method", method.as_str().to_owned()), ("route", route.clone()), ("status", status.clone())];
+    metrics::histogram!("reelmill_http_request_duration_seconds", &labels).record(started.elapsed().as_secs_f64());
+    tracing::debug!(request_id = id, %method, route, status, "answered");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID_HEADER, value);
+    }
+    response
+}
+
+/// Refuses hosts that are not ours: a web page whose name was pointed at this machine must not reach it.
+pub(crate) async fn check_host(State(app): State<App>, request: Request, next: Next) -> Response {
+    let allowed = &app.config.allowed_hosts;
+    if !allowed.is_empty() {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        // HTTP/2 carries it in the URI.
+        let host = host.or(request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
+        if !allowed.iter().any(|name| name.eq_ignore_ascii_case(bare(host))) {
+            return Problem::new(Kind::WrongHost, "this server does not answer for that host name").into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// A host without its port.
+fn bare(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(_) => host.rfind(']').map_or(host, |end| &host[..=end]),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Headers of every answer.
+pub(crate) async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare;
+
+    #[test]
+    fn ports_do_not_count() {
+        assert_eq!(bare("localhost:8080"), "localhost");
+        assert_eq!(bare("127.0.0.1"), "127.0.0.1");
+        assert_eq!(bare("[::1]:8080"), "[::1]");
+    }
+}

@@ -1,0 +1,179 @@
+//! Playlists and segments of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
+//! `{rung}-{ordinal}-init.mp4` and `{rung}.m3u8`; the ordinal names the set, so that a name never changes its meaning.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
+use reelmill_shared::db::recordings::Recording;
+use reelmill_shared::db::sets::{self, Rendition, SetReference};
+use reelmill_shared::ids::{RecordingId, SetId};
+use reelmill_shared::media::presentation;
+
+use crate::media::{Caching, MediaFile, send, send_text};
+use crate::problem::{Answer, Kind, Problem};
+use crate::state::App;
+
+/// MIME type of a playlist (RFC 8216, 10).
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const VIDEO: &str = "video/mp4";
+const AUDIO: &str = "audio/mp4";
+
+/// What a file name under `stream/` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamFile {
+    Master,
+    Playlist { rung: String },
+    Init { rung: String, ordinal: i32 },
+    Segment { rung: String, ordinal: i32, number: u32 },
+}
+
+impl StreamFile {
+    /// Reads a file name; `None` for one we never give out.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let checked = |rung: &str| {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            (!rung.is_empty() && rung.len() <= 32 && rung.bytes().all(plain)).then(|| rung.to_owned())
+        };
+        if let Some(stem) = name.strip_suffix(".m3u8") {
+            return Some(match stem {
+                "master" | "playlist" => Self::Master,
+                rung => Self::Playlist { rung: checked(rung)? },
+            });
+        }
+        let (stem, extension) = name.rsplit_once('.')?;
+        let mut parts = stem.rsplitn(3, '-');
+        let (last, ordinal, rung) = (parts.next()?, parts.next()?.parse().ok()?, checked(parts.next()?)?);
+        match (extension, last) {
+            ("mp4", "init") => Some(Self::Init { rung, ordinal }),
+            ("m4s", number) => Some(Self::Segment { rung, ordinal, number: number.parse().ok()? }),
+            _ => None,
+        }
+    }
+}
+
+/// The set a recording plays now.
+pub(crate) async fn active_set(app: &App, recording: RecordingId) -> Answer<Option<SetReference>> {
+    let references = references(app, recording).await?;
+    Ok(references.iter().find(|reference| reference.active).cloned())
+}
+
+async fn references(app: &App, recording: RecordingId) -> Answer<Arc<Vec<SetReference>>> {
+    if let Some(found) = app.caches.references.get(&recording).await {
+        return Ok(found);
+    }
+    let found = Arc::new(sets::of_recording(&app.db, recording).await?);
+    // An answer without anything to play must not be remembered: it is about to change.
+    if found.iter().any(|reference| reference.active) {
+        app.caches.references.insert(recording, Arc::clone(&found)).await;
+    }
+    Ok(found)
+}
+
+/// Renditions of a set that is published.
+pub(crate) async fn renditions(app: &App, set: SetId) -> Answer<Arc<Vec<Rendition>>> {
+    if let Some(found) = app.caches.renditions.get(&set).await {
+        return Ok(found);
+    }
+    let found = Arc::new(sets::renditions(&app.db, set).await?);
+    app.caches.renditions.insert(set, Arc::clone(&found)).await;
+    Ok(found)
+}
+
+/// Answers a request for a file of a recording's stream.
+pub(crate) async fn serve(
+    app: &App,
+    recording: &Recording,
+    file: &StreamFile,
+    private: bool,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let caching = |caching: Caching| if private { caching.private() } else { caching };
+    match file {
+        StreamFile::Master | StreamFile::Playlist { .. } => {
+            let text = playlist(app, recording, file).await?;
+            Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
+        }
+        StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
+            let references = references(app, recording.id).await?;
+            let reference = references.iter().find(|reference| reference.ordinal == *ordinal);
+            let set = reference.ok_or_else(|| missing(recording))?.set_id;
+            let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
+            let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
+            send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
+        }
+    }
+}
+
+async fn locate(app: &App, set: SetId, rung: &str, file: &StreamFile) -> Answer<Option<MediaFile>> {
+    let name = match file {
+        StreamFile::Segment { number, .. } => format!("{rung}/{number}"),
+        _ => format!("{rung}/init"),
+    };
+    let cached = (set, name);
+    if let Some(found) = app.caches.files.get(&cached).await {
+        return Ok(Some(found));
+    }
+    let found = match file {
+        StreamFile::Segment { number, .. } => sets::segment(&app.db, set, rung, *number)
+            .await?
+            .map(|segment| MediaFile { key: segment.key, bytes: segment.bytes }),
+        _ => renditions(app, set)
+            .await?
+            .iter()
+            .find(|rendition| rendition.rung == rung)
+            .map(|rendition| MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
+    };
+    if let Some(found) = &found {
+        app.caches.files.insert(cached, found.clone()).await;
+    }
+    Ok(found)
+}
+
+async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
+    let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
+    let renditions = renditions(app, reference.set_id).await?;
+    let StreamFile::Playlist { rung } = file else {
+        let presented: Vec<_> = renditions.iter().map(|r| r.presented(format!("{}.m3u8", r.rung))).collect();
+        return Ok(presentation::master(&presented).render());
+    };
+    let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *rung) else {
+        let names: Vec<&str> = renditions.iter().map(|r| r.rung.as_str()).collect();
+        return Err(Problem::new(
+            Kind::NotFound,
+            format!("the recording has no rendition {rung}; it has {}", names.join(", ")),
+        ));
+    };
+    let segments = sets::segments(&app.db, reference.set_id, rung).await?;
+    let ordinal = reference.ordinal;
+    let playlist = rendition.playlist(format!("{rung}-{ordinal}-init.mp4"), &segments, |segment| {
+        format!("{rung}-{ordinal}-{}.m4s", segment.number)
+    });
+    Ok(playlist.render())
+}
+
+fn not_ready(recording: &Recording) -> Problem {
+    Problem::new(Kind::NotReady, format!("nothing of this recording can be played: it is {}", recording.status))
+}
+
+fn missing(recording: &Recording) -> Problem {
+    Problem::new(Kind::NotFound, format!("recording {} has no such file", recording.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_what_we_gave_out() {
+        let segment = |rung: &str, ordinal, number| StreamFile::Segment { rung: rung.into(), ordinal, number };
+        assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0)));
+        assert_eq!(StreamFile::parse("very_high-2-17.m4s"), Some(segment("very_high", 2, 17)));
+        assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master));
+        assert_eq!(StreamFile::parse("audio-1-init.mp4"), Some(StreamFile::Init { rung: "audio".into(), ordinal: 1 }));
+        for bad in ["", "x", "a.ts", "../x-1-1.m4s", "720p-1-x.m4s", "720p-1.m4s", "A-1-1.m4s", ".m3u8", "a-1-init.m4s"] {
+            assert_eq!(StreamFile::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Server-sent events: the event log, and for one job its progress as well.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::sse::{Event as Frame, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use futures::Stream;
+use reelmill_shared::auth::Scope;
+use reelmill_shared::db::events::{self, Event, Position};
+use reelmill_shared::db::{jobs, progress};
+use reelmill_shared::ids::{JobId, ProjectId};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::interval;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::auth::Caller;
+use crate::extract::Path;
+use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::state::App;
+
+/// How often a job's progress is looked at for a listener.
+const PROGRESS: Duration = Duration::from_millis(500);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Events read from the log at once when a listener catches up.
+const BATCH: i64 = 500;
+
+/// Follow one job.
+///
+/// Frames of the log carry an `id`; give it back as `Last-Event-ID` to go on where you were. `progress` frames carry the latest
+/// figures and no id. The stream ends when the job does.
+#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", params(
+    ("id" = JobId, Path),
+    ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
+), responses(
+    (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),
+    (status = 404, description = "There is no such job.", body = ProblemDocument),
+))]
+pub(crate) async fn of_job(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<JobId>,
+) -> Answer<Response> {
+    caller.need(Scope::Read)?;
+    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let from = last_event_id(&headers)?.unwrap_or_default();
+    Ok(stream(app, Filter::Job(id), from))
+}
+
+/// Follow everything in the project.
+///
+/// Without `Last-Event-ID` the stream starts now.
+#[utoipa::path(get, path = "/events", tag = "events", params(
+    ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
+), responses(
+    (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),
+))]
+pub(crate) async fn all(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Answer<Response> {
+    caller.need(Scope::Read)?;
+    let from = match last_event_id(&headers)? {
+        Some(position) => position,
+        None => events::end(&app.db).await?,
+    };
+    Ok(stream(app, Filter::Project(caller.project_id), from))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| Problem::new(Kind::Malformed, "Last-Event-ID is not one this stream gave out"))
+}
+
+#[derive(Clone, Copy)]
+enum Filter {
+    Job(JobId),
+    Project(ProjectId),
+}
+
+impl Filter {
+    fn takes(self, event: &Event) -> bool {
+        match self {
+            Self::Job(id) => event.job_id == Some(id),
+            Self::Project(id) => event.project_id == id,
+        }
+    }
+
+    /// True for the event after which nothing follows.
+    fn ends_with(self, event: &Event) -> bool {
+        use reelmill_shared::db::events::EventType::{JobCancelled, JobFailed, JobSucceeded};
+        matches!(self, Self::Job(_)) && matches!(event.kind, JobSucceeded | JobFailed | JobCancelled)
+    }
+}
+
+fn stream(app: App, filter: Filter, from: Position) -> Response {
+    let (send, receive) = mpsc::channel(64);
+    tokio::spawn(async move {
+        // Ends when the log's reader fails, the job is over or the listener is gone.
+        if let Err(error) = feed(&app, filter, from, &send).await {
+            tracing::warn!(?error, "an event stream ended early");
+        }
+    });
+    let frames = ReceiverStream::new(receive);
+    let mut response = sse(frames).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Tells nginx not to hold frames back.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn sse(
+    frames: impl Stream<Item = Result<Frame, Infallible>> + Send + 'static,
+) -> Sse<impl Stream<Item = Result<Frame, Infallible>>> {
+    Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+type Out = mpsc::Sender<Result<Frame, Infallible>>;
+
+async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()> {
+    // Listening starts before the log is read: what comes between is seen twice, never not at all.
+    let mut live = app.hub.subscribe();
+    let mut position = from;
+    if catch_up(app, filter, &mut position, out).await? {
+        return Ok(());
+    }
+    let mut seen_progress = DateTime::<Utc>::MIN_UTC;
+    let mut tick = interval(PROGRESS);
+    loop {
+        tokio::select! {
+            event = live.recv() => match event {
+                Ok(event) => {
+                    if event.position > position && filter.takes(&event) {
+                        position = event.position;
+                        if !say(out, &event).await || filter.ends_with(&event) {
+                            return Ok(());
+                        }
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {
+                    live = live.resubscribe();
+                    if catch_up(app, filter, &mut position, out).await? {
+                        return Ok(());
+                    }
+                }
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            _ = tick.tick() => {
+                if out.is_closed() {
+                    return Ok(());
+                }
+                if let Filter::Job(job) = filter
+                    && !say_progress(app, job, &mut seen_progress, out).await?
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Sends what the log has after `position`. True where nothing more is to come.
+async fn catch_up(app: &App, filter: Filter, position: &mut Position, out: &Out) -> Answer<bool> {
+    loop {
+        let batch = match filter {
+            Filter::Job(job) => events::of_job_after(&app.db, job, *position).await?,
+            Filter::Project(project) => events::of_project_after(&app.db, project, *position, BATCH).await?,
+        };
+        let more = matches!(filter, Filter::Project(_)) && batch.len() as i64 == BATCH;
+        for event in batch.into_iter().map(Arc::new) {
+            *position = event.position;
+            if !say(out, &event).await || filter.ends_with(&event) {
+                return Ok(true);
+            }
+        }
+        if !more {
+            return Ok(false);
+        }
+    }
+}
+
+/// Sends one event. False where nobody listens any more.
+async fn say(out: &Out, event: &Event) -> bool {
+    let body = json!({
+        "id": event.event_id,
+        "type": event.kind,
+        "timestamp": event.created_at,
+        "data": event.data,
+    });
+    let frame = Frame::default().id(event.position.to_string()).event(event.kind.as_str()).data(body.to_string());
+    out.send(Ok(frame)).await.is_ok()
+}
+
+async fn say_progress(app: &App, job: JobId, seen: &mut DateTime<Utc>, out: &Out) -> Answer<bool> {
+    for change in progress::changed_since(&app.db, job, *seen).await? {
+        *seen = change.updated_at;
+        let body = json!({ "task_id": change.task_id, "progress": change.progress });
+        if out.send(Ok(Frame::default().event("progress").data(body.to_string()))).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

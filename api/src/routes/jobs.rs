@@ -1,0 +1,162 @@
+//! `/jobs`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use reelmill_shared::auth::Scope;
+use reelmill_shared::db::jobs::{self, Cancelled, Job, JobFilter};
+use reelmill_shared::db::tasks;
+use reelmill_shared::ids::{JobId, RecordingId};
+use reelmill_shared::job::spec::JobKind;
+use reelmill_shared::job::state::JobStatus;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
+
+use crate::auth::Caller;
+use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto};
+use crate::extract::{Body, Path, Query, cursor, limit, next_cursor};
+use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::state::App;
+use crate::submit::{Wish, submit};
+use crate::trace::traceparent;
+
+/// Submit a job.
+///
+/// Everything is checked before anything is written; what is accepted is never lost. The profile is copied into the job: later
+/// edits do not touch it.
+#[utoipa::path(post, path = "/jobs", tag = "jobs", request_body = NewJobDto, responses(
+    (status = 201, description = "Accepted; Location is the job.", body = JobDto),
+    (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
+))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(body): Body<NewJobDto>,
+) -> Answer<Response> {
+    caller.need(Scope::Write)?;
+    if body.callback_url.is_some() {
+        return Err(Problem::field("/callback_url", "is not supported by this version; listen to /events instead"));
+    }
+    let wish = Wish {
+        profile: body.profile,
+        outputs: body.outputs,
+        priority: body.priority,
+        run_at: body.run_at,
+        metadata: body.metadata,
+        picture: body.picture,
+        ..Wish::new(body.kind, body.input, traceparent(&headers))
+    };
+    let job = submit(&app, &caller, wish).await?;
+    let location = format!("/api/v1/jobs/{}", job.id);
+    let dto = whole(&app, job).await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
+}
+
+async fn whole(app: &App, job: Job) -> Answer<JobDto> {
+    let tasks = tasks::of_job(&app.db, job.id).await?;
+    Ok(JobDto::new(job, tasks))
+}
+
+/// Filters of a list of jobs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct JobQuery {
+    status: Option<JobStatus>,
+    kind: Option<JobKind>,
+    recording_id: Option<RecordingId>,
+    /// 1 to 200; 50 where it is left out.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List jobs, newest first.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobQuery), responses(
+    (status = 200, description = "A page of jobs.", body = JobListDto),
+))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<JobQuery>,
+) -> Answer<Json<JobListDto>> {
+    caller.need(Scope::Read)?;
+    let limit = limit(query.limit)?;
+    let filter = JobFilter { status: query.status, kind: query.kind, recording_id: query.recording_id };
+    let after = cursor(query.cursor.as_deref())?;
+    let rows = jobs::list(&app.db, caller.project_id, filter, after, limit).await?;
+    let next_cursor = next_cursor(&rows, limit, |job| job.id);
+    let ids: Vec<JobId> = rows.iter().map(|job| job.id).collect();
+    let mut tasks = tasks::of_jobs(&app.db, &ids).await?;
+    let jobs = rows
+        .into_iter()
+        .map(|job| {
+            let tasks = tasks.remove(&job.id).unwrap_or_default();
+            JobDto::new(job, tasks)
+        })
+        .collect();
+    Ok(Json(JobListDto { jobs, next_cursor }))
+}
+
+/// Read a job.
+///
+/// The answer has an ETag; `If-None-Match` makes watching cheap.
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)), responses(
+    (status = 200, description = "The job.", body = JobDto),
+    (status = 304, description = "Nothing has changed."),
+    (status = 404, description = "There is no such job.", body = ProblemDocument),
+))]
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<JobId>,
+) -> Answer<Response> {
+    caller.need(Scope::Read)?;
+    let job = jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let dto = whole(&app, job).await?;
+    let text = serde_json::to_vec(&dto).map_err(|error| Problem::from(reelmill_shared::db::DbError::from(error)))?;
+    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(([kind], [(header::ETAG, etag), (header::CACHE_CONTROL, "private, no-cache".to_owned())], text).into_response())
+}
+
+/// Cancel a job.
+///
+/// Its running tasks stop within about a second; what was half made is removed.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)), responses(
+    (status = 200, description = "The job, cancelled.", body = JobDto),
+    (status = 404, description = "There is no such job.", body = ProblemDocument),
+    (status = 409, description = "It was over already.", body = ProblemDocument),
+))]
+pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<JobId>) -> Answer<Json<JobDto>> {
+    caller.need(Scope::Write)?;
+    match jobs::cancel(&app.db, caller.project_id, id).await? {
+        Cancelled::Now | Cancelled::TooLate(JobStatus::Cancelled) => {
+            let job = jobs::get(&app.db, caller.project_id, id).await?;
+            Ok(Json(whole(&app, job.ok_or_else(|| Problem::not_found("job", id))?).await?))
+        }
+        Cancelled::TooLate(status) => {
+            Err(Problem::new(Kind::Conflict, format!("the job cannot be cancelled: it has {status}")))
+        }
+        Cancelled::NotFound => Err(Problem::not_found("job", id)),
+    }
+}
+
+/// Read what happened, attempt by attempt, with commands and the ends of FFmpeg's logs.
+#[utoipa::path(get, path = "/jobs/{id}/log", tag = "jobs", params(("id" = JobId, Path)), responses(
+    (status = 200, description = "All attempts in order of time.", body = JobLogDto),
+    (status = 404, description = "There is no such job.", body = ProblemDocument),
+))]
+pub(crate) async fn log(State(app): State<App>, caller: Caller, Path(id): Path<JobId>) -> Answer<Json<JobLogDto>> {
+    caller.need(Scope::Read)?;
+    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let attempts = tasks::attempts_of_job(&app.db, id).await?;
+    Ok(Json(JobLogDto { attempts: attempts.into_iter().map(AttemptDto::from).collect() }))
+}

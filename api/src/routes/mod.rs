@@ -1,0 +1,42 @@
+//! One file a resource. A new one is a file and a line in [`api`].
+
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod jobs;
+pub(crate) mod keys;
+pub(crate) mod profiles;
+pub(crate) mod recordings;
+pub(crate) mod stream;
+pub(crate) mod thumbnails;
+pub(crate) mod uploads;
+pub(crate) mod viewer;
+pub(crate) mod workers;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::state::App;
+
+/// Everything under `/api/v1`.
+pub(crate) fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::log))
+        .routes(routes!(events::of_job))
+        .routes(routes!(events::all))
+        .routes(routes!(recordings::create, recordings::list))
+        .routes(routes!(recordings::get, recordings::update, recordings::delete))
+        .routes(routes!(recordings::info))
+        .routes(routes!(recordings::playback_token))
+        .routes(routes!(stream::file))
+        .routes(routes!(thumbnails::of_recording))
+        .routes(routes!(profiles::create, profiles::list))
+        .routes(routes!(profiles::get, profiles::replace, profiles::delete))
+        .routes(routes!(uploads::options, uploads::create))
+        .routes(routes!(uploads::head, uploads::patch, uploads::delete))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(workers::list))
+}

@@ -1,0 +1,326 @@
+//! `/recordings`.
+
+use axum::Json;
+use axum::extract::multipart::Field;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::DateTime;
+use reelmill_shared::auth::Scope;
+use reelmill_shared::auth::token::Purpose;
+use reelmill_shared::db::jobs::{self, JobFilter};
+use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
+use reelmill_shared::db::{pictures, sources};
+use reelmill_shared::ids::RecordingId;
+use reelmill_shared::job::spec::{JobKind, PictureRequest};
+use reelmill_shared::job::state::RecordingStatus;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use crate::auth::Caller;
+use crate::dto::job::InputDto;
+use crate::dto::recording::{
+    Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingInfoDto, RecordingListDto,
+    RenditionDto, StreamingDto,
+};
+use crate::extract::{Body, Path, Query, cursor, is_json, limit, next_cursor};
+use crate::playback::{active_set, renditions};
+use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::uploads;
+use crate::state::{App, now};
+use crate::submit::{Wish, bad_title, submit};
+use crate::trace::traceparent;
+
+/// Create a recording and transcode it.
+///
+/// From a URL, an upload, or a file sent right here as `multipart/form-data` with the fields `title` and `profile` (both
+/// optional, before the file) and `file`.
+#[utoipa::path(post, path = "/recordings", tag = "recordings", request_body(
+    content((NewRecordingDto = "application/json"), (String = "multipart/form-data")),
+), responses(
+    (status = 201, description = "Accepted; Location is the recording.", body = RecordingDto),
+    (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
+))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    request: Request,
+) -> Answer<Response> {
+    caller.need(Scope::Write)?;
+    let body = if is_json(&headers) {
+        Body::<NewRecordingDto>::from_request(request, &app).await?.0
+    } else {
+        from_form(&app, &caller, request).await?
+    };
+    let wish = Wish {
+        profile: body.profile,
+        outputs: body.outputs,
+        priority: body.priority,
+        title: body.title,
+        access: body.access,
+        recording_metadata: body.metadata,
+        ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
+    };
+    if wish.input.recording_id.is_some() {
+        return Err(Problem::field("/input/recording_id", "makes no new recording; submit a job instead"));
+    }
+    let job = submit(&app, &caller, wish).await?;
+    let Some(id) = job.recording_id else { return Err(Problem::new(Kind::Internal, "the job has no recording")) };
+    let recording = find(&app, &caller, id).await?;
+    let dto = gather(&app, recording).await?;
+    let location = format!("/api/v1/recordings/{id}");
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
+}
+
+/// Reads a form: text fields first, then the file, which is stored as it comes.
+async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRecordingDto> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Problem::new(Kind::Malformed, format!("the form does not read: {error}"))
+    };
+    let mut form = Multipart::from_request(request, app).await.map_err(|_| {
+        Problem::new(Kind::UnsupportedMediaType, "send application/json, or multipart/form-data with a file")
+    })?;
+    let mut body = NewRecordingDto::default();
+    while let Some(field) = form.next_field().await.map_err(|e| unreadable(&e))? {
+        match field.name().unwrap_or_default() {
+            "title" => body.title = Some(short_text(field).await?),
+            "profile" => body.profile = Some(json!(short_text(field).await?)),
+            "file" => {
+                let name = field.file_name().unwrap_or("upload").to_owned();
+                let upload = uploads::store_whole(app, caller, &name, field).await?;
+                body.input = InputDto { upload_id: Some(upload.id), ..InputDto::default() };
+                return Ok(body);
+            }
+            other => {
+                return Err(Problem::field(format!("/{other}"), "is not a field of this form (title, profile, file)"));
+            }
+        }
+    }
+    Err(Problem::field("/file", "is missing"))
+}
+
+/// A text field of a form.
+async fn short_text(mut field: Field<'_>) -> Answer<String> {
+    const LIMIT: usize = 4096;
+    let mut bytes = vec![];
+    while let Some(chunk) =
+        field.chunk().await.map_err(|error| Problem::new(Kind::Malformed, format!("the form does not read: {error}")))?
+    {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LIMIT {
+            return Err(Problem::new(Kind::PayloadTooLarge, format!("a text field may have at most {LIMIT} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::new(Kind::Malformed, "a text field is not UTF-8"))
+}
+
+/// The caller's recording, or a problem.
+pub(crate) async fn find(app: &App, caller: &Caller, id: RecordingId) -> Answer<Recording> {
+    recordings::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("recording", id))
+}
+
+/// A recording with everything its answer tells.
+pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingDto> {
+    let source = match recording.source_id {
+        Some(id) => sources::get(&app.db, id).await?,
+        None => None,
+    };
+    let renditions = match active_set(app, recording.id).await? {
+        Some(set) => renditions(app, set.set_id).await?.to_vec(),
+        None => vec![],
+    };
+    let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT).await?.is_some();
+    let filter = JobFilter { kind: Some(JobKind::Transcode), recording_id: Some(recording.id), ..JobFilter::default() };
+    let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?;
+    let job_id = newest.first().map(|job| job.id);
+    Ok(Gathered { recording, source, renditions, has_picture, job_id }.into())
+}
+
+/// Filters of a list of recordings.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RecordingQuery {
+    status: Option<RecordingStatus>,
+    /// 1 to 200; 50 where it is left out.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List recordings, newest first.
+#[utoipa::path(get, path = "/recordings", tag = "recordings", params(RecordingQuery), responses(
+    (status = 200, description = "A page of recordings.", body = RecordingListDto),
+))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<RecordingQuery>,
+) -> Answer<Json<RecordingListDto>> {
+    caller.need(Scope::Read)?;
+    let limit = limit(query.limit)?;
+    let filter = RecordingFilter { status: query.status };
+    let after = cursor(query.cursor.as_deref())?;
+    let rows = recordings::list(&app.db, caller.project_id, filter, after, limit).await?;
+    let next_cursor = next_cursor(&rows, limit, |recording| recording.id);
+    let gathered = futures::future::try_join_all(rows.into_iter().map(|row| gather(&app, row))).await?;
+    Ok(Json(RecordingListDto { recordings: gathered, next_cursor }))
+}
+
+/// Read a recording.
+#[utoipa::path(get, path = "/recordings/{id}", tag = "recordings", params(("id" = RecordingId, Path)), responses(
+    (status = 200, description = "The recording.", body = RecordingDto),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+) -> Answer<Json<RecordingDto>> {
+    caller.need(Scope::Read)?;
+    Ok(Json(gather(&app, find(&app, &caller, id).await?).await?))
+}
+
+/// Change a recording's title or access.
+#[utoipa::path(patch, path = "/recordings/{id}", tag = "recordings", params(("id" = RecordingId, Path)),
+    request_body = PatchRecordingDto, responses(
+    (status = 200, description = "The recording as it is now.", body = RecordingDto),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+    Body(body): Body<PatchRecordingDto>,
+) -> Answer<Json<RecordingDto>> {
+    caller.need(Scope::Write)?;
+    if let Some(detail) = body.title.as_deref().and_then(bad_title) {
+        return Err(Problem::field("/title", detail));
+    }
+    let (title, access) = (body.title.as_deref(), body.access);
+    if !recordings::update(&app.db, caller.project_id, id, title, access).await? {
+        return Err(Problem::not_found("recording", id));
+    }
+    Ok(Json(gather(&app, find(&app, &caller, id).await?).await?))
+}
+
+/// Delete a recording with everything made of it.
+///
+/// Its unfinished jobs are cancelled. The files go soon after.
+#[utoipa::path(delete, path = "/recordings/{id}", tag = "recordings", params(("id" = RecordingId, Path)), responses(
+    (status = 204, description = "It is gone."),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+) -> Answer<StatusCode> {
+    caller.need(Scope::Write)?;
+    find(&app, &caller, id).await?;
+    for job in jobs::unfinished_of_recording(&app.db, id).await? {
+        jobs::cancel(&app.db, caller.project_id, job).await?;
+    }
+    if !recordings::delete(&app.db, caller.project_id, id).await? {
+        return Err(Problem::not_found("recording", id));
+    }
+    app.caches.references.invalidate(&id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is known of a recording: its source, what can be streamed, who watched.
+#[utoipa::path(get, path = "/recordings/{id}/info", tag = "recordings", params(("id" = RecordingId, Path)), responses(
+    (status = 200, description = "What is known.", body = RecordingInfoDto),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn info(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+) -> Answer<Json<RecordingInfoDto>> {
+    caller.need(Scope::Read)?;
+    let recording = find(&app, &caller, id).await?;
+    let probe = match recording.source_id {
+        Some(source) => sources::get(&app.db, source).await?.and_then(|source| source.probe),
+        None => None,
+    };
+    let dto = gather(&app, recording).await?;
+    let video = probe.as_ref().and_then(|probe| probe.video.as_ref());
+    let audio = probe.iter().flat_map(|probe| &probe.audio);
+    let mut streams = vec![];
+    streams.extend(video.map(|v| {
+        json!({
+            "index": v.index, "type": "video", "codec": v.codec, "width": v.width, "height": v.height,
+            "fps": v.rate.as_f64(), "rotation": v.rotation, "pixel_format": v.pixel_format,
+            "interlaced": v.interlaced, "transfer": v.transfer, "variable_rate": v.variable_rate,
+        })
+    }));
+    streams.extend(audio.clone().map(|a| {
+        json!({
+            "index": a.index, "type": "audio", "codec": a.codec, "sample_rate": a.sample_rate,
+            "channels": a.channels, "language": a.language,
+        })
+    }));
+    let codecs = video.map(|v| v.codec.clone()).into_iter().chain(audio.map(|a| a.codec.clone())).collect();
+    let formats = if dto.hls_url.is_some() { vec!["hls".to_owned()] } else { vec![] };
+    let source = dto.source.as_ref();
+    Ok(Json(RecordingInfoDto {
+        id: dto.id,
+        title: dto.title,
+        status: dto.status,
+        format: probe.as_ref().map(|probe| probe.format.clone()),
+        duration_seconds: dto.duration_seconds.or(probe.as_ref().map(|probe| probe.duration_seconds)),
+        size_bytes: source.and_then(|source| source.size_bytes),
+        bitrate: probe.as_ref().and_then(|probe| probe.bitrate),
+        width: source.and_then(|source| source.width),
+        height: source.and_then(|source| source.height),
+        fps: video.map(|video| video.rate.as_f64()),
+        codecs,
+        streams,
+        streaming: StreamingDto {
+            formats,
+            renditions: dto.renditions.into_iter().collect::<Vec<RenditionDto>>(),
+            hls_url: dto.hls_url,
+            dash_url: dto.dash_url,
+        },
+        analytics: None,
+    }))
+}
+
+/// Get a viewer's way in.
+///
+/// The token stands in the path, so that relative URIs inherit it; all viewers of a recording share it for some hours, so that
+/// a CDN can cache.
+#[utoipa::path(post, path = "/recordings/{id}/playback-token", tag = "recordings", params(("id" = RecordingId, Path)),
+    responses(
+    (status = 201, description = "A token and the URLs it opens.", body = PlaybackTokenDto),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn playback_token(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<RecordingId>,
+) -> Answer<Response> {
+    caller.need(Scope::Read)?;
+    let recording = find(&app, &caller, id).await?;
+    let (token, expires_at) = viewer_token(&app, recording.id);
+    let base = format!("{}/v/{token}", app.public_url(&headers));
+    let dto = PlaybackTokenDto {
+        expires_at,
+        hls_url: format!("{base}/stream/master.m3u8"),
+        thumbnail_url: format!("{base}/thumbnail"),
+        renew_url: format!("{base}/renew"),
+        token,
+    };
+    Ok((StatusCode::CREATED, Json(dto)).into_response())
+}
+
+/// The token viewers of a recording share at the moment.
+pub(crate) fn viewer_token(app: &App, id: RecordingId) -> (String, DateTime<chrono::Utc>) {
+    let lifetime = app.config.token_lifetime;
+    let (token, expires) = app.signer().sign_bucketed(Purpose::PlayRecording, id.0, now(), lifetime);
+    (token, DateTime::from_timestamp(expires as i64, 0).unwrap_or_default())
+}

@@ -1,0 +1,60 @@
+//! `/recordings/{id}/stream/{file}`: the stream, for holders of a key.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
+use reelmill_shared::auth::Scope;
+use reelmill_shared::ids::RecordingId;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::auth::Caller;
+use crate::extract::{Path, Query};
+use crate::playback::{StreamFile, serve};
+use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::recordings::find;
+use crate::state::App;
+
+/// Parameters of a playlist.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct QualityQuery {
+    /// With `playlist.m3u8`: name of the rendition; without it the master playlist.
+    pub(crate) quality: Option<String>,
+}
+
+/// Get a playlist or a segment.
+///
+/// `master.m3u8`, `playlist.m3u8?quality=name`, and the files they name. Media answers to Range, ETag and HEAD.
+#[utoipa::path(get, path = "/recordings/{id}/stream/{file}", tag = "recordings", params(
+    ("id" = RecordingId, Path), ("file" = String, Path, example = "master.m3u8"), QualityQuery,
+), responses(
+    (status = 200, description = "The file."),
+    (status = 206, description = "The range of it that was asked for."),
+    (status = 404, description = "There is no such file, or not yet.", body = ProblemDocument),
+    (status = 416, description = "The range lies outside the file.", body = ProblemDocument),
+))]
+pub(crate) async fn file(
+    State(app): State<App>,
+    caller: Caller,
+    method: Method,
+    headers: HeaderMap,
+    Path((id, name)): Path<(RecordingId, String)>,
+    Query(query): Query<QualityQuery>,
+) -> Answer<Response> {
+    caller.need(Scope::Read)?;
+    let recording = find(&app, &caller, id).await?;
+    let file = named(&name, query.quality)?;
+    serve(&app, &recording, &file, true, &method, &headers).await
+}
+
+/// What a name under `stream/` means.
+pub(crate) fn named(name: &str, quality: Option<String>) -> Answer<StreamFile> {
+    let unknown = || Problem::new(Kind::NotFound, format!("there is no file {name} in a stream"));
+    match quality {
+        Some(rung) if name == "playlist.m3u8" => {
+            StreamFile::parse(&format!("{rung}.m3u8")).filter(|file| *file != StreamFile::Master).ok_or_else(unknown)
+        }
+        _ => StreamFile::parse(name).ok_or_else(unknown),
+    }
+}

@@ -1,0 +1,129 @@
+//! `/v/{token}/…`: everything a viewer needs for one recording, without a key.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use axum::routing::get;
+use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::db::jobs::{self, JobFilter};
+use reelmill_shared::db::recordings::{self, Recording};
+use reelmill_shared::db::tasks;
+use reelmill_shared::ids::RecordingId;
+use reelmill_shared::job::spec::JobKind;
+use reelmill_shared::job::state::RecordingStatus;
+use serde_json::json;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::dto::ErrorDto;
+use crate::dto::job::JobDto;
+use crate::dto::recording::{RenditionDto, RenditionProgressDto, ViewerInfoDto};
+use crate::extract::{Path, Query};
+use crate::playback::{active_set, renditions, serve};
+use crate::problem::{Answer, Kind, Problem};
+use crate::routes::recordings::viewer_token;
+use crate::routes::stream::{QualityQuery, named};
+use crate::routes::thumbnails::{PictureQuery, stored};
+use crate::state::{App, now};
+
+/// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
+pub(crate) fn routes() -> Router<App> {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::RANGE, header::IF_NONE_MATCH])
+        .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
+    Router::new()
+        .route("/v/{token}/stream/{file}", get(file))
+        .route("/v/{token}/thumbnail", get(thumbnail))
+        .route("/v/{token}/info", get(info))
+        .route("/v/{token}/renew", get(renew))
+        .layer(cors)
+}
+
+/// The recording a token names.
+async fn named_by(app: &App, token: &str) -> Answer<Recording> {
+    let verified = app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
+        TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),
+        TokenError::Expired => Problem::new(Kind::BadToken, "the playback token has ended"),
+    })?;
+    let id = RecordingId(verified.subject);
+    recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))
+}
+
+async fn file(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path((token, name)): Path<(String, String)>,
+    Query(query): Query<QualityQuery>,
+) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    serve(&app, &recording, &named(&name, query.quality)?, false, &method, &headers).await
+}
+
+/// A picture that is there. A viewer cannot make the farm work.
+async fn thumbnail(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path(token): Path<String>,
+    Query(query): Query<PictureQuery>,
+) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    let found = stored(&app, recording.id, query.request()?, false, &method, &headers).await?;
+    found.ok_or_else(|| Problem::new(Kind::NotReady, "there is no such picture of this recording"))
+}
+
+async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    let renditions = match active_set(&app, recording.id).await? {
+        Some(set) => renditions(&app, set.set_id).await?.to_vec(),
+        None => vec![],
+    };
+    let job = match recording.status {
+        RecordingStatus::Pending | RecordingStatus::Processing => {
+            let filter = JobFilter { kind: Some(JobKind::Transcode), recording_id: Some(recording.id), status: None };
+            let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop();
+            match newest {
+                Some(job) => Some(JobDto::new(job.clone(), tasks::of_job(&app.db, job.id).await?)),
+                None => None,
+            }
+        }
+        _ => None,
+    };
+    let dto = ViewerInfoDto {
+        id: recording.id,
+        title: recording.title,
+        status: recording.status,
+        duration_seconds: recording.duration_seconds,
+        renditions: renditions.iter().map(|r| RenditionDto::new(r, "stream/playlist.m3u8?quality=")).collect(),
+        error: recording.error.map(ErrorDto::from),
+        progress: job.as_ref().map(|job| job.progress),
+        phase: job.as_ref().and_then(|job| job.phase.clone()),
+        renditions_progress: job.iter().flat_map(rendition_progress).collect(),
+    };
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(dto)).into_response())
+}
+
+fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
+    let mut all = vec![];
+    for task in &job.tasks {
+        all.extend(task.renditions.iter().map(|name| RenditionProgressDto {
+            name: name.clone(),
+            progress: task.progress,
+            fps: task.fps,
+            speed: task.speed,
+            eta_seconds: task.eta_seconds,
+        }));
+    }
+    all
+}
+
+/// A newer token for the holder of one that still lasts.
+async fn renew(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    let (token, expires_at) = viewer_token(&app, recording.id);
+    let body = Json(json!({ "token": token, "expires_at": expires_at }));
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
+}

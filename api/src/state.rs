@@ -1,0 +1,88 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, header};
+use moka::future::Cache;
+use reelmill_shared::auth::token::Signer;
+use reelmill_shared::broker::Broker;
+use reelmill_shared::config::ApiConfig;
+use reelmill_shared::db::Db;
+use reelmill_shared::db::keys::ApiKey;
+use reelmill_shared::db::sets::{Rendition, SetReference};
+use reelmill_shared::ids::{RecordingId, SetId};
+use reelmill_shared::storage::Storage;
+
+use crate::hub::Hub;
+use crate::media::MediaFile;
+
+/// The shared state; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// See [`App`].
+pub struct Inner {
+    pub config: ApiConfig,
+    pub db: Db,
+    pub broker: Arc<dyn Broker>,
+    pub storage: Storage,
+    pub hub: Hub,
+    pub(crate) caches: Caches,
+}
+
+/// What is kept in memory. Everything but the keys and the references is immutable once it exists.
+pub(crate) struct Caches {
+    /// By hash: a revoked key works on for a few seconds at most.
+    pub(crate) keys: Cache<[u8; 32], Option<ApiKey>>,
+    /// Where a segment or init segment lies.
+    pub(crate) files: Cache<(SetId, String), MediaFile>,
+    pub(crate) renditions: Cache<SetId, Arc<Vec<Rendition>>>,
+    /// Which sets a recording plays; short, because deletion and new encodes change it.
+    pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
+}
+
+impl App {
+    /// The state of an API with these parts.
+    pub fn new(config: ApiConfig, db: Db, broker: Arc<dyn Broker>, storage: Storage, hub: Hub) -> Self {
+        let short = Duration::from_secs(3);
+        let caches = Caches {
+            keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
+            files: Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build(),
+            renditions: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(3600)).build(),
+            references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
+        };
+        Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.config.secret.signer
+    }
+
+    /// The address viewers use, without a trailing slash: as configured, else as this request came.
+    pub(crate) fn public_url(&self, headers: &HeaderMap) -> String {
+        if let Some(url) = &self.config.public_url {
+            return url.as_str().trim_end_matches('/').to_owned();
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        // Only what can stand in a URL's authority; anything else did not come from a client of ours.
+        let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
+        match host.filter(plain) {
+            Some(host) => format!("http://{host}"),
+            None => format!("http://{}", self.config.listen),
+        }
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
