@@ -40,7 +40,9 @@ pub(crate) async fn identify(request: Request, next: Next) -> Response {
 /// Refuses hosts that are not ours: a web page whose name was pointed at this machine must not reach it.
 pub(crate) async fn check_host(State(app): State<App>, request: Request, next: Next) -> Response {
     let allowed = &app.config.allowed_hosts;
-    if !allowed.is_empty() {
+    // Probes come by address, and there is nothing to learn from them.
+    let probe = matches!(request.uri().path(), "/livez" | "/readyz");
+    if !allowed.is_empty() && !probe {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 carries it in the URI.
         let host = host.or(request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();

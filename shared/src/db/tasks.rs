@@ -29,7 +29,7 @@ pub(super) async fn insert(client: &impl GenericClient, job: JobId, tasks: &[New
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
                  unblocks, max_attempts, ready_at, ready_key)
              select $1, j.id, j.project_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, r.at,
-                 r.at - make_interval(secs => $12 * j.priority)
+                 r.at - make_interval(secs => $12::float8 * j.priority)
              from jobs j, lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r
              where j.id = $2",
         )
