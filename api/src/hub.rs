@@ -25,7 +25,9 @@ impl Hub {
     /// Starts the tail; it ends with `shutdown`.
     pub fn start(db: Db, shutdown: CancellationToken) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
-        let hub = Self { events: events.clone() };
+        let hub = Self {
+            events: events.clone(),
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = tail(&db, &events) => {}

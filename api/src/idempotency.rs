@@ -32,7 +32,12 @@ pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -
 
 async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Answer<Response> {
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-    let key = key.ok_or_else(|| Problem::new(Kind::Malformed, "Idempotency-Key must have 1 to 255 visible characters"))?;
+    let key = key.ok_or_else(|| {
+        Problem::new(
+            Kind::Malformed,
+            "Idempotency-Key must have 1 to 255 visible characters",
+        )
+    })?;
     // Keys belong to a project: two tenants may use the same one.
     let project = caller(app, request.method(), request.headers()).await?.project_id;
     let (fingerprint, request) = fingerprint(request).await?;
@@ -63,7 +68,8 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
             return Err(Problem::new(Kind::Internal, "the answer was too large to keep"));
         };
         // What went wrong on our side, or was in the way only now, may go better next time.
-        let passing = parts.status.is_server_error() || matches!(parts.status.as_u16(), 401 | 403 | 409 | 429);
+        let passing =
+            parts.status.is_server_error() || matches!(parts.status.as_u16(), 401 | 403 | 409 | 429);
         if passing {
             idempotency::abandon(&app.db, project, &key).await?;
         } else {
@@ -84,7 +90,10 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
 }
 
 fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }
 
 /// What makes a request the same request: method, path, query, and a JSON body. A body of media is told by its size.
@@ -102,7 +111,10 @@ async fn fingerprint(request: Request) -> Answer<(Vec<u8>, Request)> {
     }
     let body = if is_json(&parts.headers) {
         let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|_| {
-            Problem::new(Kind::PayloadTooLarge, format!("a JSON body may have at most {JSON_LIMIT} bytes"))
+            Problem::new(
+                Kind::PayloadTooLarge,
+                format!("a JSON body may have at most {JSON_LIMIT} bytes"),
+            )
         })?;
         hash.update([0]);
         hash.update(&bytes);
@@ -120,7 +132,10 @@ fn replay(answer: Kept) -> Response {
     }
     let headers = response.headers_mut();
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    for (name, value) in [(header::CONTENT_TYPE, answer.content_type), (header::LOCATION, answer.location)] {
+    for (name, value) in [
+        (header::CONTENT_TYPE, answer.content_type),
+        (header::LOCATION, answer.location),
+    ] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(name, value);
         }

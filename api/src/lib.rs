@@ -70,8 +70,9 @@ pub async fn run(
     let db = Db::new(&config.database)?;
     let storage = Storage::open(&config.storage)?;
     // Bound before waiting: a port that is taken must be told at once.
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;
     wait_for_schema(&db, &shutdown).await?;
     let login_path = first_key(&db, &config).await?;
@@ -94,7 +95,9 @@ pub async fn run(
 
 /// Makes sure that the configured first key works, and gives a login path for it.
 async fn first_key(db: &Db, config: &ApiConfig) -> Result<Option<String>, DbError> {
-    let Some(secret) = &config.admin_key else { return Ok(None) };
+    let Some(secret) = &config.admin_key else {
+        return Ok(None);
+    };
     let project_id = projects::ensure(db, DEFAULT_PROJECT).await?;
     let hash = hash_key(secret);
     let new = NewKey {
@@ -106,7 +109,9 @@ async fn first_key(db: &Db, config: &ApiConfig) -> Result<Option<String>, DbErro
         expires_at: None,
     };
     keys::ensure(db, &new).await?;
-    let Some(key) = keys::find_valid(db, &hash).await? else { return Ok(None) };
+    let Some(key) = keys::find_valid(db, &hash).await? else {
+        return Ok(None);
+    };
     let day = state::now() + 24 * 3600;
     let token = config.secret.signer.sign(Purpose::Login, key.id.0, day);
     Ok(Some(format!("/login?token={token}")))
@@ -118,17 +123,24 @@ pub fn description() -> utoipa::openapi::OpenApi {
 }
 
 fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(openapi::Description::openapi()).nest("/api/v1", routes::api()).split_for_parts()
+    OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .nest("/api/v1", routes::api())
+        .split_for_parts()
 }
 
 fn router(app: App) -> Router {
     let (api, description) = described();
     let description = Arc::new(description);
     // Each extractor of the API has a limit of its own: JSON a small one, media what an upload may have.
-    let api = api.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(app.clone(), idempotency::keep));
+    let api = api
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), idempotency::keep));
     Router::new()
         .merge(api)
-        .route("/openapi.json", get(move || async move { Json(description.as_ref().clone()) }))
+        .route(
+            "/openapi.json",
+            get(move || async move { Json(description.as_ref().clone()) }),
+        )
         .route("/", get(pages::home))
         .route("/watch/{id}", get(pages::watch))
         .route("/login", get(pages::login).post(pages::log_in))
@@ -147,7 +159,9 @@ fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), middleware::check_host))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let text = text
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
             tracing::error!(panic = text, "a handler panicked");
             Problem::new(Kind::Internal, "an internal error").into_response()
         }))
@@ -155,4 +169,3 @@ fn router(app: App) -> Router {
         .layer(from_fn(middleware::identify))
         .with_state(app)
 }
-

@@ -19,7 +19,9 @@ struct Args {
 #[allow(clippy::print_stdout, reason = "--check-config answers on stdout")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let Some(config) = args.server.settings(ApiConfig::read, |text| print!("{text}"))? else { return Ok(()) };
+    let Some(config) = args.server.settings(ApiConfig::read, |text| print!("{text}"))? else {
+        return Ok(());
+    };
     telemetry::init_logs(args.server.log_format.into());
     telemetry::metrics();
     let shutdown = shutdown_on_signal()?;

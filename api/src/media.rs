@@ -104,13 +104,23 @@ pub(crate) fn send_text(
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let length = text.len();
-        let body = if method == Method::HEAD { Body::empty() } else { Body::from(text) };
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::from(text)
+        };
         let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, caching.header());
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, caching.header());
     response.headers_mut().insert(header::ETAG, etag);
     response
 }
@@ -139,9 +149,15 @@ fn wanted_range(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Answer<Op
     if headers.contains_key(header::IF_RANGE) && !matches(headers, header::IF_RANGE, etag) {
         return Ok(None);
     }
-    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
-    let Some(spec) = text.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Ok(None) };
-    let Some((first, last)) = spec.trim().split_once('-') else { return Ok(None) };
+    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
+        return Ok(None);
+    };
+    let Some(spec) = text.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
+        return Ok(None);
+    };
+    let Some((first, last)) = spec.trim().split_once('-') else {
+        return Ok(None);
+    };
     let number = |text: &str| text.parse::<u64>().ok();
     let range = match (first.is_empty(), last.is_empty()) {
         (true, false) => number(last).map(|suffix| size.saturating_sub(suffix)..size),

@@ -1,1 +1,1 @@
-
+//! Black-box tests of the real binaries; see `tests/it`.

@@ -27,7 +27,12 @@ pub async fn run(
     let storage = Storage::open(&config.storage)?;
     let health = health::serve(config.listen, db.clone(), shutdown.clone()).await?;
     let holder = SchedulerId::new();
-    let context = Context { db, broker, storage, config };
+    let context = Context {
+        db,
+        broker,
+        storage,
+        config,
+    };
     if context.config.migrate {
         migrate_when_reachable(&context.db, &shutdown).await;
     }
@@ -70,7 +75,10 @@ async fn lead(context: &Context, leadership: Leadership, shutdown: &Cancellation
     let loops = reconcilers::all(&context.config)
         .into_iter()
         .map(|reconciler| repeat(context, reconciler, leadership, &lost, shutdown));
-    tokio::join!(renew(context, leadership, &lost, shutdown), futures::future::join_all(loops));
+    tokio::join!(
+        renew(context, leadership, &lost, shutdown),
+        futures::future::join_all(loops)
+    );
     metrics::gauge!("reelmill_scheduler_leading").set(0.0);
     if shutdown.is_cancelled()
         && let Err(error) = leader::resign(&context.db, leadership).await
@@ -125,7 +133,8 @@ async fn repeat(
             Ok(0) => {}
             Ok(done) => {
                 tracing::info!(reconciler = reconciler.name, done, "reconciled");
-                metrics::counter!("reelmill_reconciled_total", "reconciler" => reconciler.name).increment(done);
+                metrics::counter!("reelmill_reconciled_total", "reconciler" => reconciler.name)
+                    .increment(done);
             }
             Err(Failure::Db(DbError::NotLeader)) => {
                 lost.cancel();
@@ -133,10 +142,9 @@ async fn repeat(
             }
             Err(error) => {
                 tracing::warn!(reconciler = reconciler.name, %error, "a reconciler failed; it will run again");
-                metrics::counter!("reelmill_reconcile_failures_total", "reconciler" => reconciler.name).increment(1);
+                metrics::counter!("reelmill_reconcile_failures_total", "reconciler" => reconciler.name)
+                    .increment(1);
             }
         }
     }
 }
-
-

@@ -51,7 +51,10 @@ pub(crate) async fn run(attempt: Attempt) -> Result<(), DbError> {
 async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
     let started = Instant::now();
     let (shop, claimed) = (&attempt.shop, &attempt.claimed);
-    let dir = match attempt.scratch.attempt(&format!("{}-{}", claimed.hold.task_id, claimed.hold.epoch)) {
+    let dir = match attempt
+        .scratch
+        .attempt(&format!("{}-{}", claimed.hold.task_id, claimed.hold.epoch))
+    {
         Ok(dir) => dir,
         Err(error) => {
             let error = TaskError::retryable(Reason::Storage, format!("no scratch directory: {error}"));
@@ -91,8 +94,15 @@ async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
             }
         }
     };
-    let result = result.unwrap_or_else(|_| Err(TaskError::retryable(Reason::Internal, "the worker's code panicked")));
-    let note = AttemptNote { log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take() };
+    let result = result.unwrap_or_else(|_| {
+        Err(TaskError::retryable(
+            Reason::Internal,
+            "the worker's code panicked",
+        ))
+    });
+    let note = AttemptNote {
+        log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take(),
+    };
     clean(dir).await;
     let ended = end(attempt, result, note).await;
     metrics::histogram!("reelmill_task_run_seconds", "kind" => claimed.spec.kind().as_str())
@@ -128,7 +138,9 @@ async fn end(
 ) -> Result<(), DbError> {
     match result {
         Ok(publications) => {
-            let followed = insistently(attempt, || finish::succeed(&attempt.shop.db, &attempt.claimed, &publications, &note))
+            let followed = insistently(attempt, || {
+                finish::succeed(&attempt.shop.db, &attempt.claimed, &publications, &note)
+            })
             .await?;
             metrics::counter!("reelmill_task_attempts_total", "kind" => attempt.claimed.spec.kind().as_str(), "outcome" => "succeeded")
                 .increment(1);
@@ -139,7 +151,9 @@ async fn end(
         // Nobody waits for word from somebody who lost the lease.
         Err(_) if attempt.stop.is_cancelled() => Err(DbError::LostRace),
         Err(_) if attempt.give_back.is_cancelled() => {
-            let followed = insistently(attempt, || finish::release(&attempt.shop.db, attempt.claimed.job_id, attempt.claimed.hold))
+            let followed = insistently(attempt, || {
+                finish::release(&attempt.shop.db, attempt.claimed.job_id, attempt.claimed.hold)
+            })
             .await?;
             tracing::info!("task given back");
             follow(attempt, followed);
@@ -151,7 +165,9 @@ async fn end(
 
 async fn report_failure(attempt: &Attempt, error: &TaskError, note: AttemptNote) -> Result<(), DbError> {
     let jitter = rand::rng().random();
-    let followed = insistently(attempt, || finish::fail(&attempt.shop.db, &attempt.claimed, error, &note, jitter))
+    let followed = insistently(attempt, || {
+        finish::fail(&attempt.shop.db, &attempt.claimed, error, &note, jitter)
+    })
     .await?;
     metrics::counter!(
         "reelmill_task_attempts_total",

@@ -31,13 +31,22 @@ const PRESENCE: Duration = Duration::from_secs(15);
 
 impl Holds {
     pub(crate) fn new(lease: Duration) -> Self {
-        Self { held: Arc::default(), lease }
+        Self {
+            held: Arc::default(),
+            lease,
+        }
     }
 
     /// Keeps a fresh lease alive; the token is cancelled when it is lost.
     pub(crate) fn add(&self, hold: Hold) -> CancellationToken {
         let stop = CancellationToken::new();
-        self.lock().insert(hold, Held { stop: stop.clone(), renewed: Instant::now() });
+        self.lock().insert(
+            hold,
+            Held {
+                stop: stop.clone(),
+                renewed: Instant::now(),
+            },
+        );
         stop
     }
 
@@ -79,7 +88,13 @@ impl Holds {
 }
 
 /// Beats until `stop`. While `draining` is cancelled the worker is listed as draining.
-pub(crate) async fn run(db: Db, id: WorkerId, holds: Holds, draining: CancellationToken, stop: CancellationToken) {
+pub(crate) async fn run(
+    db: Db,
+    id: WorkerId,
+    holds: Holds,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
     let beat = holds.lease / BEATS;
     let mut tick = interval(beat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,9 +114,19 @@ pub(crate) async fn run(db: Db, id: WorkerId, holds: Holds, draining: Cancellati
             }
         }
         holds.stop_overdue();
-        let state = if draining.is_cancelled() { WorkerState::Draining } else { WorkerState::Active };
-        let due = seen.is_none_or(|(at, told): (Instant, WorkerState)| at.elapsed() >= PRESENCE.min(beat) || told != state);
-        if due && timeout(beat, workers::touch(&db, id, state)).await.is_ok_and(|result| result.is_ok()) {
+        let state = if draining.is_cancelled() {
+            WorkerState::Draining
+        } else {
+            WorkerState::Active
+        };
+        let due = seen.is_none_or(|(at, told): (Instant, WorkerState)| {
+            at.elapsed() >= PRESENCE.min(beat) || told != state
+        });
+        if due
+            && timeout(beat, workers::touch(&db, id, state))
+                .await
+                .is_ok_and(|result| result.is_ok())
+        {
             seen = Some((Instant::now(), state));
         }
     }

@@ -34,7 +34,10 @@ impl SourceCache {
     /// A cache in `dir`, made if needed, of at most about `most` bytes.
     pub fn open(dir: &Path, most: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_owned(), most })
+        Ok(Self {
+            dir: dir.to_owned(),
+            most,
+        })
     }
 
     /// The source as a file.
@@ -49,7 +52,10 @@ impl SourceCache {
             return Ok(SourceFile { path, _lock: None });
         }
         // Two sources with the same bytes share a file; a source without a digest has its id for a name.
-        let name = source.sha256.as_ref().map_or_else(|| format!("id-{}", source.id), hex::encode);
+        let name = source
+            .sha256
+            .as_ref()
+            .map_or_else(|| format!("id-{}", source.id), hex::encode);
         let path = self.dir.join(&name);
         let lock = self.locked(&name).await?;
         if !path.exists() {
@@ -63,14 +69,21 @@ impl SourceCache {
             .await
             .map_err(|error| TaskError::internal("locking the source cache", error))?
             .map_err(|error| TaskError::internal("locking the source cache", error))?;
-        Ok(SourceFile { path, _lock: Some(Arc::new(lock)) })
+        Ok(SourceFile {
+            path,
+            _lock: Some(Arc::new(lock)),
+        })
     }
 
     /// The exclusive lock on one name, across processes: who gets it first fills, the others find it filled.
     async fn locked(&self, name: &str) -> Result<Flock<File>, TaskError> {
         let path = self.dir.join(format!("{name}.lock"));
         tokio::task::spawn_blocking(move || {
-            let file = File::options().create(true).truncate(false).write(true).open(path)?;
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)?;
             Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| std::io::Error::from(errno))
         })
         .await
@@ -83,12 +96,16 @@ impl SourceCache {
         let storage_error = |error: &dyn std::fmt::Display| {
             TaskError::retryable(Reason::Storage, format!("could not read the source: {error}"))
         };
-        let disk_error =
-            |error: std::io::Error| TaskError::retryable(Reason::Storage, format!("could not cache the source: {error}"));
+        let disk_error = |error: std::io::Error| {
+            TaskError::retryable(Reason::Storage, format!("could not cache the source: {error}"))
+        };
         let mut file = tokio::fs::File::create(&partial).await.map_err(disk_error)?;
         let mut hash = Sha256::new();
         for piece in source.pieces.iter().flatten() {
-            let mut object = storage.get(&piece.key, None).await.map_err(|e| storage_error(&e))?;
+            let mut object = storage
+                .get(&piece.key, None)
+                .await
+                .map_err(|e| storage_error(&e))?;
             let mut received = 0;
             while let Some(chunk) = object.body.next().await {
                 let chunk = chunk.map_err(|e| storage_error(&e))?;
@@ -97,12 +114,19 @@ impl SourceCache {
                 file.write_all(&chunk).await.map_err(disk_error)?;
             }
             if received != piece.bytes {
-                return Err(storage_error(&format!("an object ended after {received} of {} bytes", piece.bytes)));
+                return Err(storage_error(&format!(
+                    "an object ended after {received} of {} bytes",
+                    piece.bytes
+                )));
             }
         }
         file.flush().await.map_err(disk_error)?;
         drop(file);
-        if source.sha256.as_ref().is_some_and(|known| known.as_slice() != hash.finalize().as_slice()) {
+        if source
+            .sha256
+            .as_ref()
+            .is_some_and(|known| known.as_slice() != hash.finalize().as_slice())
+        {
             let _ = tokio::fs::remove_file(&partial).await;
             return Err(storage_error(&"its bytes are not the ones that were stored"));
         }
@@ -134,7 +158,9 @@ fn evict(dir: &Path, most: u64) -> std::io::Result<()> {
         if total <= most {
             break;
         }
-        let Ok(lock) = File::open(path.with_extension("lock")) else { continue };
+        let Ok(lock) = File::open(path.with_extension("lock")) else {
+            continue;
+        };
         if Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok() {
             std::fs::remove_file(&path)?;
             total -= size;

@@ -18,10 +18,28 @@ pub async fn prove(programs: &Programs) -> Vec<Capability> {
     let mut proven = vec![];
     for capability in Capability::ALL {
         let args: &[&str] = match capability {
-            Capability::Base => &["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-frames:a", "2", "-c:a", "aac"],
-            Capability::Libx264 => {
-                &["-f", "lavfi", "-i", "color=black:s=64x64:r=25", "-frames:v", "1", "-c:v", "libx264", "-pix_fmt", "yuv420p"]
-            }
+            Capability::Base => &[
+                "-f",
+                "lavfi",
+                "-i",
+                "anullsrc=r=48000:cl=stereo",
+                "-frames:a",
+                "2",
+                "-c:a",
+                "aac",
+            ],
+            Capability::Libx264 => &[
+                "-f",
+                "lavfi",
+                "-i",
+                "color=black:s=64x64:r=25",
+                "-frames:v",
+                "1",
+                "-c:v",
+                "libx264",
+                "-pix_fmt",
+                "yuv420p",
+            ],
         };
         match encodes(&programs.ffmpeg, args).await {
             Ok(()) => proven.push(*capability),

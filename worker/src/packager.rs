@@ -35,7 +35,11 @@ pub struct Cutting {
 
 impl Cutting {
     fn duration(&self) -> u64 {
-        self.gops.iter().flatten().map(|sample| u64::from(sample.duration)).sum()
+        self.gops
+            .iter()
+            .flatten()
+            .map(|sample| u64::from(sample.duration))
+            .sum()
     }
 }
 
@@ -81,14 +85,18 @@ impl<C: Cut> Packager<C> {
         let mut buffer = vec![0; 1 << 20];
         loop {
             let count = file.read(&mut buffer).await.map_err(|e| self.disk(&e))?;
-            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                return Ok(());
+            };
             self.read += count as u64;
             self.demuxer.push(bytes);
             while let Some(event) = self.demuxer.next().map_err(|e| self.damaged(&e))? {
                 match event {
                     Event::Track(track) => self.track = Some(track),
                     Event::Fragment(fragment) => {
-                        let Some(track) = &self.track else { return Err(self.damaged(&"a fragment before moov")) };
+                        let Some(track) = &self.track else {
+                            return Err(self.damaged(&"a fragment before moov"));
+                        };
                         let cuttings = self.cut.take(track, fragment.samples)?;
                         self.store(cuttings).await?;
                     }
@@ -98,12 +106,18 @@ impl<C: Cut> Packager<C> {
     }
 
     /// After FFmpeg has ended: stores the rest and sums up the rendition.
-    pub async fn finish(mut self, position: i32, language: Option<String>) -> Result<EncodedRendition, TaskError> {
+    pub async fn finish(
+        mut self,
+        position: i32,
+        language: Option<String>,
+    ) -> Result<EncodedRendition, TaskError> {
         self.follow().await?;
         self.demuxer.finish().map_err(|e| self.damaged(&e))?;
         let rest = self.cut.finish()?;
         self.store(rest).await?;
-        let Some(track) = self.track.take() else { return Err(self.damaged(&"no track")) };
+        let Some(track) = self.track.take() else {
+            return Err(self.damaged(&"no track"));
+        };
 
         let init = track.init_segment_delayed(self.cut.delay());
         let init_key = keys::init(&self.prefix, &self.name);
@@ -114,10 +128,15 @@ impl<C: Cut> Packager<C> {
             .iter()
             .map(|s| MeasuredSegment {
                 bytes: s.bytes,
-                duration: Ticks { ticks: s.duration_ticks, timescale: track.timescale },
+                duration: Ticks {
+                    ticks: s.duration_ticks,
+                    timescale: track.timescale,
+                },
             })
             .collect();
-        let Some(bandwidth) = measure_bandwidth(&measured) else { return Err(self.damaged(&"no segments")) };
+        let Some(bandwidth) = measure_bandwidth(&measured) else {
+            return Err(self.damaged(&"no segments"));
+        };
         let rendition = Rendition {
             rung: self.name.clone(),
             position,
@@ -131,7 +150,10 @@ impl<C: Cut> Packager<C> {
             language,
             ..describe(&track)
         };
-        Ok(EncodedRendition { rendition, segments: self.segments })
+        Ok(EncodedRendition {
+            rendition,
+            segments: self.segments,
+        })
     }
 
     async fn store(&mut self, cuttings: Vec<Cutting>) -> Result<(), TaskError> {
@@ -143,24 +165,34 @@ impl<C: Cut> Packager<C> {
             let size = bytes.len() as u64;
             self.put(&key, bytes).await?;
             let duration_ticks = cutting.duration();
-            self.segments.push(Segment { number: cutting.number, key, bytes: size, duration_ticks });
+            self.segments.push(Segment {
+                number: cutting.number,
+                key,
+                bytes: size,
+                duration_ticks,
+            });
         }
         Ok(())
     }
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), TaskError> {
-        self.storage
-            .put(key, bytes)
-            .await
-            .map_err(|error| TaskError::retryable(Reason::Storage, format!("could not store {}: {error}", self.name)))
+        self.storage.put(key, bytes).await.map_err(|error| {
+            TaskError::retryable(Reason::Storage, format!("could not store {}: {error}", self.name))
+        })
     }
 
     fn disk(&self, error: &std::io::Error) -> TaskError {
-        TaskError::retryable(Reason::Storage, format!("could not read FFmpeg's output of {}: {error}", self.name))
+        TaskError::retryable(
+            Reason::Storage,
+            format!("could not read FFmpeg's output of {}: {error}", self.name),
+        )
     }
 
     fn damaged(&self, error: &dyn std::fmt::Display) -> TaskError {
-        TaskError::retryable(Reason::CheckFailed, format!("FFmpeg's output of {} does not read: {error}", self.name))
+        TaskError::retryable(
+            Reason::CheckFailed,
+            format!("FFmpeg's output of {} does not read: {error}", self.name),
+        )
     }
 }
 
@@ -186,10 +218,15 @@ fn describe(track: &Track) -> Rendition {
         duration_ticks: 0,
     };
     match track.config {
-        TrackConfig::Video { width, height } => {
-            Rendition { width: Some(width.into()), height: Some(height.into()), ..empty }
-        }
-        TrackConfig::Audio { sample_rate, channels } => Rendition {
+        TrackConfig::Video { width, height } => Rendition {
+            width: Some(width.into()),
+            height: Some(height.into()),
+            ..empty
+        },
+        TrackConfig::Audio {
+            sample_rate,
+            channels,
+        } => Rendition {
             kind: TrackKind::Audio,
             sample_rate: Some(sample_rate),
             channels: Some(channels.into()),

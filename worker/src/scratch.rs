@@ -27,9 +27,13 @@ impl Scratch {
         let dir = root.join(format!("worker-{worker}"));
         std::fs::create_dir(&dir)?;
         let file = File::create(dir.join(OWNER))?;
-        let owner = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| std::io::Error::from(errno))?;
+        let owner = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| std::io::Error::from(errno))?;
         // FFmpeg gets absolute names.
-        Ok(Self { dir: dir.canonicalize()?, _owner: owner })
+        Ok(Self {
+            dir: dir.canonicalize()?,
+            _owner: owner,
+        })
     }
 
     /// A new directory for one attempt.
@@ -49,17 +53,25 @@ impl Drop for Scratch {
 }
 
 fn sweep(root: &Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
+    let Ok(entries) = std::fs::read_dir(root) else {
+        return;
+    };
     for dir in entries.flatten().map(|entry| entry.path()) {
-        let ours = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
-        let Some(file) = ours.then(|| File::open(dir.join(OWNER)).ok()).flatten() else { continue };
+        let ours = dir
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
+        let Some(file) = ours.then(|| File::open(dir.join(OWNER)).ok()).flatten() else {
+            continue;
+        };
         if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
             continue;
         }
         kill_children(&dir);
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => tracing::info!(dir = %dir.display(), "swept what a dead worker left"),
-            Err(error) => tracing::warn!(%error, dir = %dir.display(), "could not sweep a dead worker's scratch"),
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "could not sweep a dead worker's scratch")
+            }
         }
     }
 }
@@ -67,10 +79,16 @@ fn sweep(root: &Path) {
 /// Ends the children noted in `dir`'s attempts. A process id may have been given to somebody else since: only one that
 /// works in this very directory is ours.
 fn kill_children(dir: &Path) {
-    let Ok(attempts) = std::fs::read_dir(dir) else { return };
+    let Ok(attempts) = std::fs::read_dir(dir) else {
+        return;
+    };
     for attempt in attempts.flatten().map(|entry| entry.path()) {
-        let Ok(pid) = std::fs::read_to_string(attempt.join("child.pid")) else { continue };
-        let Ok(pid) = pid.trim().parse::<i32>() else { continue };
+        let Ok(pid) = std::fs::read_to_string(attempt.join("child.pid")) else {
+            continue;
+        };
+        let Ok(pid) = pid.trim().parse::<i32>() else {
+            continue;
+        };
         let works_here = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == attempt);
         if works_here {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);

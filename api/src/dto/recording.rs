@@ -117,7 +117,13 @@ pub(crate) struct Gathered {
 
 impl From<Gathered> for RecordingDto {
     fn from(all: Gathered) -> Self {
-        let Gathered { recording, source, renditions, has_picture, job_id } = all;
+        let Gathered {
+            recording,
+            source,
+            renditions,
+            has_picture,
+            job_id,
+        } = all;
         let base = format!("/api/v1/recordings/{}", recording.id);
         let playable = !renditions.is_empty();
         Self {
@@ -129,7 +135,9 @@ impl From<Gathered> for RecordingDto {
             source: source.as_ref().map(SourceDto::from),
             renditions: renditions
                 .iter()
-                .map(|rendition| RenditionDto::new(rendition, &format!("{base}/stream/playlist.m3u8?quality=")))
+                .map(|rendition| {
+                    RenditionDto::new(rendition, &format!("{base}/stream/playlist.m3u8?quality="))
+                })
                 .collect(),
             hls_url: playable.then(|| format!("{base}/stream/master.m3u8")),
             dash_url: None,
@@ -157,7 +165,9 @@ impl RenditionDto {
             },
             width: rendition.width,
             height: rendition.height,
-            frame_rate: rendition.frame_rate.map(|(num, den)| f64::from(num) / f64::from(den.max(1))),
+            frame_rate: rendition
+                .frame_rate
+                .map(|(num, den)| f64::from(num) / f64::from(den.max(1))),
             codecs: rendition.codec.clone(),
             bandwidth: rendition.peak_bandwidth,
             average_bandwidth: rendition.average_bandwidth,
@@ -185,7 +195,9 @@ impl From<&Source> for SourceDto {
             sha256: source.sha256.as_ref().map(hex::encode),
             format: probe.map(|probe| probe.format.clone()),
             video_codec: video.map(|video| video.codec.clone()),
-            audio_codec: probe.and_then(|probe| probe.audio.first()).map(|audio| audio.codec.clone()),
+            audio_codec: probe
+                .and_then(|probe| probe.audio.first())
+                .map(|audio| audio.codec.clone()),
             width: size.map(|(width, _)| width.round() as u32),
             height: size.map(|(_, height)| height.round() as u32),
             fps: video.map(|video| video.rate.as_f64()),

@@ -49,7 +49,9 @@ pub(crate) async fn of_job(
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    jobs::get(&app.db, caller.project_id, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
     Ok(stream(app, Filter::Job(id), from))
 }
@@ -72,9 +74,13 @@ pub(crate) async fn all(State(app): State<App>, caller: Caller, headers: HeaderM
 }
 
 fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
-    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| Problem::new(Kind::Malformed, "Last-Event-ID is not one this stream gave out"))
+    parsed
+        .map(Some)
+        .ok_or_else(|| Problem::new(Kind::Malformed, "Last-Event-ID is not one this stream gave out"))
 }
 
 #[derive(Clone, Copy)]
@@ -111,7 +117,10 @@ fn stream(app: App, filter: Filter, from: Position) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Tells nginx not to hold frames back.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     response
 }
 
@@ -193,7 +202,10 @@ async fn say(out: &Out, event: &Event) -> bool {
         "timestamp": event.created_at,
         "data": event.data,
     });
-    let frame = Frame::default().id(event.position.to_string()).event(event.kind.as_str()).data(body.to_string());
+    let frame = Frame::default()
+        .id(event.position.to_string())
+        .event(event.kind.as_str())
+        .data(body.to_string());
     out.send(Ok(frame)).await.is_ok()
 }
 
@@ -201,7 +213,11 @@ async fn say_progress(app: &App, job: JobId, seen: &mut DateTime<Utc>, out: &Out
     for change in progress::changed_since(&app.db, job, *seen).await? {
         *seen = change.updated_at;
         let body = json!({ "task_id": change.task_id, "progress": change.progress });
-        if out.send(Ok(Frame::default().event("progress").data(body.to_string()))).await.is_err() {
+        if out
+            .send(Ok(Frame::default().event("progress").data(body.to_string())))
+            .await
+            .is_err()
+        {
             return Ok(false);
         }
     }

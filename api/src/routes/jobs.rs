@@ -38,7 +38,10 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     if body.callback_url.is_some() {
-        return Err(Problem::field("/callback_url", "is not supported by this version; listen to /events instead"));
+        return Err(Problem::field(
+            "/callback_url",
+            "is not supported by this version; listen to /events instead",
+        ));
     }
     let wish = Wish {
         profile: body.profile,
@@ -85,7 +88,11 @@ pub(crate) async fn list(
 ) -> Answer<Json<JobListDto>> {
     caller.need(Scope::Read)?;
     let limit = limit(query.limit)?;
-    let filter = JobFilter { status: query.status, kind: query.kind, recording_id: query.recording_id };
+    let filter = JobFilter {
+        status: query.status,
+        kind: query.kind,
+        recording_id: query.recording_id,
+    };
     let after = cursor(query.cursor.as_deref())?;
     let rows = jobs::list(&app.db, caller.project_id, filter, after, limit).await?;
     let next_cursor = next_cursor(&rows, limit, |job| job.id);
@@ -116,15 +123,29 @@ pub(crate) async fn get(
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
-    let job = jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let job = jobs::get(&app.db, caller.project_id, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("job", id))?;
     let dto = whole(&app, job).await?;
-    let text = serde_json::to_vec(&dto).map_err(|error| Problem::from(reelmill_shared::db::DbError::from(error)))?;
+    let text =
+        serde_json::to_vec(&dto).map_err(|error| Problem::from(reelmill_shared::db::DbError::from(error)))?;
     let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+    if headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag.as_bytes())
+    {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(([kind], [(header::ETAG, etag), (header::CACHE_CONTROL, "private, no-cache".to_owned())], text).into_response())
+    Ok((
+        [kind],
+        [
+            (header::ETAG, etag),
+            (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        ],
+        text,
+    )
+        .into_response())
 }
 
 /// Cancel a job.
@@ -135,16 +156,23 @@ pub(crate) async fn get(
     (status = 404, description = "There is no such job.", body = ProblemDocument),
     (status = 409, description = "It was over already.", body = ProblemDocument),
 ))]
-pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<JobId>) -> Answer<Json<JobDto>> {
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<JobId>,
+) -> Answer<Json<JobDto>> {
     caller.need(Scope::Write)?;
     match jobs::cancel(&app.db, caller.project_id, id).await? {
         Cancelled::Now | Cancelled::TooLate(JobStatus::Cancelled) => {
             let job = jobs::get(&app.db, caller.project_id, id).await?;
-            Ok(Json(whole(&app, job.ok_or_else(|| Problem::not_found("job", id))?).await?))
+            Ok(Json(
+                whole(&app, job.ok_or_else(|| Problem::not_found("job", id))?).await?,
+            ))
         }
-        Cancelled::TooLate(status) => {
-            Err(Problem::new(Kind::Conflict, format!("the job cannot be cancelled: it has {status}")))
-        }
+        Cancelled::TooLate(status) => Err(Problem::new(
+            Kind::Conflict,
+            format!("the job cannot be cancelled: it has {status}"),
+        )),
         Cancelled::NotFound => Err(Problem::not_found("job", id)),
     }
 }
@@ -154,9 +182,17 @@ pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Pat
     (status = 200, description = "All attempts in order of time.", body = JobLogDto),
     (status = 404, description = "There is no such job.", body = ProblemDocument),
 ))]
-pub(crate) async fn log(State(app): State<App>, caller: Caller, Path(id): Path<JobId>) -> Answer<Json<JobLogDto>> {
+pub(crate) async fn log(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<JobId>,
+) -> Answer<Json<JobLogDto>> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    jobs::get(&app.db, caller.project_id, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("job", id))?;
     let attempts = tasks::attempts_of_job(&app.db, id).await?;
-    Ok(Json(JobLogDto { attempts: attempts.into_iter().map(AttemptDto::from).collect() }))
+    Ok(Json(JobLogDto {
+        attempts: attempts.into_iter().map(AttemptDto::from).collect(),
+    }))
 }

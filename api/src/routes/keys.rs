@@ -24,7 +24,11 @@ use crate::state::App;
     (status = 201, description = "The key with its secret.", body = CreatedKeyDto),
     (status = 403, description = "The caller's key lacks the scope admin.", body = ProblemDocument),
 ))]
-pub(crate) async fn create(State(app): State<App>, caller: Caller, Body(body): Body<NewKeyDto>) -> Answer<Response> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(body): Body<NewKeyDto>,
+) -> Answer<Response> {
     caller.need(Scope::Admin)?;
     let name = body.name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.contains('\0') {
@@ -85,7 +89,10 @@ pub(crate) async fn list(
     let after = cursor(query.cursor.as_deref())?;
     let rows = keys::list(&app.db, caller.project_id, after, limit).await?;
     let next_cursor = next_cursor(&rows, limit, |key| key.id);
-    Ok(Json(KeyListDto { keys: rows.into_iter().map(KeyDto::from).collect(), next_cursor }))
+    Ok(Json(KeyListDto {
+        keys: rows.into_iter().map(KeyDto::from).collect(),
+        next_cursor,
+    }))
 }
 
 /// Revoke a key. It stops working within seconds. Needs the scope `admin`.
@@ -94,10 +101,17 @@ pub(crate) async fn list(
     (status = 404, description = "There is no such key.", body = ProblemDocument),
     (status = 409, description = "A key cannot revoke itself.", body = ProblemDocument),
 ))]
-pub(crate) async fn revoke(State(app): State<App>, caller: Caller, Path(id): Path<KeyId>) -> Answer<StatusCode> {
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<KeyId>,
+) -> Answer<StatusCode> {
     caller.need(Scope::Admin)?;
     if id == caller.key_id {
-        return Err(Problem::new(Kind::Conflict, "a key cannot revoke itself; use another one"));
+        return Err(Problem::new(
+            Kind::Conflict,
+            "a key cannot revoke itself; use another one",
+        ));
     }
     if !keys::revoke(&app.db, caller.project_id, id).await? {
         return Err(Problem::not_found("key", id));

@@ -25,14 +25,25 @@ use crate::state::App;
     (status = 409, description = "The name is taken.", body = ProblemDocument),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
 ))]
-pub(crate) async fn create(State(app): State<App>, caller: Caller, Body(body): Body<Value>) -> Answer<Response> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(body): Body<Value>,
+) -> Answer<Response> {
     caller.need(Scope::Write)?;
-    let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = body
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let profile = read(&name, &body)?;
     let taken = BUILT_IN.contains(&name.as_str())
         || !profiles::insert(&app.db, caller.project_id, &name, &profile).await?;
     if taken {
-        return Err(Problem::new(Kind::Conflict, format!("there is a profile {name:?} already")));
+        return Err(Problem::new(
+            Kind::Conflict,
+            format!("there is a profile {name:?} already"),
+        ));
     }
     let location = format!("/api/v1/profiles/{name}");
     let dto = ProfileDto::new(profile, false);
@@ -42,10 +53,16 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, Body(body): B
 fn read(name: &str, body: &Value) -> Answer<Profile> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-        return Err(Problem::field("/name", "must be 1 to 64 lower-case letters, digits, underscores or hyphens"));
+        return Err(Problem::field(
+            "/name",
+            "must be 1 to 64 lower-case letters, digits, underscores or hyphens",
+        ));
     }
     let profile = Profile::from_json(body).map_err(Problem::fields)?;
-    Ok(Profile { name: Some(name.to_owned()), ..profile })
+    Ok(Profile {
+        name: Some(name.to_owned()),
+        ..profile
+    })
 }
 
 /// Where a list of profiles goes on.
@@ -73,12 +90,18 @@ pub(crate) async fn list(
     let own = profiles::list(&app.db, caller.project_id, query.cursor.as_deref(), limit).await?;
     let next_cursor = next_cursor(&own, limit, |profile| profile.name.clone().unwrap_or_default());
     // The built-in ones head the first page and do not count.
-    let built_in = BUILT_IN.iter().filter(|_| query.cursor.is_none()).filter_map(|name| Profile::built_in(name));
+    let built_in = BUILT_IN
+        .iter()
+        .filter(|_| query.cursor.is_none())
+        .filter_map(|name| Profile::built_in(name));
     let profiles = built_in
         .map(|profile| ProfileDto::new(profile, true))
         .chain(own.into_iter().map(|profile| ProfileDto::new(profile, false)))
         .collect();
-    Ok(Json(ProfileListDto { profiles, next_cursor }))
+    Ok(Json(ProfileListDto {
+        profiles,
+        next_cursor,
+    }))
 }
 
 /// Read a profile.
@@ -96,7 +119,10 @@ pub(crate) async fn get(
         return Ok(Json(ProfileDto::new(profile, true)));
     }
     let own = profiles::get(&app.db, caller.project_id, &name).await?;
-    Ok(Json(ProfileDto::new(own.ok_or_else(|| Problem::not_found("profile", &name))?, false)))
+    Ok(Json(ProfileDto::new(
+        own.ok_or_else(|| Problem::not_found("profile", &name))?,
+        false,
+    )))
 }
 
 /// Replace a profile. Jobs that were submitted with the old one keep it.
@@ -142,7 +168,10 @@ pub(crate) async fn delete(
 
 fn own(name: &str) -> Answer<()> {
     if BUILT_IN.contains(&name) {
-        return Err(Problem::new(Kind::Conflict, format!("{name} is built in and cannot be changed")));
+        return Err(Problem::new(
+            Kind::Conflict,
+            format!("{name} is built in and cannot be changed"),
+        ));
     }
     Ok(())
 }

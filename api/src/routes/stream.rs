@@ -52,9 +52,9 @@ pub(crate) async fn file(
 pub(crate) fn named(name: &str, quality: Option<String>) -> Answer<StreamFile> {
     let unknown = || Problem::new(Kind::NotFound, format!("there is no file {name} in a stream"));
     match quality {
-        Some(rung) if name == "playlist.m3u8" => {
-            StreamFile::parse(&format!("{rung}.m3u8")).filter(|file| *file != StreamFile::Master).ok_or_else(unknown)
-        }
+        Some(rung) if name == "playlist.m3u8" => StreamFile::parse(&format!("{rung}.m3u8"))
+            .filter(|file| *file != StreamFile::Master)
+            .ok_or_else(unknown),
         _ => StreamFile::parse(name).ok_or_else(unknown),
     }
 }

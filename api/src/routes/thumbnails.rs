@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::{jobs, pictures};
 use reelmill_shared::db::recordings::Recording;
+use reelmill_shared::db::{jobs, pictures};
 use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::spec::{JobKind, PictureRequest};
 use reelmill_shared::job::state::JobStatus;
@@ -74,7 +74,9 @@ pub(crate) async fn of_recording(
     }
     let job = make(&app, &caller, &recording, request, &headers).await?;
     wait_for(&app, job).await?;
-    stored(&app, id, request, true, &method, &headers).await?.ok_or_else(|| not_yet("the picture was not made"))
+    stored(&app, id, request, true, &method, &headers)
+        .await?
+        .ok_or_else(|| not_yet("the picture was not made"))
 }
 
 /// Sends a picture that is there.
@@ -86,10 +88,21 @@ pub(crate) async fn stored(
     method: &Method,
     headers: &HeaderMap,
 ) -> Answer<Option<Response>> {
-    let Some(picture) = pictures::find(&app.db, id, request).await? else { return Ok(None) };
-    let file = MediaFile { key: picture.key, bytes: picture.bytes };
-    let caching = if private { Caching::PrivateDay } else { Caching::Day };
-    send(&app.storage, &file, "image/jpeg", caching, method, headers).await.map(Some)
+    let Some(picture) = pictures::find(&app.db, id, request).await? else {
+        return Ok(None);
+    };
+    let file = MediaFile {
+        key: picture.key,
+        bytes: picture.bytes,
+    };
+    let caching = if private {
+        Caching::PrivateDay
+    } else {
+        Caching::Day
+    };
+    send(&app.storage, &file, "image/jpeg", caching, method, headers)
+        .await
+        .map(Some)
 }
 
 async fn make(
@@ -104,7 +117,10 @@ async fn make(
         return Ok(job);
     }
     caller.need(Scope::Read)?;
-    let input = InputDto { recording_id: Some(recording.id), ..InputDto::default() };
+    let input = InputDto {
+        recording_id: Some(recording.id),
+        ..InputDto::default()
+    };
     let picture = PictureDto {
         time: request.at_ms.map(|ms| ms as f64 / 1000.0),
         width: Some(request.width),
@@ -118,7 +134,9 @@ async fn make(
     };
     match submit(app, caller, wish).await {
         Ok(job) => Ok(job.id),
-        Err(problem) if problem.kind() == Kind::Validation => Err(not_yet("the recording's source is not stored yet")),
+        Err(problem) if problem.kind() == Kind::Validation => {
+            Err(not_yet("the recording's source is not stored yet"))
+        }
         Err(problem) => Err(problem),
     }
 }
@@ -129,7 +147,9 @@ async fn wait_for(app: &App, id: JobId) -> Answer<()> {
         match jobs::find(&app.db, id).await? {
             Some(job) if job.status == JobStatus::Succeeded => return Ok(()),
             Some(job) if job.status.is_final() => {
-                let reason = job.error.map_or_else(|| "it was cancelled".to_owned(), |error| error.message);
+                let reason = job
+                    .error
+                    .map_or_else(|| "it was cancelled".to_owned(), |error| error.message);
                 return Err(not_yet(&format!("no picture could be made: {reason}")));
             }
             _ => sleep(LOOK).await,

@@ -37,5 +37,8 @@ pub(crate) async fn list(
     let limit = limit(query.limit)?;
     let rows = workers::list(&app.db, cursor(query.cursor.as_deref())?, limit).await?;
     let next_cursor = next_cursor(&rows, limit, |worker| worker.id);
-    Ok(Json(WorkerListDto { workers: rows.into_iter().map(WorkerDto::from).collect(), next_cursor }))
+    Ok(Json(WorkerListDto {
+        workers: rows.into_iter().map(WorkerDto::from).collect(),
+        next_cursor,
+    }))
 }

@@ -56,7 +56,9 @@ const BODY_BYTES: usize = 1 + 16 + 8;
 impl Signer {
     /// A signer; `keys` must not be empty for it to be of use.
     pub fn new<K: AsRef<[u8]>>(keys: &[K]) -> Self {
-        Self { keys: keys.iter().map(|key| key.as_ref().to_vec()).collect() }
+        Self {
+            keys: keys.iter().map(|key| key.as_ref().to_vec()).collect(),
+        }
     }
 
     /// A token that ends at `expires` (Unix seconds).
@@ -73,7 +75,13 @@ impl Signer {
 
     /// A token that lasts at least `lifetime` and is the same for everybody in the same bucket of time,
     /// so that a CDN sees one URL.
-    pub fn sign_bucketed(&self, purpose: Purpose, subject: Uuid, now: u64, lifetime: Duration) -> (String, u64) {
+    pub fn sign_bucketed(
+        &self,
+        purpose: Purpose,
+        subject: Uuid,
+        now: u64,
+        lifetime: Duration,
+    ) -> (String, u64) {
         let bucket = lifetime.as_secs().max(1);
         let expires = (now / bucket + 2) * bucket;
         (self.sign(purpose, subject, expires), expires)
@@ -85,21 +93,33 @@ impl Signer {
     /// It is forged, mangled, of another purpose, or over.
     pub fn verify(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Invalid)?;
-        let Some((body, given)) = bytes.split_at_checked(BODY_BYTES) else { return Err(TokenError::Invalid) };
-        let known = self.keys.iter().any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
-        let ([found], rest) = body.split_at(1) else { return Err(TokenError::Invalid) };
+        let Some((body, given)) = bytes.split_at_checked(BODY_BYTES) else {
+            return Err(TokenError::Invalid);
+        };
+        let known = self
+            .keys
+            .iter()
+            .any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
+        let ([found], rest) = body.split_at(1) else {
+            return Err(TokenError::Invalid);
+        };
         if !known || *found != purpose as u8 {
             return Err(TokenError::Invalid);
         }
         let (subject, expires) = rest.split_at(16);
         let subject = Uuid::from_slice(subject).map_err(|_| TokenError::Invalid)?;
         let expires = u64::from_be_bytes(expires.try_into().map_err(|_| TokenError::Invalid)?);
-        if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires }) }
+        if now >= expires {
+            Err(TokenError::Expired)
+        } else {
+            Ok(Verified { subject, expires })
+        }
     }
 }
 
 fn mac(key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
-    let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    let mut hmac =
+        Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
     hmac.update(body);
     let full = hmac.finalize().into_bytes();
     let mut short = [0; MAC_BYTES];
@@ -116,14 +136,30 @@ mod tests {
         let signer = Signer::new(&["a".repeat(32)]);
         let subject = Uuid::now_v7();
         let token = signer.sign(Purpose::PlayRecording, subject, 100);
-        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 99).unwrap().subject, subject);
-        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 100), Err(TokenError::Expired));
-        assert_eq!(signer.verify(Purpose::Session, &token, 0), Err(TokenError::Invalid));
+        assert_eq!(
+            signer.verify(Purpose::PlayRecording, &token, 99).unwrap().subject,
+            subject
+        );
+        assert_eq!(
+            signer.verify(Purpose::PlayRecording, &token, 100),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            signer.verify(Purpose::Session, &token, 0),
+            Err(TokenError::Invalid)
+        );
         for bad in ["", "x", &token[1..], &token.to_uppercase(), &format!("{token}A")] {
-            assert_eq!(signer.verify(Purpose::PlayRecording, bad, 0), Err(TokenError::Invalid), "{bad}");
+            assert_eq!(
+                signer.verify(Purpose::PlayRecording, bad, 0),
+                Err(TokenError::Invalid),
+                "{bad}"
+            );
         }
         let other = Signer::new(&["b".repeat(32)]);
-        assert_eq!(other.verify(Purpose::PlayRecording, &token, 0), Err(TokenError::Invalid));
+        assert_eq!(
+            other.verify(Purpose::PlayRecording, &token, 0),
+            Err(TokenError::Invalid)
+        );
     }
 
     #[test]

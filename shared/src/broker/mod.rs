@@ -39,7 +39,10 @@ pub struct QueueKey {
 impl Ring {
     /// The queue this ring belongs on.
     pub fn queue(&self) -> QueueKey {
-        QueueKey { pool: self.pool, class: self.class.clone() }
+        QueueKey {
+            pool: self.pool,
+            class: self.class.clone(),
+        }
     }
 }
 
@@ -82,7 +85,11 @@ impl Delivery {
     /// Acknowledges. Failure is harmless: the broker rings again.
     pub async fn ack(self) {
         if let Some(message) = self.message {
-            match message.acker.ack(lapin::options::BasicAckOptions::default()).await {
+            match message
+                .acker
+                .ack(lapin::options::BasicAckOptions::default())
+                .await
+            {
                 Ok(true) => {}
                 Ok(false) => tracing::debug!("the channel of a ring is gone; it will be rung again"),
                 Err(error) => tracing::debug!(%error, "could not acknowledge a ring"),

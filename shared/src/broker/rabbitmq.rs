@@ -47,7 +47,12 @@ struct Link {
 impl RabbitBroker {
     /// A broker at `url`; all queue names begin with `prefix`.
     pub fn new(url: &str, prefix: &str, quorum: bool) -> Self {
-        Self { url: url.to_owned(), prefix: prefix.to_owned(), quorum, link: Mutex::default() }
+        Self {
+            url: url.to_owned(),
+            prefix: prefix.to_owned(),
+            quorum,
+            link: Mutex::default(),
+        }
     }
 
     fn queue_name(&self, queue: &QueueKey) -> String {
@@ -56,7 +61,11 @@ impl RabbitBroker {
 
     /// The publishing channel, made anew where it is gone.
     async fn publisher(&self, link: &mut Link) -> Result<Channel, BrokerError> {
-        if let Some(channel) = link.publisher.as_ref().filter(|channel| channel.status().connected()) {
+        if let Some(channel) = link
+            .publisher
+            .as_ref()
+            .filter(|channel| channel.status().connected())
+        {
             return Ok(channel.clone());
         }
         let channel = self.channel(link).await?;
@@ -67,7 +76,11 @@ impl RabbitBroker {
     }
 
     async fn channel(&self, link: &mut Link) -> Result<Channel, BrokerError> {
-        if !link.connection.as_ref().is_some_and(|connection| connection.status().connected()) {
+        if !link
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.status().connected())
+        {
             link.connection = Some(self.connect(link).await?);
             link.publisher = None;
             link.declared.clear();
@@ -100,13 +113,21 @@ impl RabbitBroker {
         let channel = self.channel(link).await?;
         let mut arguments = FieldTable::default();
         let kind = if self.quorum { "quorum" } else { "classic" };
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from(kind)));
+        arguments.insert(
+            "x-queue-type".into(),
+            AMQPValue::LongString(LongString::from(kind)),
+        );
         arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(RING_TTL_MS));
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(QUEUE_LENGTH));
         // The newest hints are the useful ones.
-        arguments.insert("x-overflow".into(), AMQPValue::LongString(LongString::from("drop-head")));
+        arguments.insert(
+            "x-overflow".into(),
+            AMQPValue::LongString(LongString::from("drop-head")),
+        );
         // Durable: transient non-exclusive queues are gone from RabbitMQ 4.3.
-        channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
+        channel
+            .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
+            .await?;
         link.declared.insert(name.to_owned());
         // Closing is only tidy; the broker drops the channel with the connection anyway.
         let _ = channel.close(200, "declared".into()).await;
@@ -121,13 +142,18 @@ impl RabbitBroker {
                 let name = self.queue_name(&ring.queue());
                 self.declare(&mut link, &name).await?;
                 let channel = self.publisher(&mut link).await?;
-                let body = serde_json::to_vec(ring).map_err(|error| BrokerError::Unusable(error.to_string()))?;
+                let body =
+                    serde_json::to_vec(ring).map_err(|error| BrokerError::Unusable(error.to_string()))?;
                 // Mandatory: a ring for a queue that somebody deleted would be confirmed and dropped.
-                let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+                let options = BasicPublishOptions {
+                    mandatory: true,
+                    ..BasicPublishOptions::default()
+                };
                 // Transient: a ring is not worth a disk write.
                 let properties = BasicProperties::default().with_content_type("application/json".into());
-                let confirm =
-                    channel.basic_publish("".into(), name.as_str().into(), options, &body, properties).await?;
+                let confirm = channel
+                    .basic_publish("".into(), name.as_str().into(), options, &body, properties)
+                    .await?;
                 confirms.push((name, confirm));
             }
         }
@@ -165,7 +191,11 @@ impl Broker for RabbitBroker {
             self.declare(&mut link, &name).await?;
             let options = BasicConsumeOptions::default();
             // An empty tag: the broker makes a unique one.
-            consumers.push(channel.basic_consume(name.into(), "".into(), options, FieldTable::default()).await?);
+            consumers.push(
+                channel
+                    .basic_consume(name.into(), "".into(), options, FieldTable::default())
+                    .await?,
+            );
         }
         Ok(Box::new(RabbitSubscription { channel, consumers }))
     }
@@ -190,10 +220,18 @@ impl Subscription for RabbitSubscription {
                 None => return Err(BrokerError::Unusable("the consumer ended".into())),
             };
             match serde_json::from_slice(&delivery.data) {
-                Ok(ring) => return Ok(Delivery { ring, message: Some(Box::new(delivery)) }),
+                Ok(ring) => {
+                    return Ok(Delivery {
+                        ring,
+                        message: Some(Box::new(delivery)),
+                    });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a message on the work queue is no ring; dropped");
-                    let _ = delivery.acker.ack(lapin::options::BasicAckOptions::default()).await;
+                    let _ = delivery
+                        .acker
+                        .ack(lapin::options::BasicAckOptions::default())
+                        .await;
                 }
             }
         }

@@ -24,17 +24,38 @@ use crate::media::probe::Probe;
 #[derive(Debug, Clone)]
 pub enum Publication {
     /// A source lies in the store now.
-    Stored { source: SourceId, pieces: Vec<Piece>, sha256: Vec<u8> },
+    Stored {
+        source: SourceId,
+        pieces: Vec<Piece>,
+        sha256: Vec<u8>,
+    },
     /// A source was looked into.
-    Probed { source: SourceId, probe: Box<Probe>, sha256: Vec<u8> },
+    Probed {
+        source: SourceId,
+        probe: Box<Probe>,
+        sha256: Vec<u8>,
+    },
     /// The rest of the job.
     Planned { recording: RecordingId, plan: Box<Plan> },
     /// More tasks of the job.
     Tasks(Vec<NewTask>),
-    Rendition { set: SetId, encoded: Box<EncodedRendition> },
-    Picture { recording: RecordingId, request: PictureRequest, key: String, bytes: u64 },
+    Rendition {
+        set: SetId,
+        encoded: Box<EncodedRendition>,
+    },
+    Picture {
+        recording: RecordingId,
+        request: PictureRequest,
+        key: String,
+        bytes: u64,
+    },
     /// The set is whole, its static playlists are written: the recording plays it from now on.
-    Ready { recording: RecordingId, set: SetId, static_prefix: String, duration_seconds: f64 },
+    Ready {
+        recording: RecordingId,
+        set: SetId,
+        static_prefix: String,
+        duration_seconds: f64,
+    },
     /// What the job as a whole has to show, read back in its outputs.
     JobResult(Value),
 }
@@ -79,14 +100,21 @@ pub async fn succeed(
         for publication in publications {
             let new = publication.tasks();
             added += new.len() as i32;
-            followed.rings.extend(new.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
+            followed
+                .rings
+                .extend(new.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
             publish(&tx, claimed, publication).await?;
         }
-        followed.rings.extend(unblock(&tx, claimed.job_id, &unblocks).await?);
+        followed
+            .rings
+            .extend(unblock(&tx, claimed.job_id, &unblocks).await?);
         let statement = tx
             .prepare_cached("update jobs set pending = pending + $2 - 1 where id = $1 returning pending")
             .await?;
-        let pending: i32 = tx.query_one(&statement, &[&claimed.job_id.0, &added]).await?.get(0);
+        let pending: i32 = tx
+            .query_one(&statement, &[&claimed.job_id.0, &added])
+            .await?
+            .get(0);
         if pending == 0 {
             jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;
             followed.job = Some(JobStatus::Succeeded);
@@ -119,8 +147,16 @@ pub async fn fail(
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         lock_job(&tx, claimed.job_id).await?;
-        let followed =
-            end_attempt(&tx, claimed.hold, claimed.job_id, Outcome::Failed, error, attempt, jitter).await?;
+        let followed = end_attempt(
+            &tx,
+            claimed.hold,
+            claimed.job_id,
+            Outcome::Failed,
+            error,
+            attempt,
+            jitter,
+        )
+        .await?;
         tx.commit().await?;
         Ok(followed)
     })
@@ -139,7 +175,10 @@ pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbErro
         let row = reopen(&tx, hold, Duration::ZERO, None, false).await?;
         close_attempt(&tx, hold, Outcome::Released, None, &AttemptNote::default()).await?;
         tx.commit().await?;
-        Ok(Followed { rings: vec![ring(&row, job)?], job: None })
+        Ok(Followed {
+            rings: vec![ring(&row, job)?],
+            job: None,
+        })
     })
     .await
 }
@@ -161,7 +200,10 @@ pub async fn expire_leases(
     drop(client);
     let mut all = vec![];
     for row in rows {
-        let hold = Hold { task_id: TaskId(row.get("task_id")), epoch: row.get("epoch") };
+        let hold = Hold {
+            task_id: TaskId(row.get("task_id")),
+            epoch: row.get("epoch"),
+        };
         match expire(db, leadership, JobId(row.get("job_id")), hold).await {
             Ok(followed) => all.push(followed),
             // Renewed, finished or taken meanwhile.
@@ -214,12 +256,21 @@ async fn end_attempt(
     note: &AttemptNote,
     jitter: f64,
 ) -> Result<Followed, DbError> {
-    let row = tx.query_opt("select attempts, max_attempts from tasks where id = $1", &[&hold.task_id.0]).await?;
+    let row = tx
+        .query_opt(
+            "select attempts, max_attempts from tasks where id = $1",
+            &[&hold.task_id.0],
+        )
+        .await?;
     let (attempts, most): (i32, i32) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
     let mut followed = Followed::default();
     if error.retryable && attempts < most {
         // A lost worker says nothing about the task: it goes on at once.
-        let wait = if outcome == Outcome::Lost { Duration::ZERO } else { retry::backoff(attempts, jitter) };
+        let wait = if outcome == Outcome::Lost {
+            Duration::ZERO
+        } else {
+            retry::backoff(attempts, jitter)
+        };
         let row = reopen(tx, hold, wait, Some(error), true).await?;
         if wait.is_zero() {
             followed.rings.push(ring(&row, job)?);
@@ -235,7 +286,9 @@ async fn end_attempt(
 }
 
 async fn lock_job(tx: &impl GenericClient, job: JobId) -> Result<(), DbError> {
-    let statement = tx.prepare_cached("select 1 from jobs where id = $1 for update").await?;
+    let statement = tx
+        .prepare_cached("select 1 from jobs where id = $1 for update")
+        .await?;
     tx.execute(&statement, &[&job.0]).await?;
     Ok(())
 }
@@ -354,12 +407,22 @@ async fn unblock(tx: &impl GenericClient, job: JobId, ids: &[uuid::Uuid]) -> Res
         .collect()
 }
 
-async fn publish(tx: &impl GenericClient, claimed: &Claimed, publication: &Publication) -> Result<(), DbError> {
+async fn publish(
+    tx: &impl GenericClient,
+    claimed: &Claimed,
+    publication: &Publication,
+) -> Result<(), DbError> {
     match publication {
-        Publication::Stored { source, pieces, sha256 } => {
-            sources::set_stored(tx, *source, pieces, Some(sha256)).await
-        }
-        Publication::Probed { source, probe, sha256 } => sources::set_probe(tx, *source, probe, sha256).await,
+        Publication::Stored {
+            source,
+            pieces,
+            sha256,
+        } => sources::set_stored(tx, *source, pieces, Some(sha256)).await,
+        Publication::Probed {
+            source,
+            probe,
+            sha256,
+        } => sources::set_probe(tx, *source, probe, sha256).await,
         Publication::Planned { recording, plan } => {
             sets::insert(tx, claimed.project_id, plan.set, claimed.job_id, *recording).await?;
             tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
@@ -367,18 +430,37 @@ async fn publish(tx: &impl GenericClient, claimed: &Claimed, publication: &Publi
         }
         Publication::Tasks(tasks) => tasks::insert(tx, claimed.job_id, tasks).await,
         Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
-        Publication::Picture { recording, request, key, bytes } => {
-            pictures::put(tx, *recording, *request, key, *bytes).await
-        }
-        Publication::Ready { recording, set, static_prefix, duration_seconds } => {
+        Publication::Picture {
+            recording,
+            request,
+            key,
+            bytes,
+        } => pictures::put(tx, *recording, *request, key, *bytes).await,
+        Publication::Ready {
+            recording,
+            set,
+            static_prefix,
+            duration_seconds,
+        } => {
             sets::activate(tx, *recording, *set, static_prefix).await?;
-            recordings::set_ready(tx, claimed.project_id, *recording, claimed.job_id, *duration_seconds).await
+            recordings::set_ready(
+                tx,
+                claimed.project_id,
+                *recording,
+                claimed.job_id,
+                *duration_seconds,
+            )
+            .await
         }
         Publication::JobResult(result) => merge_result(tx, claimed.job_id, result).await,
     }
 }
 
 async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {
-    tx.execute("update jobs set result = coalesce(result, '{}') || $2 where id = $1", &[&job.0, result]).await?;
+    tx.execute(
+        "update jobs set result = coalesce(result, '{}') || $2 where id = $1",
+        &[&job.0, result],
+    )
+    .await?;
     Ok(())
 }

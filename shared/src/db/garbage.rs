@@ -29,7 +29,11 @@ pub async fn due(db: &Db, limit: i64) -> Result<Vec<Garbage>, DbError> {
         .await?;
     Ok(rows
         .iter()
-        .map(|row| Garbage { id: row.get("id"), prefix: row.get("prefix"), sweeps: row.get("sweeps") })
+        .map(|row| Garbage {
+            id: row.get("id"),
+            prefix: row.get("prefix"),
+            sweeps: row.get("sweeps"),
+        })
         .collect())
 }
 
@@ -45,7 +49,8 @@ pub async fn swept(db: &Db, leadership: &Leadership, garbage: &Garbage) -> Resul
         )
         .await?;
     } else {
-        tx.execute("delete from garbage where id = $1", &[&garbage.id]).await?;
+        tx.execute("delete from garbage where id = $1", &[&garbage.id])
+            .await?;
     }
     tx.commit().await?;
     Ok(())

@@ -44,7 +44,13 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
              where idempotency_keys.created_at < now() - make_interval(secs => $4)
                 or (idempotency_keys.status is null
                     and idempotency_keys.created_at < now() - make_interval(secs => $5))",
-            &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64()],
+            &[
+                &project.0,
+                &key,
+                &fingerprint,
+                &KEPT.as_secs_f64(),
+                &IN_FLIGHT.as_secs_f64(),
+            ],
         )
         .await?;
     if taken == 1 {
@@ -58,7 +64,9 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
         )
         .await?;
     // Gone between the two statements: the first one failed and let the key go.
-    let Some(row) = row else { return Ok(Begun::InFlight) };
+    let Some(row) = row else {
+        return Ok(Begun::InFlight);
+    };
     if row.get::<_, &[u8]>("fingerprint") != fingerprint {
         return Ok(Begun::Mismatch);
     }

@@ -68,7 +68,10 @@ fn read(row: &Row) -> Result<Job, DbError> {
         spec: serde_json::from_value(row.get("spec"))?,
         metadata: row.get("metadata"),
         result: row.get("result"),
-        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        error: row
+            .get::<_, Option<_>>("error")
+            .map(serde_json::from_value)
+            .transpose()?,
         retry_of: row.get::<_, Option<_>>("retry_of").map(JobId),
         traceparent: row.get("traceparent"),
         run_at: row.get("run_at"),
@@ -127,8 +130,15 @@ pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbE
 /// The job with this id, of any project. The caller checks who asks.
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, DbError> {
     let client = db.get().await?;
-    let statement = client.prepare_cached(&format!("select {COLUMNS} from jobs where id = $1")).await?;
-    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+    let statement = client
+        .prepare_cached(&format!("select {COLUMNS} from jobs where id = $1"))
+        .await?;
+    client
+        .query_opt(&statement, &[&id.0])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// The project's job with this id.
@@ -196,7 +206,9 @@ pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled,
                 &[&id.0, &project.0],
             )
             .await?;
-        let Some(row) = row else { return Ok(Cancelled::NotFound) };
+        let Some(row) = row else {
+            return Ok(Cancelled::NotFound);
+        };
         let status: JobStatus = row.get::<_, &str>("status").parse()?;
         if status.is_final() {
             return Ok(Cancelled::TooLate(status));
@@ -249,7 +261,17 @@ pub(super) async fn conclude(
         "job_id": id, "kind": row.get::<_, &str>("kind"), "recording_id": recording, "error": error,
     });
     let project_id = ProjectId(row.get("project_id"));
-    append(tx, NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, data }).await
+    append(
+        tx,
+        NewEvent {
+            project_id,
+            kind,
+            job_id: Some(id),
+            recording_id: recording,
+            data,
+        },
+    )
+    .await
 }
 
 async fn end_open_tasks(tx: &impl GenericClient, id: JobId) -> Result<(), DbError> {
@@ -312,5 +334,8 @@ pub async fn count_unfinished(db: &Db) -> Result<Vec<(String, String, i64)>, DbE
             &[],
         )
         .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect())
 }

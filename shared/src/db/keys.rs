@@ -59,7 +59,15 @@ pub async fn insert(db: &Db, key: &NewKey<'_>) -> Result<ApiKey, DbError> {
                 "insert into api_keys (id, project_id, name, prefix, hash, scopes, expires_at)
                  values ($1, $2, $3, $4, $5, $6, $7) returning {COLUMNS}"
             ),
-            &[&KeyId::new().0, &key.project_id.0, &key.name, &key.prefix, &key.hash, &scopes, &key.expires_at],
+            &[
+                &KeyId::new().0,
+                &key.project_id.0,
+                &key.name,
+                &key.prefix,
+                &key.hash,
+                &scopes,
+                &key.expires_at,
+            ],
         )
         .await?;
     read(&row)
@@ -83,7 +91,12 @@ pub async fn find_valid(db: &Db, hash: &[u8]) -> Result<Option<ApiKey>, DbError>
              where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())"
         ))
         .await?;
-    client.query_opt(&statement, &[&hash]).await?.as_ref().map(read).transpose()
+    client
+        .query_opt(&statement, &[&hash])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// The key with this id, unless it is revoked or expired.
@@ -102,7 +115,12 @@ pub async fn get_valid(db: &Db, id: KeyId) -> Result<Option<ApiKey>, DbError> {
 }
 
 /// Keys of a project, newest first, after the key `after`.
-pub async fn list(db: &Db, project: ProjectId, after: Option<KeyId>, limit: i64) -> Result<Vec<ApiKey>, DbError> {
+pub async fn list(
+    db: &Db,
+    project: ProjectId,
+    after: Option<KeyId>,
+    limit: i64,
+) -> Result<Vec<ApiKey>, DbError> {
     let rows = db
         .get()
         .await?

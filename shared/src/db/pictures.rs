@@ -14,7 +14,11 @@ pub struct Picture {
 }
 
 /// The picture made for exactly this request.
-pub async fn find(db: &Db, recording: RecordingId, request: PictureRequest) -> Result<Option<Picture>, DbError> {
+pub async fn find(
+    db: &Db,
+    recording: RecordingId,
+    request: PictureRequest,
+) -> Result<Option<Picture>, DbError> {
     let client = db.get().await?;
     let row = client
         .query_opt(
@@ -28,7 +32,10 @@ pub async fn find(db: &Db, recording: RecordingId, request: PictureRequest) -> R
             ],
         )
         .await?;
-    Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
+    Ok(row.map(|row| Picture {
+        key: row.get("key"),
+        bytes: row.get::<_, i32>("bytes").max(0) as u64,
+    }))
 }
 
 /// Which of `recordings` have a picture for this request.

@@ -51,7 +51,10 @@ fn read(row: &Row) -> Result<Recording, DbError> {
         access: row.get::<_, &str>("access").parse()?,
         source_id: row.get::<_, Option<_>>("source_id").map(SourceId),
         duration_seconds: row.get("duration_seconds"),
-        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        error: row
+            .get::<_, Option<_>>("error")
+            .map(serde_json::from_value)
+            .transpose()?,
         metadata: row.get("metadata"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
@@ -69,7 +72,14 @@ pub(crate) async fn insert(
         .execute(
             "insert into recordings (id, project_id, title, access, source_id, metadata)
              values ($1, $2, $3, $4, $5, $6)",
-            &[&new.id.0, &project.0, &new.title, &new.access.as_str(), &new.source_id.0, &new.metadata],
+            &[
+                &new.id.0,
+                &project.0,
+                &new.title,
+                &new.access.as_str(),
+                &new.source_id.0,
+                &new.metadata,
+            ],
         )
         .await?;
     Ok(())
@@ -79,14 +89,23 @@ pub(crate) async fn insert(
 pub async fn find(db: &Db, id: RecordingId) -> Result<Option<Recording>, DbError> {
     let client = db.get().await?;
     let statement = client
-        .prepare_cached(&format!("select {COLUMNS} from recordings where id = $1 and deleted_at is null"))
+        .prepare_cached(&format!(
+            "select {COLUMNS} from recordings where id = $1 and deleted_at is null"
+        ))
         .await?;
-    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+    client
+        .query_opt(&statement, &[&id.0])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// The project's recording with this id.
 pub async fn get(db: &Db, project: ProjectId, id: RecordingId) -> Result<Option<Recording>, DbError> {
-    Ok(find(db, id).await?.filter(|recording| recording.project_id == project))
+    Ok(find(db, id)
+        .await?
+        .filter(|recording| recording.project_id == project))
 }
 
 /// Which recordings are listed.
@@ -113,7 +132,12 @@ pub async fn list(
                    and ($2::text is null or status = $2) and ($3::uuid is null or id < $3)
                  order by id desc limit $4"
             ),
-            &[&project.0, &filter.status.map(|status| status.as_str()), &after.map(|id| id.0), &limit],
+            &[
+                &project.0,
+                &filter.status.map(|status| status.as_str()),
+                &after.map(|id| id.0),
+                &limit,
+            ],
         )
         .await?;
     rows.iter().map(read).collect()
@@ -125,9 +149,15 @@ pub async fn titles(db: &Db, recordings: &[RecordingId]) -> Result<HashMap<Recor
     let rows = db
         .get()
         .await?
-        .query("select id, title from recordings where id = any($1) and deleted_at is null", &[&ids])
+        .query(
+            "select id, title from recordings where id = any($1) and deleted_at is null",
+            &[&ids],
+        )
         .await?;
-    Ok(rows.iter().map(|row| (RecordingId(row.get(0)), row.get(1))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| (RecordingId(row.get(0)), row.get(1)))
+        .collect())
 }
 
 /// Changes title or access; false where there is no such recording.
@@ -168,7 +198,17 @@ pub(crate) async fn set_ready(
         .await?;
     let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingReady;
-    append(client, NewEvent { project_id: project, kind, job_id: Some(job), recording_id: Some(id), data }).await
+    append(
+        client,
+        NewEvent {
+            project_id: project,
+            kind,
+            job_id: Some(job),
+            recording_id: Some(id),
+            data,
+        },
+    )
+    .await
 }
 
 /// Tells that the job that would have made a recording did not. One that plays stays playable.
@@ -231,10 +271,21 @@ pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool
         &[&id.0],
     )
     .await?;
-    tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
+    tx.execute("delete from pictures where recording_id = $1", &[&id.0])
+        .await?;
     let data = serde_json::json!({ "recording_id": id });
     let kind = EventType::RecordingDeleted;
-    append(&tx, NewEvent { project_id: project, kind, job_id: None, recording_id: Some(id), data }).await?;
+    append(
+        &tx,
+        NewEvent {
+            project_id: project,
+            kind,
+            job_id: None,
+            recording_id: Some(id),
+            data,
+        },
+    )
+    .await?;
     tx.commit().await?;
     Ok(true)
 }

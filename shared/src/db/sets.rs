@@ -1,6 +1,5 @@
 //! The segment index: sets, their renditions and segments, and the recordings that refer to them.
 
-
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
@@ -80,10 +79,18 @@ pub(crate) async fn insert(
     recording: RecordingId,
 ) -> Result<(), DbError> {
     client
-        .execute("insert into sets (id, project_id, job_id) values ($1, $2, $3)", &[&set.0, &project.0, &job.0])
+        .execute(
+            "insert into sets (id, project_id, job_id) values ($1, $2, $3)",
+            &[&set.0, &project.0, &job.0],
+        )
         .await?;
     // Two jobs of one recording may be planned at once; the recording's row orders their ordinals.
-    client.query_one("select id from recordings where id = $1 for update", &[&recording.0]).await?;
+    client
+        .query_one(
+            "select id from recordings where id = $1 for update",
+            &[&recording.0],
+        )
+        .await?;
     client
         .execute(
             "insert into recording_sets (recording_id, set_id, ordinal)
@@ -192,7 +199,12 @@ pub async fn renditions(db: &Db, set: SetId) -> Result<Vec<Rendition>, DbError> 
     let statement = client
         .prepare_cached("select * from renditions where set_id = $1 order by kind desc, position, rung")
         .await?;
-    client.query(&statement, &[&set.0]).await?.iter().map(read).collect()
+    client
+        .query(&statement, &[&set.0])
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Segments of one rendition in order.
@@ -217,7 +229,9 @@ pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Opt
              where set_id = $1 and rung = $2 and number = $3",
         )
         .await?;
-    let row = client.query_opt(&statement, &[&set.0, &rung, &(number as i32)]).await?;
+    let row = client
+        .query_opt(&statement, &[&set.0, &rung, &(number as i32)])
+        .await?;
     Ok(row.as_ref().map(read_segment))
 }
 
@@ -286,7 +300,10 @@ impl Rendition {
             .iter()
             .map(|segment| hls::Segment {
                 uri: name(segment),
-                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
+                duration: hls::Ticks {
+                    ticks: segment.duration_ticks,
+                    timescale: self.timescale,
+                },
             })
             .collect();
         media(init, segments)

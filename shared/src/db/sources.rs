@@ -33,10 +33,18 @@ fn read(row: &Row) -> Result<Source, DbError> {
         id: SourceId(row.get("id")),
         project_id: ProjectId(row.get("project_id")),
         origin: serde_json::from_value(row.get("origin"))?,
-        pieces: row.get::<_, Option<_>>("pieces").map(serde_json::from_value).transpose()?,
-        bytes: row.get::<_, Option<i64>>("bytes").map(|bytes| bytes.max(0) as u64),
+        pieces: row
+            .get::<_, Option<_>>("pieces")
+            .map(serde_json::from_value)
+            .transpose()?,
+        bytes: row
+            .get::<_, Option<i64>>("bytes")
+            .map(|bytes| bytes.max(0) as u64),
         sha256: row.get("sha256"),
-        probe: row.get::<_, Option<_>>("probe").map(serde_json::from_value).transpose()?,
+        probe: row
+            .get::<_, Option<_>>("probe")
+            .map(serde_json::from_value)
+            .transpose()?,
     })
 }
 
@@ -48,7 +56,12 @@ pub async fn get(db: &Db, id: SourceId) -> Result<Option<Source>, DbError> {
             "select id, project_id, origin, pieces, bytes, sha256, probe from sources where id = $1",
         )
         .await?;
-    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+    client
+        .query_opt(&statement, &[&id.0])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// Writes a source that is still to be fetched.

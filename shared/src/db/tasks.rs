@@ -23,7 +23,11 @@ use crate::job::task::{TaskKind, TaskSpec};
 const SECONDS_PER_PRIORITY: f64 = 36.0;
 
 /// Writes tasks of a job, which has counted them already. In the caller's transaction.
-pub(super) async fn insert(client: &impl GenericClient, job: JobId, tasks: &[NewTask]) -> Result<(), DbError> {
+pub(super) async fn insert(
+    client: &impl GenericClient,
+    job: JobId,
+    tasks: &[NewTask],
+) -> Result<(), DbError> {
     let statement = client
         .prepare_cached(
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
@@ -35,11 +39,18 @@ pub(super) async fn insert(client: &impl GenericClient, job: JobId, tasks: &[New
         )
         .await?;
     let first = client
-        .query_one("select coalesce(max(position) + 1, 0) from tasks where job_id = $1", &[&job.0])
+        .query_one(
+            "select coalesce(max(position) + 1, 0) from tasks where job_id = $1",
+            &[&job.0],
+        )
         .await?
         .get::<_, i32>(0);
     for (position, task) in (first..).zip(tasks) {
-        let status = if task.blocked_by == 0 { TaskStatus::Ready } else { TaskStatus::Blocked };
+        let status = if task.blocked_by == 0 {
+            TaskStatus::Ready
+        } else {
+            TaskStatus::Blocked
+        };
         let unblocks: Vec<_> = task.unblocks.iter().map(|id| id.0).collect();
         client
             .execute(
@@ -119,7 +130,10 @@ pub async fn of_jobs(db: &Db, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tasks: HashMap<JobId, Vec<Task>> = HashMap::new();
     for row in client.query(&statement, &[&ids]).await? {
-        tasks.entry(JobId(row.get("job_id"))).or_default().push(read(&row)?);
+        tasks
+            .entry(JobId(row.get("job_id")))
+            .or_default()
+            .push(read(&row)?);
     }
     Ok(tasks)
 }
@@ -133,7 +147,10 @@ fn read(row: &Row) -> Result<Task, DbError> {
         pool: row.get("pool"),
         attempts: row.get("attempts"),
         max_attempts: row.get("max_attempts"),
-        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        error: row
+            .get::<_, Option<_>>("error")
+            .map(serde_json::from_value)
+            .transpose()?,
         created_at: row.get("created_at"),
         started_at: row.get("started_at"),
         finished_at: row.get("finished_at"),
@@ -208,7 +225,10 @@ pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbEr
     .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Claimed {
-        hold: Hold { task_id: TaskId(row.get("id")), epoch: row.get("epoch") },
+        hold: Hold {
+            task_id: TaskId(row.get("id")),
+            epoch: row.get("epoch"),
+        },
         job_id: JobId(row.get("job_id")),
         project_id: ProjectId(row.get("project_id")),
         recording_id: row.get::<_, Option<_>>("recording_id").map(RecordingId),
@@ -403,7 +423,10 @@ pub async fn attempts_of_job(db: &Db, job: JobId) -> Result<Vec<Attempt>, DbErro
                 started_at: row.get("started_at"),
                 finished_at: row.get("finished_at"),
                 command: row.get("command"),
-                error: row.get::<_, Option<Value>>("error").map(serde_json::from_value).transpose()?,
+                error: row
+                    .get::<_, Option<Value>>("error")
+                    .map(serde_json::from_value)
+                    .transpose()?,
                 log_tail: row.get("log_tail"),
             })
         })

@@ -46,7 +46,9 @@ fn read(row: &Row) -> Upload {
     Upload {
         id: UploadId(row.get("id")),
         project_id: ProjectId(row.get("project_id")),
-        length: row.get::<_, Option<i64>>("length").map(|length| length.max(0) as u64),
+        length: row
+            .get::<_, Option<i64>>("length")
+            .map(|length| length.max(0) as u64),
         received: row.get::<_, i64>("received").max(0) as u64,
         metadata: row.get("metadata"),
         source_id: row.get::<_, Option<_>>("source_id").map(SourceId),
@@ -91,7 +93,10 @@ pub async fn get(db: &Db, project: ProjectId, id: UploadId) -> Result<Option<Upl
 pub async fn set_length(db: &Db, id: UploadId, length: u64) -> Result<(), DbError> {
     db.get()
         .await?
-        .execute("update uploads set length = $2 where id = $1 and length is null", &[&id.0, &(length as i64)])
+        .execute(
+            "update uploads set length = $2 where id = $1 and length is null",
+            &[&id.0, &(length as i64)],
+        )
         .await?;
     Ok(())
 }
@@ -109,33 +114,56 @@ pub async fn append(db: &Db, id: UploadId, new: &NewPiece) -> Result<Appended, D
             &[&id.0, &(new.start as i64), &(new.piece.bytes as i64)],
         )
         .await?;
-    let Some(row) = row else { return Ok(Appended::Conflict) };
+    let Some(row) = row else {
+        return Ok(Appended::Conflict);
+    };
     tx.execute(
         "insert into upload_pieces (upload_id, start, key, bytes, sha256) values ($1, $2, $3, $4, $5)",
-        &[&id.0, &(new.start as i64), &new.piece.key, &(new.piece.bytes as i64), &new.sha256.as_slice()],
+        &[
+            &id.0,
+            &(new.start as i64),
+            &new.piece.key,
+            &(new.piece.bytes as i64),
+            &new.sha256.as_slice(),
+        ],
     )
     .await?;
     tx.commit().await?;
     drop(client);
     let upload = read(&row);
-    Ok(Appended::Accepted(if upload.length == Some(upload.received) { complete(db, upload).await? } else { upload }))
+    Ok(Appended::Accepted(if upload.length == Some(upload.received) {
+        complete(db, upload).await?
+    } else {
+        upload
+    }))
 }
 
 /// Makes the source of an upload that is whole. Does nothing where it has one.
 pub async fn complete(db: &Db, upload: Upload) -> Result<Upload, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let row = tx.query_one(&format!("select {COLUMNS} from uploads where id = $1 for update"), &[&upload.id.0]).await?;
+    let row = tx
+        .query_one(
+            &format!("select {COLUMNS} from uploads where id = $1 for update"),
+            &[&upload.id.0],
+        )
+        .await?;
     let mut upload = read(&row);
     if upload.source_id.is_some() || upload.length != Some(upload.received) {
         return Ok(upload);
     }
     let rows = tx
-        .query("select key, bytes, sha256 from upload_pieces where upload_id = $1 order by start", &[&upload.id.0])
+        .query(
+            "select key, bytes, sha256 from upload_pieces where upload_id = $1 order by start",
+            &[&upload.id.0],
+        )
         .await?;
     let pieces: Vec<Piece> = rows
         .iter()
-        .map(|row| Piece { key: row.get("key"), bytes: row.get::<_, i64>("bytes").max(0) as u64 })
+        .map(|row| Piece {
+            key: row.get("key"),
+            bytes: row.get::<_, i64>("bytes").max(0) as u64,
+        })
         .collect();
     let digest: Option<Vec<u8>> = match rows.as_slice() {
         [only] => only.get("sha256"),
@@ -144,7 +172,11 @@ pub async fn complete(db: &Db, upload: Upload) -> Result<Upload, DbError> {
     let source = SourceId::new();
     sources::insert(&tx, upload.project_id, source, &Input::UploadId(upload.id)).await?;
     sources::set_stored(&tx, source, &pieces, digest.as_deref()).await?;
-    tx.execute("update uploads set source_id = $2 where id = $1", &[&upload.id.0, &source.0]).await?;
+    tx.execute(
+        "update uploads set source_id = $2 where id = $1",
+        &[&upload.id.0, &source.0],
+    )
+    .await?;
     tx.commit().await?;
     upload.source_id = Some(source);
     Ok(upload)

@@ -1,6 +1,5 @@
 //! What a person asked for, with the recipe frozen in.
 
-
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -62,5 +61,9 @@ pub struct PictureRequest {
 
 impl PictureRequest {
     /// The picture a recording has anyway: at 5 s or earlier, 320x180.
-    pub const DEFAULT: Self = Self { at_ms: None, width: 320, height: 180 };
+    pub const DEFAULT: Self = Self {
+        at_ms: None,
+        width: 320,
+        height: 180,
+    };
 }

@@ -1,6 +1,5 @@
 //! Task kinds and what each is told. A new kind is a variant here and a file in `worker/src/tasks`.
 
-
 use serde::{Deserialize, Serialize};
 
 use super::capability::{Capability, Class};
@@ -130,7 +129,9 @@ impl TaskSpec {
     pub fn class(&self) -> Class {
         match self {
             Self::Encode(_) => Class::of(&[Capability::Libx264]),
-            Self::Fetch(_) | Self::Probe(_) | Self::Audio(_) | Self::Thumbnail(_) | Self::Finish(_) => Class::of(&[]),
+            Self::Fetch(_) | Self::Probe(_) | Self::Audio(_) | Self::Thumbnail(_) | Self::Finish(_) => {
+                Class::of(&[])
+            }
         }
     }
 

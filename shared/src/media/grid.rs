@@ -14,13 +14,22 @@ pub struct Rate {
 /// Rates of the trade, to which a measured rate within 0.1 % is snapped: containers that count in milliseconds
 /// cannot state 30000/1001.
 const STANDARD_RATES: [Rate; 8] = [
-    Rate { num: 24000, den: 1001 },
+    Rate {
+        num: 24000,
+        den: 1001,
+    },
     Rate { num: 24, den: 1 },
     Rate { num: 25, den: 1 },
-    Rate { num: 30000, den: 1001 },
+    Rate {
+        num: 30000,
+        den: 1001,
+    },
     Rate { num: 30, den: 1 },
     Rate { num: 50, den: 1 },
-    Rate { num: 60000, den: 1001 },
+    Rate {
+        num: 60000,
+        den: 1001,
+    },
     Rate { num: 60, den: 1 },
 ];
 
@@ -31,7 +40,10 @@ impl Rate {
             return None;
         }
         let divisor = gcd(num, den);
-        Some(Self { num: u32::try_from(num / divisor).ok()?, den: u32::try_from(den / divisor).ok()? })
+        Some(Self {
+            num: u32::try_from(num / divisor).ok()?,
+            den: u32::try_from(den / divisor).ok()?,
+        })
     }
 
     /// Parses FFmpeg's `num/den`; `None` for `0/0` and nonsense.
@@ -113,9 +125,15 @@ impl Grid {
     /// A grid with GOPs of about two seconds and segments of about `segment_seconds` (1 to 30).
     pub fn new(rate: Rate, frames: u64, segment_seconds: u32) -> Self {
         let gop_frames = rate.frames_in(GOP_SECONDS).max(1) as u32;
-        let segment_gops =
-            (f64::from(segment_seconds) / rate.seconds(u64::from(gop_frames))).round().max(1.0) as u32;
-        Self { rate, gop_frames, segment_gops, frames }
+        let segment_gops = (f64::from(segment_seconds) / rate.seconds(u64::from(gop_frames)))
+            .round()
+            .max(1.0) as u32;
+        Self {
+            rate,
+            gop_frames,
+            segment_gops,
+            frames,
+        }
     }
 
     /// The grid of a rung whose rate is capped at `max_fps`: the same GOP times with fewer frames in each.
@@ -169,8 +187,8 @@ impl AudioGrid {
     /// Cuts audio where the video segments are cut, to the nearest AAC frame.
     pub fn beside(grid: &Grid, sample_rate: u32) -> Self {
         let at = |frame: u64| {
-            let samples =
-                u128::from(frame) * u128::from(grid.rate.den) * u128::from(sample_rate) / u128::from(grid.rate.num);
+            let samples = u128::from(frame) * u128::from(grid.rate.den) * u128::from(sample_rate)
+                / u128::from(grid.rate.num);
             samples as u64
         };
         let frames = at(grid.frames).div_ceil(AAC_FRAME).max(1);
@@ -178,14 +196,26 @@ impl AudioGrid {
             .map(|n| (at(n * grid.segment_frames()) + AAC_FRAME / 2) / AAC_FRAME)
             .filter(|start| *start < frames)
             .collect();
-        Self { sample_rate, frames, starts }
+        Self {
+            sample_rate,
+            frames,
+            starts,
+        }
     }
 
     /// Audio without a picture: segments of about `segment_seconds`.
     pub fn alone(seconds: f64, sample_rate: u32, segment_seconds: u32) -> Self {
-        let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64).ceil().max(1.0) as u64;
-        let step = (u64::from(segment_seconds) * u64::from(sample_rate)).div_ceil(AAC_FRAME).max(1);
-        Self { sample_rate, frames, starts: (0..frames).step_by(step as usize).collect() }
+        let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64)
+            .ceil()
+            .max(1.0) as u64;
+        let step = (u64::from(segment_seconds) * u64::from(sample_rate))
+            .div_ceil(AAC_FRAME)
+            .max(1);
+        Self {
+            sample_rate,
+            frames,
+            starts: (0..frames).step_by(step as usize).collect(),
+        }
     }
 
     /// AAC frames in segment `n`, counted from zero; zero beyond the last.
@@ -216,20 +246,34 @@ mod tests {
 
     #[test]
     fn a_capped_rung_keeps_the_gop_times() {
-        for (num, den) in [(25, 1), (30, 1), (30000, 1001), (60000, 1001), (179, 6), (50, 1), (10, 1)] {
+        for (num, den) in [
+            (25, 1),
+            (30, 1),
+            (30000, 1001),
+            (60000, 1001),
+            (179, 6),
+            (50, 1),
+            (10, 1),
+        ] {
             let grid = Grid::new(rate(num, den), 1000, 10);
             for cap in [24, 30] {
                 let capped = grid.capped(Some(cap));
-                assert!(capped.rate.as_f64() <= f64::from(cap).max(grid.rate.as_f64().min(f64::from(cap))) + 1e-9);
+                assert!(
+                    capped.rate.as_f64() <= f64::from(cap).max(grid.rate.as_f64().min(f64::from(cap))) + 1e-9
+                );
                 // GOP length in seconds as cross products, so that no float decides.
                 let lhs = u64::from(grid.gop_frames) * u64::from(grid.rate.den) * u64::from(capped.rate.num);
-                let rhs = u64::from(capped.gop_frames) * u64::from(capped.rate.den) * u64::from(grid.rate.num);
+                let rhs =
+                    u64::from(capped.gop_frames) * u64::from(capped.rate.den) * u64::from(grid.rate.num);
                 assert_eq!(lhs, rhs, "{num}/{den} capped at {cap}");
                 assert_eq!(grid.segments(), capped.segments());
             }
         }
         assert_eq!(Grid::new(rate(25, 1), 100, 6).capped(Some(24)).rate, rate(24, 1));
-        assert_eq!(Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate, rate(30000, 1001));
+        assert_eq!(
+            Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate,
+            rate(30000, 1001)
+        );
     }
 
     #[test]

@@ -19,8 +19,11 @@ pub enum LogFormat {
 
 /// Starts logging to stderr, by `RUST_LOG` (default `info`). Later calls change nothing.
 pub fn init_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,lapin=warn,refinery_core=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,lapin=warn,refinery_core=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_target(false).try_init(),
@@ -31,7 +34,8 @@ pub fn init_logs(format: LogFormat) {
 pub fn metrics() -> &'static PrometheusHandle {
     METRICS.get_or_init(|| {
         let buckets = [
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+            1800.0,
         ];
         let builder = PrometheusBuilder::new();
         let builder = match builder.set_buckets(&buckets) {
@@ -59,9 +63,14 @@ pub fn new_traceparent() -> String {
 pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        part.len() == length
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
-    let [version, trace, span, flags] = parts.as_slice() else { return false };
+    let [version, trace, span, flags] = parts.as_slice() else {
+        return false;
+    };
     let set = |part: &str| part.bytes().any(|b| b != b'0');
     *version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && set(trace) && set(span)
 }

@@ -134,7 +134,9 @@ fn spawn(programs: &Programs, run: &Run<'_>) -> std::io::Result<Child> {
 #[cfg(target_os = "linux")]
 fn limit(pid: u32, limits: Limits) {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return;
+    };
     for (resource, most) in [
         (Resource::As, limits.address_space),
         (Resource::Fsize, limits.file_size),
@@ -142,7 +144,10 @@ fn limit(pid: u32, limits: Limits) {
         (Resource::Nofile, 256),
         (Resource::Core, 0),
     ] {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
         if let Err(error) = prlimit(Some(pid), resource, limit) {
             // The child may be over already.
             tracing::debug!(%error, ?resource, "could not limit a child");
@@ -158,7 +163,12 @@ struct Group(Option<Pid>);
 
 impl Group {
     fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+        Self(
+            child
+                .id()
+                .and_then(|pid| i32::try_from(pid).ok())
+                .map(Pid::from_raw),
+        )
     }
 
     fn kill(&self) {
@@ -183,7 +193,9 @@ async fn read_lines(stdout: Option<ChildStdout>, on_line: &mut impl FnMut(&str))
 }
 
 async fn read_tail(stderr: Option<ChildStderr>) -> String {
-    let Some(mut stderr) = stderr else { return String::new() };
+    let Some(mut stderr) = stderr else {
+        return String::new();
+    };
     let mut tail: Vec<u8> = vec![];
     let mut buffer = [0; 4096];
     while let Ok(count) = stderr.read(&mut buffer).await {
@@ -205,22 +217,37 @@ mod tests {
     use super::*;
 
     fn programs() -> Programs {
-        Programs { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None }
+        Programs {
+            ffmpeg: "ffmpeg".into(),
+            ffprobe: "ffprobe".into(),
+            setpriv: None,
+        }
     }
 
-    async fn shell(script: &str, deadline: Duration, stop: &CancellationToken) -> (Result<Ended, RunError>, Vec<String>) {
+    async fn shell(
+        script: &str,
+        deadline: Duration,
+        stop: &CancellationToken,
+    ) -> (Result<Ended, RunError>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let args = ["-c".into(), script.into()];
         let limits = Limits::standard(deadline, 1);
         let mut lines = vec![];
-        let job = Run { program: Path::new("/bin/sh"), args: &args, dir: dir.path(), deadline, limits };
+        let job = Run {
+            program: Path::new("/bin/sh"),
+            args: &args,
+            dir: dir.path(),
+            deadline,
+            limits,
+        };
         let result = run(&programs(), job, stop, |line| lines.push(line.to_owned())).await;
         (result, lines)
     }
 
     #[tokio::test]
     async fn collects_lines_and_the_end_of_the_log() {
-        let script = "echo one; echo two; i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
+        let script =
+            "echo one; echo two; i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
         let (ended, lines) = shell(script, Duration::from_secs(30), &CancellationToken::new()).await;
         let ended = ended.unwrap();
         assert_eq!(lines, ["one", "two"]);

@@ -22,13 +22,18 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     let lead = (argv::AUDIO_LEAD * AAC_FRAME) as f64;
     let seconds = ((spec.grid.frames * AAC_FRAME) as f64 + lead) / f64::from(spec.grid.sample_rate);
     let deadline = Duration::from_secs(spec.deadline_seconds);
-    let ended = bench.ffmpeg("encoding audio", &args, seconds, deadline, 1).await?;
+    let ended = bench
+        .ffmpeg("encoding audio", &args, seconds, deadline, 1)
+        .await?;
     check_exit("encoding audio", &ended)?;
 
     let cut = AudioCut::new(&spec.grid);
     let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
     let encoded = packager.finish(0, spec.language.clone()).await?;
-    Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
+    Ok(vec![Publication::Rendition {
+        set: spec.set,
+        encoded: Box::new(encoded),
+    }])
 }
 
 /// Cuts where the video is cut, to the nearest AAC frame.
@@ -45,7 +50,13 @@ struct AudioCut {
 impl AudioCut {
     fn new(grid: &AudioGrid) -> Self {
         let skip = argv::AUDIO_LEAD + argv::AUDIO_PRIMING;
-        Self { grid: grid.clone(), skip, waiting: VecDeque::new(), number: 0, done: 0 }
+        Self {
+            grid: grid.clone(),
+            skip,
+            waiting: VecDeque::new(),
+            number: 0,
+            done: 0,
+        }
     }
 
     fn next_segment(&mut self) -> Option<Cutting> {
@@ -54,8 +65,11 @@ impl AudioCut {
             return None;
         }
         let samples: Vec<Sample> = self.waiting.drain(..frames as usize).collect();
-        let cutting =
-            Cutting { number: self.number as u32, base_decode_time: self.done * AAC_FRAME, gops: vec![samples] };
+        let cutting = Cutting {
+            number: self.number as u32,
+            base_decode_time: self.done * AAC_FRAME,
+            gops: vec![samples],
+        };
         self.number += 1;
         self.done += frames;
         Some(cutting)
@@ -67,7 +81,10 @@ impl Cut for AudioCut {
         if track.timescale != self.grid.sample_rate {
             return Err(TaskError::retryable(
                 Reason::CheckFailed,
-                format!("the audio is not what was planned: a timescale of {}", track.timescale),
+                format!(
+                    "the audio is not what was planned: a timescale of {}",
+                    track.timescale
+                ),
             ));
         }
         for mut sample in samples {

@@ -21,16 +21,21 @@ use super::Bench;
 pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let Input::Url(url) = &source.origin else {
-        return Err(TaskError::fatal(Reason::Internal, "the source has no URL to fetch"));
+        return Err(TaskError::fatal(
+            Reason::Internal,
+            "the source has no URL to fetch",
+        ));
     };
     let stored = match url.scheme() {
         "file" => {
             let path = allowed_path(url, &bench.shop.config.input_roots)?;
-            let unreadable =
-                |error: std::io::Error| TaskError::fatal(Reason::Unreachable, format!("cannot read {url}: {error}"));
+            let unreadable = |error: std::io::Error| {
+                TaskError::fatal(Reason::Unreachable, format!("cannot read {url}: {error}"))
+            };
             let file = tokio::fs::File::open(&path).await.map_err(unreadable)?;
             let size = file.metadata().await.map_err(unreadable)?.len();
-            let stream = ReaderStream::with_capacity(file, 1 << 20).map(move |chunk| chunk.map_err(unreadable_late));
+            let stream =
+                ReaderStream::with_capacity(file, 1 << 20).map(move |chunk| chunk.map_err(unreadable_late));
             store(bench, Some(size), stream).await?
         }
         _ => {
@@ -42,14 +47,26 @@ pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publi
             };
             let response = bench.shop.http.get(url, HeaderMap::new()).await.map_err(&net)?;
             let size = response.content_length();
-            store(bench, size, response.into_stream().map(|chunk| chunk.map_err(&net))).await?
+            store(
+                bench,
+                size,
+                response.into_stream().map(|chunk| chunk.map_err(&net)),
+            )
+            .await?
         }
     };
-    Ok(vec![Publication::Stored { source: spec.source, pieces: vec![stored.0], sha256: stored.1 }])
+    Ok(vec![Publication::Stored {
+        source: spec.source,
+        pieces: vec![stored.0],
+        sha256: stored.1,
+    }])
 }
 
 fn unreadable_late(error: std::io::Error) -> TaskError {
-    TaskError::retryable(Reason::Unreachable, format!("reading the file broke off: {error}"))
+    TaskError::retryable(
+        Reason::Unreachable,
+        format!("reading the file broke off: {error}"),
+    )
 }
 
 async fn store(
@@ -57,7 +74,8 @@ async fn store(
     size: Option<u64>,
     chunks: impl Stream<Item = Result<Bytes, TaskError>>,
 ) -> Result<(Piece, Vec<u8>), TaskError> {
-    let storage_error = |error| TaskError::retryable(Reason::Storage, format!("could not store the source: {error}"));
+    let storage_error =
+        |error| TaskError::retryable(Reason::Storage, format!("could not store the source: {error}"));
     let key = keys::fetched(&bench.prefix);
     let mut writer = bench.shop.storage.writer(&key).await.map_err(storage_error)?;
     let mut hash = Sha256::new();
@@ -73,7 +91,9 @@ async fn store(
                 bytes += chunk.len() as u64;
                 hash.update(&chunk);
                 writer.write(chunk).await.map_err(storage_error)?;
-                let done = size.filter(|size| *size > 0).map_or(0.0, |size| bytes as f64 / size as f64);
+                let done = size
+                    .filter(|size| *size > 0)
+                    .map_or(0.0, |size| bytes as f64 / size as f64);
                 bench.say(done, "fetching the source", None);
             }
             Some(Err(error)) => {
@@ -86,7 +106,10 @@ async fn store(
     }
     if bytes == 0 {
         let _ = writer.abort().await;
-        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
+        return Err(TaskError::fatal(
+            Reason::NotMedia,
+            "the source is empty: zero bytes",
+        ));
     }
     writer.finish().await.map_err(storage_error)?;
     Ok((Piece { key, bytes }, hash.finalize().to_vec()))
@@ -106,12 +129,22 @@ fn allowed_path(url: &Url, roots: &[PathBuf]) -> Result<PathBuf, TaskError> {
         true => TaskError::fatal(Reason::Unreachable, format!("there is no file {url}")),
         false => refused(),
     })?;
-    if under_any(&path, roots) && path.is_file() { Ok(path) } else { Err(refused()) }
+    if under_any(&path, roots) && path.is_file() {
+        Ok(path)
+    } else {
+        Err(refused())
+    }
 }
 
 fn under_any(path: &Path, roots: &[PathBuf]) -> bool {
-    let plain = !path.components().any(|part| matches!(part, std::path::Component::ParentDir));
-    plain && roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| path.starts_with(root))
+    let plain = !path
+        .components()
+        .any(|part| matches!(part, std::path::Component::ParentDir));
+    plain
+        && roots
+            .iter()
+            .filter_map(|root| root.canonicalize().ok())
+            .any(|root| path.starts_with(root))
 }
 
 #[cfg(test)]

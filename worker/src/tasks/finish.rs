@@ -19,9 +19,15 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
             return Err(incomplete(format!("the rendition {name} is missing")));
         };
         let segments = sets::segments(db, spec.set, name).await.map_err(reading)?;
-        let contiguous = segments.iter().zip(0..).all(|(segment, number)| segment.number == number);
+        let contiguous = segments
+            .iter()
+            .zip(0..)
+            .all(|(segment, number)| segment.number == number);
         if segments.len() as u64 != *expected || !contiguous {
-            return Err(incomplete(format!("{name} has {} of {expected} segments", segments.len())));
+            return Err(incomplete(format!(
+                "{name} has {} of {expected} segments",
+                segments.len()
+            )));
         }
         let playlist = rendition.playlist(
             keys::relative(&bench.prefix, &rendition.init_key),
@@ -30,8 +36,10 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
         );
         put(bench, name, playlist.render()).await?;
     }
-    let presented: Vec<_> =
-        renditions.iter().map(|rendition: &Rendition| rendition.presented(format!("{}.m3u8", rendition.rung))).collect();
+    let presented: Vec<_> = renditions
+        .iter()
+        .map(|rendition: &Rendition| rendition.presented(format!("{}.m3u8", rendition.rung)))
+        .collect();
     put(bench, "master", presentation::master(&presented).render()).await?;
     Ok(vec![Publication::Ready {
         recording: spec.recording,
@@ -51,5 +59,7 @@ async fn put(bench: &Bench, name: &str, text: String) -> Result<(), TaskError> {
         .storage
         .put(&keys::playlist(&bench.prefix, name), text.into())
         .await
-        .map_err(|error| TaskError::retryable(Reason::Storage, format!("could not store a playlist: {error}")))
+        .map_err(|error| {
+            TaskError::retryable(Reason::Storage, format!("could not store a playlist: {error}"))
+        })
 }

@@ -33,7 +33,11 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
         Some(probe) => probe.clone(),
         None => {
             let (probe, sha256) = inspect(bench, &source).await?;
-            publications.push(Publication::Probed { source: source.id, probe: Box::new(probe.clone()), sha256 });
+            publications.push(Publication::Probed {
+                source: source.id,
+                probe: Box::new(probe.clone()),
+                sha256,
+            });
             probe
         }
     };
@@ -43,31 +47,52 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
 
 async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), TaskError> {
     if source.bytes == Some(0) {
-        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
+        return Err(TaskError::fatal(
+            Reason::NotMedia,
+            "the source is empty: zero bytes",
+        ));
     }
     let file = bench.open(source).await?;
     bench.say(0.1, "looking into the source", None);
     let unreadable = |log: &str| {
-        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let last = log
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or_default();
         // The line names our scratch file first; the person knows no such file.
-        let last = last.rsplit_once("file:").map_or(last, |(_, tail)| tail.split_once(": ").map_or("", |(_, why)| why));
-        let why = if last.is_empty() { String::new() } else { format!(" (FFmpeg says: {})", last.trim()) };
-        TaskError::fatal(Reason::NotMedia, format!("the source is not a video or audio file we can read{why}"))
+        let last = last
+            .rsplit_once("file:")
+            .map_or(last, |(_, tail)| tail.split_once(": ").map_or("", |(_, why)| why));
+        let why = if last.is_empty() {
+            String::new()
+        } else {
+            format!(" (FFmpeg says: {})", last.trim())
+        };
+        TaskError::fatal(
+            Reason::NotMedia,
+            format!("the source is not a video or audio file we can read{why}"),
+        )
     };
 
     let ffprobe = bench.shop.programs.ffprobe.clone();
     let args = argv::describe(&file.path);
     bench.note(&ffprobe, &args);
     let mut json = String::new();
-    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, |line| json.push_str(line)).await?;
+    let ended = bench
+        .child(&ffprobe, &args, DEADLINE, 1, |line| json.push_str(line))
+        .await?;
     bench.keep_log(&ended.log_tail);
     if !ended.status.success() {
         return Err(unreadable(&ended.log_tail));
     }
     let described = Described::parse(json.as_bytes())?;
 
-    let mut packets: BTreeMap<u32, Scanned> =
-        described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
+    let mut packets: BTreeMap<u32, Scanned> = described
+        .wanted()
+        .into_iter()
+        .map(|index| (index, Scanned::default()))
+        .collect();
     let mut count = 0;
     let ended = bench
         .child(&ffprobe, &argv::list_packets(&file.path), DEADLINE, 1, |line| {
@@ -89,25 +114,35 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
     let probe = described.probe(&packets, source.bytes.unwrap_or(0))?;
     let sha256 = match &source.sha256 {
         Some(known) => known.clone(),
-        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
+        None => digest(&file.path)
+            .await
+            .map_err(|error| TaskError::internal("hashing the source", error))?,
     };
     Ok((probe, sha256))
 }
 
 async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
     let claimed = &bench.claimed;
-    let Some(recording) = claimed.recording_id else { return Ok(vec![]) };
+    let Some(recording) = claimed.recording_id else {
+        return Ok(vec![]);
+    };
     if claimed.job_spec.profile.is_some() {
         let circumstances = Circumstances {
             max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
             encode_threads: encode_threads(bench).await?,
         };
         let plan = plan::transcode(&claimed.job_spec, recording, probe, &circumstances)?;
-        return Ok(vec![Publication::Planned { recording, plan: Box::new(plan) }]);
+        return Ok(vec![Publication::Planned {
+            recording,
+            plan: Box::new(plan),
+        }]);
     }
     if let Some(picture) = claimed.job_spec.picture {
         if probe.video.is_none() {
-            return Err(TaskError::fatal(Reason::Unsuitable, "the source has no video track to take a picture from"));
+            return Err(TaskError::fatal(
+                Reason::Unsuitable,
+                "the source has no video track to take a picture from",
+            ));
         }
         let task = plan::thumbnail(claimed.job_spec.source, recording, picture);
         return Ok(vec![Publication::Tasks(vec![task])]);

@@ -1,0 +1,198 @@
+//! The parts of the API's documents that are shown or acted upon. What a newer farm adds is passed over.
+
+use chrono::{DateTime, Utc};
+use reelmill_shared::ids::{JobId, RecordingId, TaskId};
+use reelmill_shared::job::state::{JobStatus, TaskStatus};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A job.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) kind: String,
+    pub(crate) status: JobStatus,
+    pub(crate) recording_id: Option<RecordingId>,
+    pub(crate) priority: i64,
+    pub(crate) progress: f64,
+    pub(crate) phase: Option<String>,
+    pub(crate) fps: Option<f64>,
+    pub(crate) speed: Option<f64>,
+    pub(crate) eta_seconds: Option<f64>,
+    #[serde(default)]
+    pub(crate) tasks: Vec<Task>,
+    #[serde(default)]
+    pub(crate) outputs: Outputs,
+    pub(crate) result: Option<Value>,
+    pub(crate) error: Option<Fault>,
+    #[serde(default)]
+    pub(crate) timings: Timings,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// A piece of a job.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) kind: String,
+    pub(crate) status: TaskStatus,
+    pub(crate) worker: Option<String>,
+    pub(crate) attempt: i32,
+    pub(crate) max_attempts: i32,
+    pub(crate) progress: f64,
+    pub(crate) phase: Option<String>,
+    pub(crate) fps: Option<f64>,
+    pub(crate) speed: Option<f64>,
+    pub(crate) eta_seconds: Option<f64>,
+    #[serde(default)]
+    pub(crate) renditions: Vec<String>,
+    pub(crate) error: Option<Fault>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+/// Where what a job made is found: paths on the API.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Outputs {
+    pub(crate) hls: Option<String>,
+    pub(crate) thumbnail: Option<String>,
+}
+
+/// Seconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Timings {
+    pub(crate) queued: Option<f64>,
+    pub(crate) run: Option<f64>,
+    pub(crate) total: Option<f64>,
+}
+
+/// Why something failed.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Fault {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+impl Job {
+    /// True for states that are final.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status, JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled)
+    }
+}
+
+/// What happened in a job.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct JobLog {
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// One attempt at a task.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) task_id: TaskId,
+    pub(crate) kind: String,
+    pub(crate) attempt: i32,
+    pub(crate) worker: Option<String>,
+    pub(crate) outcome: String,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) error: Option<Fault>,
+    pub(crate) log: Option<String>,
+}
+
+/// A recording.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Recording {
+    pub(crate) id: RecordingId,
+    pub(crate) title: String,
+    pub(crate) status: String,
+    pub(crate) access: String,
+    pub(crate) duration_seconds: Option<f64>,
+    pub(crate) source: Option<Source>,
+    #[serde(default)]
+    pub(crate) renditions: Vec<Rendition>,
+    pub(crate) hls_url: Option<String>,
+    pub(crate) watch_url: String,
+    pub(crate) error: Option<Fault>,
+    pub(crate) job_id: Option<JobId>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// What a recording was made from.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) url: Option<String>,
+    pub(crate) size_bytes: Option<u64>,
+    pub(crate) video_codec: Option<String>,
+    pub(crate) audio_codec: Option<String>,
+    pub(crate) width: Option<u32>,
+    pub(crate) height: Option<u32>,
+    pub(crate) fps: Option<f64>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An encoded rung.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Rendition {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) width: Option<u32>,
+    pub(crate) height: Option<u32>,
+    pub(crate) frame_rate: Option<f64>,
+    pub(crate) codecs: String,
+    pub(crate) bandwidth: u64,
+    pub(crate) average_bandwidth: u64,
+}
+
+/// A viewer's way in.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PlaybackToken {
+    pub(crate) hls_url: String,
+}
+
+/// A profile.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) name: Option<String>,
+    pub(crate) built_in: bool,
+    #[serde(default)]
+    pub(crate) rungs: Vec<Rung>,
+    pub(crate) audio: Option<Audio>,
+    pub(crate) preset: String,
+    pub(crate) segment_duration: f64,
+}
+
+/// One step of a profile's ladder.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Rung {
+    pub(crate) name: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) crf: Option<u8>,
+    pub(crate) max_bitrate: Option<u64>,
+    pub(crate) bitrate: Option<u64>,
+    pub(crate) max_frame_rate: Option<u32>,
+}
+
+/// A profile's sound.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Audio {
+    pub(crate) bitrate: u64,
+}
+
+/// A worker.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) pool: String,
+    pub(crate) state: String,
+    pub(crate) slots: i64,
+    pub(crate) running: i64,
+    #[serde(default)]
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) version: String,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) seen_at: DateTime<Utc>,
+}

@@ -1,0 +1,195 @@
+//! The way of a job through the house. All of it must hold with the broker stopped; only latency grows.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reelmill_testkit::farm::Part;
+use reelmill_testkit::wait::until;
+use reelmill_testkit::{Farm, media};
+use serde_json::{Value, json};
+
+fn id(value: &Value) -> &str {
+    value["id"].as_str().unwrap()
+}
+
+/// Twenty jobs over two api, three worker and two scheduler processes: each done, each once.
+#[tokio::test]
+async fn job_path_twenty_jobs_are_each_done_once() {
+    let farm = Farm::builder()
+        .processes(2, 3, 2)
+        .s3()
+        .set("REELMILL_WORKER_SLOTS", 1)
+        .start()
+        .await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 2, "320x180");
+    let mut jobs = vec![];
+    for n in 0..20 {
+        jobs.push(farm.api(n % 2).submit(&clip, &json!("fast")).await);
+    }
+    for (n, job) in jobs.iter().enumerate() {
+        let job = farm.api((n + 1) % 2).wait_for(id(job)).await;
+        assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+    }
+    let db = farm.database.connect().await;
+    // Each task succeeded in exactly one attempt, and one epoch of each was published.
+    let twice = db
+        .query(
+            "select t.id from tasks t join attempts a on a.task_id = t.id
+             group by t.id having count(*) filter (where a.outcome = 'succeeded') <> 1 or count(*) <> 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(
+        twice.is_empty(),
+        "{} tasks were not done exactly once",
+        twice.len()
+    );
+    let finals: i64 = db
+        .query_one("select count(*) from events where type = 'job.succeeded'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(finals, 20, "each job's end is told once");
+    let workers: i64 = db
+        .query_one("select count(distinct worker_id) from attempts", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(workers, 3, "all workers took part");
+    farm.stop().await;
+}
+
+/// kill -9 in mid-encode: the job finishes on another worker, published once, and the dead attempt leaves nothing.
+#[tokio::test]
+async fn job_path_a_killed_workers_job_finishes_on_another_once() {
+    let mut farm = Farm::builder().processes(1, 1, 1).start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 30, "1280x720");
+    let job = farm.client.submit(&clip, &json!("web")).await;
+    let path = format!("/jobs/{}", id(&job));
+    let victim = until("the encode to get going", Duration::from_secs(60), || async {
+        let job = farm.client.get(&path).await;
+        let encode = job["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|task| task["kind"] == "encode")?
+            .clone();
+        let going = encode["status"] == "running" && encode["progress"].as_f64().unwrap() > 0.02;
+        going.then(|| encode["worker"].as_str().unwrap().to_owned())
+    })
+    .await;
+    farm.process(&victim).signal(Signal::SIGKILL);
+    farm.process(&victim).ended(Duration::from_secs(5)).await;
+    farm.processes.retain(|process| process.name != victim);
+    farm.add(Part::Worker).await;
+    farm.ready().await;
+
+    let job = farm.client.wait_for(id(&job)).await;
+    assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+    let log = farm.client.get(&format!("{path}/log")).await;
+    let mut outcomes: HashMap<String, Vec<String>> = HashMap::new();
+    for attempt in log["attempts"].as_array().unwrap() {
+        let kind = attempt["kind"].as_str().unwrap().to_owned();
+        outcomes
+            .entry(kind)
+            .or_default()
+            .push(attempt["outcome"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(outcomes["encode"], ["lost", "succeeded"]);
+    let db = farm.database.connect().await;
+    let epochs = db
+        .query("select distinct epoch from renditions where rung <> 'audio'", &[])
+        .await
+        .unwrap();
+    assert_eq!(epochs.len(), 1, "one epoch is published");
+    assert_eq!(epochs[0].get::<_, i32>(0), 2);
+    farm.stop().await;
+}
+
+/// SIGTERM in mid-encode: the lease is given back at once, and no attempt is counted.
+#[tokio::test]
+async fn job_path_a_terminated_worker_gives_its_task_back() {
+    let mut farm = Farm::builder()
+        .processes(1, 1, 1)
+        .set("REELMILL_DRAIN_SECONDS", 0)
+        .start()
+        .await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 30, "1280x720");
+    let job = farm.client.submit(&clip, &json!("web")).await;
+    let path = format!("/jobs/{}", id(&job));
+    let victim = until("the encode to run", Duration::from_secs(60), || async {
+        let job = farm.client.get(&path).await;
+        let encode = job["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|task| task["kind"] == "encode")?
+            .clone();
+        (encode["progress"].as_f64().unwrap() > 0.01).then(|| encode["worker"].as_str().unwrap().to_owned())
+    })
+    .await;
+    farm.process(&victim).signal(Signal::SIGTERM);
+    assert_eq!(
+        farm.process(&victim).ended(Duration::from_secs(20)).await,
+        Some(0)
+    );
+    let encode = {
+        let job = farm.client.get(&path).await;
+        job["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|task| task["kind"] == "encode")
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        (encode["status"].as_str(), encode["attempt"].as_i64()),
+        (Some("ready"), Some(0)),
+        "{encode}"
+    );
+    farm.processes.retain(|process| process.name != victim);
+    farm.client.post(&format!("{path}/cancel"), &json!({})).await;
+    farm.stop().await;
+}
+
+/// Cancelling stops FFmpeg soon and leaves nothing half made.
+#[tokio::test]
+async fn job_path_a_cancelled_job_stops_and_leaves_nothing() {
+    let farm = Farm::builder().start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 30, "1280x720");
+    let job = farm.client.submit(&clip, &json!("web")).await;
+    let path = format!("/jobs/{}", id(&job));
+    until("the encode to run", Duration::from_secs(60), || async {
+        let job = farm.client.get(&path).await;
+        let running = |task: &Value| task["kind"] == "encode" && task["progress"].as_f64().unwrap() > 0.01;
+        job["tasks"].as_array().unwrap().iter().any(running).then_some(())
+    })
+    .await;
+    let cancelled = farm.client.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!(cancelled["status"], "cancelled");
+    let scratch = farm.dir.path().join("scratch");
+    until("the scratch to be empty", Duration::from_secs(10), || async {
+        let mut attempts = vec![];
+        for worker in std::fs::read_dir(&scratch).unwrap().flatten() {
+            attempts.extend(
+                std::fs::read_dir(worker.path())
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .filter(|e| e.path().is_dir()),
+            );
+        }
+        attempts.is_empty().then_some(())
+    })
+    .await;
+    let (status, _) = farm.client.try_post(&format!("{path}/cancel"), &json!({})).await;
+    assert!(status.is_success(), "cancelling twice is no mistake");
+    farm.stop().await;
+}
