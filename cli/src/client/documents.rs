@@ -76,7 +76,10 @@ pub(crate) struct Fault {
 impl Job {
     /// True for states that are final.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.status, JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled)
+        matches!(
+            self.status,
+            JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled
+        )
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{0}")]
     Unreachable(String),
+    /// The farm was there, but the connection did not last.
+    #[error("{0}")]
+    Broken(String),
     /// No key to show; a key that is not valid is a [`Failure::Refused`].
     #[error("{0}")]
     NoKey(String),
@@ -51,7 +54,7 @@ impl Failure {
         match self {
             Self::Failed(_) | Self::Output(_) => 1,
             Self::Usage(_) => 2,
-            Self::Unreachable(_) => 3,
+            Self::Unreachable(_) | Self::Broken(_) => 3,
             Self::NoKey(_) => 4,
             Self::NotFound(_) => 5,
             Self::Refused(refusal) => refusal.exit_code(),
@@ -67,7 +70,7 @@ impl Failure {
     /// True where the same request may succeed in a moment.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::Broken(_) => true,
             Self::Refused(refusal) => refusal.status >= 500 || refusal.status == 429,
             _ => false,
         }
@@ -111,8 +114,15 @@ impl std::error::Error for Refusal {}
 impl Refusal {
     /// An answer that is no problem document: probably not from a farm at all.
     pub(crate) fn foreign(status: u16) -> Self {
-        let detail = format!("the server answered with status {status}, not as a farm does; is the address right?");
-        Self { status, problem: Problem { detail, ..Problem::default() } }
+        let detail =
+            format!("the server answered with status {status}, not as a farm does; is the address right?");
+        Self {
+            status,
+            problem: Problem {
+                detail,
+                ..Problem::default()
+            },
+        }
     }
 
     fn exit_code(&self) -> u8 {
@@ -154,7 +164,11 @@ mod tests {
     use super::*;
 
     fn refused(status: u16) -> u8 {
-        Failure::Refused(Refusal { status, ..Refusal::default() }).exit_code()
+        Failure::Refused(Refusal {
+            status,
+            ..Refusal::default()
+        })
+        .exit_code()
     }
 
     #[test]
@@ -174,6 +188,7 @@ mod tests {
         assert_eq!(Failure::Failed(String::new()).exit_code(), 1);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(Failure::Unreachable(String::new()).exit_code(), 3);
+        assert_eq!(Failure::Broken(String::new()).exit_code(), 3);
         assert_eq!(Failure::NoKey(String::new()).exit_code(), 4);
         assert_eq!(Failure::NotFound(String::new()).exit_code(), 5);
         assert_eq!(Failure::Interrupted(String::new()).exit_code(), 130);
@@ -184,12 +199,22 @@ mod tests {
 
     #[test]
     fn several_faults_are_listed_and_one_is_not_repeated() {
-        let field = |pointer: &str| ProblemField { pointer: pointer.into(), detail: "is wrong".into() };
+        let field = |pointer: &str| ProblemField {
+            pointer: pointer.into(),
+            detail: "is wrong".into(),
+        };
         let problem = |errors: Vec<ProblemField>, detail: &str| Refusal {
             status: 422,
-            problem: Problem { errors, detail: detail.into(), ..Problem::default() },
+            problem: Problem {
+                errors,
+                detail: detail.into(),
+                ..Problem::default()
+            },
         };
-        assert_eq!(problem(vec![field("/a")], "/a is wrong").to_string(), "/a is wrong");
+        assert_eq!(
+            problem(vec![field("/a")], "/a is wrong").to_string(),
+            "/a is wrong"
+        );
         let both = problem(vec![field("/a"), field("/b")], "2 fields are not right").to_string();
         assert_eq!(both, "2 fields are not right\n  /a is wrong\n  /b is wrong");
     }

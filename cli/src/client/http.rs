@@ -19,8 +19,11 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Notices a peer that vanished without a word, also where nothing is being sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Waits before a request is sent again.
-const REPEATS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
-const LONGEST_WAIT: u64 = 10;
+const REPEATS: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// A farm to talk to.
 #[derive(Debug, Clone)]
@@ -52,10 +55,14 @@ impl Farm {
         if address.is_loopback() {
             builder = builder.no_proxy();
         }
-        let http = builder
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot prepare connections: {}", root_cause(&error))))?;
-        Ok(Self { http, address, authorization })
+        let http = builder.build().map_err(|error| {
+            Failure::Failed(format!("cannot prepare connections: {}", root_cause(&error)))
+        })?;
+        Ok(Self {
+            http,
+            address,
+            authorization,
+        })
     }
 
     /// A route under `/api/v1`.
@@ -84,7 +91,9 @@ impl Farm {
 
     /// A request whose end nobody can tell.
     pub(crate) fn request_without_end(&self, method: Method, url: Url) -> RequestBuilder {
-        self.http.request(method, url).header(header::AUTHORIZATION, self.authorization.clone())
+        self.http
+            .request(method, url)
+            .header(header::AUTHORIZATION, self.authorization.clone())
     }
 
     /// Sends once. Every status but success and "not modified" is a failure.
@@ -95,8 +104,15 @@ impl Farm {
             return Ok(response);
         }
         if status.is_redirection() {
-            let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
-            return Err(Failure::Unreachable(format!("{} sends us to {to}; give that address", self.address.base)));
+            let to = response
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|to| to.to_str().ok())
+                .unwrap_or("elsewhere");
+            return Err(Failure::Unreachable(format!(
+                "{} sends us to {to}; give that address",
+                self.address.base
+            )));
         }
         Err(refusal(response).await)
     }
@@ -131,13 +147,19 @@ impl Farm {
     ) -> Result<Document<T>, Failure> {
         let key = HeaderValue::from_str(idempotency_key)
             .map_err(|_| Failure::Usage("the idempotency key must be visible ASCII characters".to_owned()))?;
-        let request = self.request(Method::POST, self.url(segments)).header("idempotency-key", key).json(body);
+        let request = self
+            .request(Method::POST, self.url(segments))
+            .header("idempotency-key", key)
+            .json(body);
         let response = self.ask(request).await?;
         self.document(response).await
     }
 
     /// Reads an answer.
-    pub(crate) async fn document<T: DeserializeOwned>(&self, response: Response) -> Result<Document<T>, Failure> {
+    pub(crate) async fn document<T: DeserializeOwned>(
+        &self,
+        response: Response,
+    ) -> Result<Document<T>, Failure> {
         let text = response.text().await.map_err(|error| self.transport(&error))?;
         match serde_json::from_str(&text) {
             Ok(view) => Ok(Document { text, view }),
@@ -155,7 +177,14 @@ impl Farm {
             return Failure::Unreachable(format!("the farm at {base} did not answer in time"));
         }
         let cause = root_cause(error);
-        let hint = if self.address.local && error.is_connect() { "; is `reelmill dev` running?" } else { "" };
+        if !error.is_connect() {
+            return Failure::Broken(format!("lost the connection to the farm at {base}: {cause}"));
+        }
+        let hint = if self.address.local {
+            "; is `reelmill dev` running?"
+        } else {
+            ""
+        };
         Failure::Unreachable(format!("cannot reach the farm at {base}: {cause}{hint}"))
     }
 }
@@ -165,16 +194,21 @@ impl Farm {
 fn passes(failure: &Failure) -> bool {
     match failure {
         Failure::Refused(refusal) => {
-            matches!(refusal.status, 429 | 502..=504) || refusal.problem.r#type.ends_with("/idempotency-in-flight")
+            matches!(refusal.status, 429 | 502..=504)
+                || refusal.problem.r#type.ends_with("/idempotency-in-flight")
         }
-        Failure::Unreachable(message) => message.contains("broken pipe") || message.contains("closed") || message.contains("reset"),
+        Failure::Broken(_) => true,
         _ => false,
     }
 }
 
 async fn refusal(response: Response) -> Failure {
     let status = response.status().as_u16();
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     if !kind.starts_with("application/problem+json") {
         return Refusal::foreign(status).into();
     }

@@ -1,25 +1,148 @@
-//! The client commands.
+//! The client commands: each is a request or two to a farm, and what they answer, for people or for programs.
 
-use std::path::PathBuf;
+mod connection;
+mod documents;
+mod failure;
+mod http;
+mod input;
+mod job;
+mod lists;
+mod meter;
+mod output;
+mod profile;
+mod progress;
+mod recording;
+mod sse;
+mod submit;
+mod text;
+mod upload;
+mod watch;
+mod worker;
+
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
-/// How to reach a farm.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Connection {
-    /// Data directory of a local farm, where its address and key are found.
-    #[arg(long, global = true, default_value = ".reelmill", env = "REELMILL_DATA_DIR")]
-    data_dir: PathBuf,
+use clap::CommandFactory;
+use clap_complete::Shell;
+use reelmill_shared::ids::{JobId, UploadId};
+
+pub(crate) use connection::Connection;
+
+use failure::{EXIT_CODES, Failure};
+use http::Farm;
+use output::{Format, note, print};
+
+// No doc comment: clap would make it the program's description.
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) enum Command {
+    /// Submit, watch and control jobs
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Job(job::JobCommand),
+    /// Show a job and its tasks (the same as `job status`)
+    Status(job::JobArgs),
+    /// Upload a file and print the upload's id
+    Upload(upload::UploadArgs),
+    /// List, show and delete recordings
+    #[command(subcommand)]
+    Recording(recording::RecordingCommand),
+    /// List and show profiles
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    /// List workers
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
+    /// Print completions for a shell
+    Completions { shell: Shell },
 }
 
-impl Connection {
-    pub(crate) fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone()
+/// Runs a client command.
+pub(crate) async fn run(connection: &Connection, command: Command) -> ExitCode {
+    match dispatch(connection, command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            note(&format!("reelmill: {failure}"));
+            failure.into()
+        }
     }
 }
 
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {}
+async fn dispatch(connection: &Connection, command: Command) -> Result<(), Failure> {
+    if let Command::Completions { shell } = command {
+        return completions(shell);
+    }
+    let context = Context {
+        farm: Farm::new(connection.resolve()?)?,
+        format: connection.format,
+        interrupted: Mutex::new(Interrupted::Nothing),
+    };
+    tokio::select! {
+        result = Box::pin(carry_out(&context, command)) => result,
+        _ = tokio::signal::ctrl_c() => Err(context.interrupt().await),
+    }
+}
 
-pub(crate) async fn run(_connection: &Connection, command: Command) -> ExitCode {
-    match command {}
+async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Job(command) => job::run(context, command).await,
+        Command::Status(args) => job::status(context, args).await,
+        Command::Upload(args) => upload::run(context, args).await,
+        Command::Recording(command) => recording::run(context, command).await,
+        Command::Profile(command) => profile::run(context, command).await,
+        Command::Worker(command) => worker::run(context, command).await,
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = vec![];
+    clap_complete::generate(shell, &mut crate::Args::command(), "reelmill", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) farm: Farm,
+    pub(crate) format: Format,
+    interrupted: Mutex<Interrupted>,
+}
+
+/// What Ctrl-C means at the moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Interrupted {
+    Nothing,
+    /// Resumable where the same command with the same idempotency key goes on with it.
+    Uploading {
+        id: UploadId,
+        resumable: bool,
+    },
+    Watching(JobId),
+}
+
+impl Context {
+    /// Tells what Ctrl-C means from now on.
+    pub(crate) fn on_interrupt(&self, meaning: Interrupted) {
+        *self.interrupted.lock().unwrap_or_else(PoisonError::into_inner) = meaning;
+    }
+
+    async fn interrupt(&self) -> Failure {
+        let meaning = *self.interrupted.lock().unwrap_or_else(PoisonError::into_inner);
+        Failure::Interrupted(match meaning {
+            Interrupted::Nothing => "interrupted".to_owned(),
+            Interrupted::Uploading { id, resumable: true } => {
+                format!("interrupted; the upload {id} goes on with the same command")
+            }
+            Interrupted::Uploading { id, resumable: false } => {
+                upload::abandon(&self.farm, id).await;
+                "interrupted; the upload was given up".to_owned()
+            }
+            Interrupted::Watching(id) => {
+                format!(
+                    "stopped watching; the job goes on (reelmill job watch {id}, reelmill job cancel {id})"
+                )
+            }
+        })
+    }
 }

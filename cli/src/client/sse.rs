@@ -53,13 +53,20 @@ impl Parser {
 
     /// Forgets what is half read; the connection is gone. Where the stream stood is kept.
     pub(crate) fn reconnect(&mut self) {
-        *self = Self { last_id: self.last_id.take(), ..Self::default() };
+        *self = Self {
+            last_id: self.last_id.take(),
+            ..Self::default()
+        };
     }
 
     fn end_line(&mut self) -> Option<Frame> {
         let bytes = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&bytes);
-        let line = if std::mem::replace(&mut self.started, true) { &*line } else { line.trim_start_matches('\u{feff}') };
+        let line = if std::mem::replace(&mut self.started, true) {
+            &*line
+        } else {
+            line.trim_start_matches('\u{feff}')
+        };
         if line.is_empty() {
             return self.dispatch();
         }
@@ -85,7 +92,11 @@ impl Parser {
         }
         let (event, mut data) = (std::mem::take(&mut self.event), std::mem::take(&mut self.data));
         data.pop()?;
-        let event = if event.is_empty() { "message".to_owned() } else { event };
+        let event = if event.is_empty() {
+            "message".to_owned()
+        } else {
+            event
+        };
         Some(Frame { event, data })
     }
 }
@@ -95,24 +106,37 @@ mod tests {
     use super::*;
 
     fn frame(event: &str, data: &str) -> Frame {
-        Frame { event: event.into(), data: data.into() }
+        Frame {
+            event: event.into(),
+            data: data.into(),
+        }
     }
 
     #[test]
     fn frames_are_read() {
         let mut parser = Parser::default();
-        let frames = parser.push(b"id: 932-17\nevent: job.queued\ndata: {\"a\":1}\n\n:\n\nevent: progress\ndata:x\n\n");
+        let frames = parser
+            .push(b"id: 932-17\nevent: job.queued\ndata: {\"a\":1}\n\n:\n\nevent: progress\ndata:x\n\n");
         assert_eq!(frames, [frame("job.queued", "{\"a\":1}"), frame("progress", "x")]);
         assert_eq!(parser.last_event_id(), Some("932-17"));
     }
 
     #[test]
     fn any_cut_and_any_line_end_give_the_same() {
-        let text = "\u{feff}data: é1\r\ndata:2\r\n\r\nid: 7\rdata: {\"t\":\"ü\"}\r\r: alive\n\nevent\ndata\n\n";
-        let expected = [frame("message", "é1\n2"), frame("message", "{\"t\":\"ü\"}"), frame("message", "")];
+        let text =
+            "\u{feff}data: é1\r\ndata:2\r\n\r\nid: 7\rdata: {\"t\":\"ü\"}\r\r: alive\n\nevent\ndata\n\n";
+        let expected = [
+            frame("message", "é1\n2"),
+            frame("message", "{\"t\":\"ü\"}"),
+            frame("message", ""),
+        ];
         for size in 1..text.len() {
             let mut parser = Parser::default();
-            let frames: Vec<Frame> = text.as_bytes().chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
+            let frames: Vec<Frame> = text
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|chunk| parser.push(chunk))
+                .collect();
             assert_eq!(frames, expected, "cut every {size} bytes");
             assert_eq!(parser.last_event_id(), Some("7"));
         }

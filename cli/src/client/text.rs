@@ -9,13 +9,18 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// The lines of a longer text, each made harmless. FFmpeg ends some lines with a carriage return alone.
 pub(crate) fn lines(text: &str) -> impl DoubleEndedIterator<Item = String> {
-    text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).map(|line| plain(&line.replace('\t', "    ")))
+    text.split(['\n', '\r'])
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| plain(&line.replace('\t', "    ")))
 }
 
 /// Control characters, and those that turn the direction of writing or hide: they can make a line read as another.
 fn acts(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        )
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -30,7 +35,10 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
 
 /// A command line that a POSIX shell reads back as these arguments (bash and zsh where one holds control characters).
 pub(crate) fn quote<S: AsRef<str>>(args: &[S]) -> String {
-    args.iter().map(|arg| quote_one(arg.as_ref())).collect::<Vec<_>>().join(" ")
+    args.iter()
+        .map(|arg| quote_one(arg.as_ref()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn quote_one(arg: &str) -> String {
@@ -97,7 +105,11 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit = larger;
     }
-    if unit == "B" || value >= 99.5 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+    if unit == "B" || value >= 99.5 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// Bits per second.
@@ -110,7 +122,7 @@ pub(crate) fn bitrate(bits: u64) -> String {
 
 /// A share of one. Rounded down: 100 % means that it is over.
 pub(crate) fn percent(share: f64) -> String {
-    format!("{:.0}%", (share.clamp(0.0, 1.0) * 100.0).floor())
+    format!("{}%", (share.clamp(0.0, 1.0) * 100.0) as u64)
 }
 
 #[cfg(test)]
@@ -127,22 +139,46 @@ mod tests {
     #[test]
     fn logs_are_split_at_either_line_end() {
         let text = "frame=1\rframe=2\r\n\n\terror\x1b[1m\n";
-        assert_eq!(lines(text).collect::<Vec<_>>(), ["frame=1", "frame=2", "    error?[1m"]);
+        assert_eq!(
+            lines(text).collect::<Vec<_>>(),
+            ["frame=1", "frame=2", "    error?[1m"]
+        );
     }
 
     #[test]
     fn commands_read_back() {
-        assert_eq!(quote(&["ffmpeg", "-i", "file:/a/b.mp4", "a=b,c"]), "ffmpeg -i file:/a/b.mp4 a=b,c");
-        assert_eq!(quote(&["a b", "", "it's", "$(rm)", "[0:v]scale=-2:360"]), r#"'a b' '' 'it'\''s' '$(rm)' '[0:v]scale=-2:360'"#);
+        assert_eq!(
+            quote(&["ffmpeg", "-i", "file:/a/b.mp4", "a=b,c"]),
+            "ffmpeg -i file:/a/b.mp4 a=b,c"
+        );
+        assert_eq!(
+            quote(&["a b", "", "it's", "$(rm)", "[0:v]scale=-2:360"]),
+            r#"'a b' '' 'it'\''s' '$(rm)' '[0:v]scale=-2:360'"#
+        );
         assert_eq!(quote(&["a\x1b'\n\\\u{202e}"]), r"$'a\x1b\'\n\\\U0000202e'");
         assert_eq!(quote(&["é"]), "'é'");
     }
 
     #[test]
     fn bash_agrees() {
-        let args = ["plain", "a b", "", "it's", "a\x1b'\n\\\u{202e}é", "\u{85}x", "!x", "~", "*", "\t"];
+        let args = [
+            "plain",
+            "a b",
+            "",
+            "it's",
+            "a\x1b'\n\\\u{202e}é",
+            "\u{85}x",
+            "!x",
+            "~",
+            "*",
+            "\t",
+        ];
         let script = format!("printf '%s\\0' {}", quote(&args));
-        let output = match std::process::Command::new("bash").env("LC_ALL", "C.UTF-8").args(["-c", &script]).output() {
+        let output = match std::process::Command::new("bash")
+            .env("LC_ALL", "C.UTF-8")
+            .args(["-c", &script])
+            .output()
+        {
             Ok(output) => output,
             // Not every machine has it.
             Err(_) => return,
@@ -153,13 +189,31 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        assert_eq!([span(0.44), span(9.96), span(59.4), span(185.0), span(3723.0)], ["0.4 s", "10 s", "59 s", "3:05", "1:02:03"]);
+        assert_eq!(
+            [span(0.44), span(9.96), span(59.4), span(185.0), span(3723.0)],
+            ["0.4 s", "10 s", "59 s", "3:05", "1:02:03"]
+        );
         assert_eq!(span(f64::NAN), "-");
-        assert_eq!([size(0), size(999), size(1_055_736), size(999_950), size(123_456_789)], ["0 B", "999 B", "1.1 MB", "1.0 MB", "123 MB"]);
-        assert_eq!([percent(0.0), percent(0.999), percent(1.0), percent(f64::NAN)], ["0%", "99%", "100%", "NaN%"].map(|t| t.replace("NaN", "0")));
+        assert_eq!(
+            [
+                size(0),
+                size(999),
+                size(1_055_736),
+                size(999_950),
+                size(123_456_789)
+            ],
+            ["0 B", "999 B", "1.1 MB", "1.0 MB", "123 MB"]
+        );
+        assert_eq!(
+            [percent(0.0), percent(0.999), percent(1.0), percent(f64::NAN)],
+            ["0%", "99%", "100%", "0%"]
+        );
         let now = Utc::now();
         let back = |seconds| ago(now - chrono::Duration::seconds(seconds), now);
-        assert_eq!([back(-5), back(90), back(3600), back(90_000), back(260_000)], ["just now", "90 s ago", "60 min ago", "25 h ago", "3 days ago"]);
+        assert_eq!(
+            [back(-5), back(90), back(3600), back(90_000), back(260_000)],
+            ["just now", "90 s ago", "60 min ago", "25 h ago", "3 days ago"]
+        );
         assert_eq!([bitrate(128_000), bitrate(4_500_000)], ["128 kb/s", "4.5 Mb/s"]);
     }
 

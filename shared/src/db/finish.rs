@@ -1,6 +1,7 @@
 //! How a task ends: one guarded transaction each. Zero rows for the guard means a lost race, and nothing is written.
 //!
-//! Every one of them locks the job's row first and the task's row second, so that two last finishers see each other.
+//! Rows are always locked in one order: tasks of a job by position, then the job, then its recording. The claim and the cancel
+//! keep it too, so none of them ever waits for another in a circle. Two last finishers meet at the job's counter.
 
 use std::time::Duration;
 
@@ -92,29 +93,28 @@ pub async fn succeed(
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
-        lock_job(&tx, claimed.job_id).await?;
         let unblocks = close_task(&tx, claimed.hold, TaskStatus::Succeeded, None).await?;
         close_attempt(&tx, claimed.hold, Outcome::Succeeded, None, attempt).await?;
         let mut followed = Followed::default();
-        let mut added = 0;
-        for publication in publications {
-            let new = publication.tasks();
-            added += new.len() as i32;
-            followed
-                .rings
-                .extend(new.iter().filter(|task| task.blocked_by == 0).map(Ring::from));
-            publish(&tx, claimed, publication).await?;
-        }
         followed
             .rings
             .extend(unblock(&tx, claimed.job_id, &unblocks).await?);
+        let new: Vec<&NewTask> = publications.iter().flat_map(Publication::tasks).collect();
+        followed.rings.extend(
+            new.iter()
+                .filter(|task| task.blocked_by == 0)
+                .map(|task| Ring::from(*task)),
+        );
         let statement = tx
             .prepare_cached("update jobs set pending = pending + $2 - 1 where id = $1 returning pending")
             .await?;
         let pending: i32 = tx
-            .query_one(&statement, &[&claimed.job_id.0, &added])
+            .query_one(&statement, &[&claimed.job_id.0, &(new.len() as i32)])
             .await?
             .get(0);
+        for publication in publications {
+            publish(&tx, claimed, publication).await?;
+        }
         if pending == 0 {
             jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;
             followed.job = Some(JobStatus::Succeeded);
@@ -146,7 +146,7 @@ pub async fn fail(
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
-        lock_job(&tx, claimed.job_id).await?;
+        lock_open_tasks(&tx, claimed.job_id).await?;
         let followed = end_attempt(
             &tx,
             claimed.hold,
@@ -171,7 +171,6 @@ pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbErro
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
-        lock_job(&tx, job).await?;
         let row = reopen(&tx, hold, Duration::ZERO, None, false).await?;
         close_attempt(&tx, hold, Outcome::Released, None, &AttemptNote::default()).await?;
         tx.commit().await?;
@@ -224,7 +223,7 @@ async fn expire(
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         leadership.guard(&tx).await?;
-        lock_job(&tx, job).await?;
+        lock_open_tasks(&tx, job).await?;
         // Looked at again under the lock: a beat may have come since the list was read.
         let expired = tx
             .query_opt(
@@ -285,9 +284,13 @@ async fn end_attempt(
     Ok(followed)
 }
 
-async fn lock_job(tx: &impl GenericClient, job: JobId) -> Result<(), DbError> {
+/// Takes the locks that ending a job early needs, in the order everybody takes them.
+pub(super) async fn lock_open_tasks(tx: &impl GenericClient, job: JobId) -> Result<(), DbError> {
     let statement = tx
-        .prepare_cached("select 1 from jobs where id = $1 for update")
+        .prepare_cached(
+            "select 1 from tasks where job_id = $1 and status in ('blocked', 'ready', 'running')
+             order by position, id for no key update",
+        )
         .await?;
     tx.execute(&statement, &[&job.0]).await?;
     Ok(())

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
-use super::{Db, DbError, GenericClient, retrying, sources, tasks};
+use super::{Db, DbError, GenericClient, finish, retrying, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId};
 use crate::job::error::TaskError;
 use crate::job::plan::NewTask;
@@ -200,9 +200,10 @@ pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled,
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
+        finish::lock_open_tasks(&tx, id).await?;
         let row = tx
             .query_opt(
-                "select status, recording_id, kind from jobs where id = $1 and project_id = $2 for update",
+                "select status from jobs where id = $1 and project_id = $2 for no key update",
                 &[&id.0, &project.0],
             )
             .await?;
@@ -222,7 +223,7 @@ pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled,
 
 /// Brings a job to `status`, which is final, with everything that follows: open tasks are cancelled, their leases end,
 /// what they wrote is swept, the recording and the log are told. Does nothing where the job is over already.
-/// In the caller's transaction, which holds the job's row.
+/// In the caller's transaction, which holds the open tasks' rows.
 pub(super) async fn conclude(
     tx: &impl GenericClient,
     id: JobId,

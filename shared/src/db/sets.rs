@@ -87,7 +87,7 @@ pub(crate) async fn insert(
     // Two jobs of one recording may be planned at once; the recording's row orders their ordinals.
     client
         .query_one(
-            "select id from recordings where id = $1 for update",
+            "select id from recordings where id = $1 for no key update",
             &[&recording.0],
         )
         .await?;

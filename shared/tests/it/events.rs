@@ -1,0 +1,77 @@
+//! The log is read in commit order, up to its horizon.
+
+use std::time::Duration;
+
+use reelmill_shared::db::events::{self, EventType, Position};
+use reelmill_testkit::wait::until;
+
+use crate::fixture::Fixture;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_reader_never_skips_what_commits_late() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let insert = format!(
+        "insert into events (project_id, type, data) values ('{project}', 'job.queued', '{{}}') returning xid::text"
+    );
+    let mut slow = fixture.database.connect().await;
+    let tx = slow.transaction().await.unwrap();
+    let slow_xid: String = tx.query_one(&insert, &[]).await.unwrap().get(0);
+    let quick = fixture.database.connect().await;
+    let quick_xid: String = quick.query_one(&insert, &[]).await.unwrap().get(0);
+    assert!(quick_xid.parse::<u64>().unwrap() > slow_xid.parse::<u64>().unwrap());
+
+    // The quick one is committed, but the slow one may still come before it.
+    let start = Position::default();
+    assert!(events::after(&fixture.db, start, 100).await.unwrap().is_empty());
+    assert_eq!(events::end(&fixture.db).await.unwrap(), start);
+    tx.commit().await.unwrap();
+    // Transactions of other databases of the server hold the horizon back too, for as long as they last.
+    let seen = until("the horizon to pass", WAIT, || async {
+        let seen = events::after(&fixture.db, start, 100).await.unwrap();
+        (seen.len() == 2).then_some(seen)
+    })
+    .await;
+    let xids: Vec<String> = seen.iter().map(|event| event.position.xid.to_string()).collect();
+    assert_eq!(xids, [slow_xid, quick_xid]);
+    until("the end of the log", WAIT, || async {
+        (events::end(&fixture.db).await.unwrap() == seen[1].position).then_some(())
+    })
+    .await;
+    assert!(
+        events::after(&fixture.db, seen[1].position, 100)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn a_job_tells_its_story_in_order_and_only_to_its_project() {
+    let fixture = Fixture::new().await;
+    let (mine, other) = (fixture.project("mine").await, fixture.project("other").await);
+    let id = fixture.job(mine, 50).await;
+    fixture.job(other, 50).await;
+    while fixture.claim(&crate::fixture::claimant()).await.is_some() {}
+    let story = until("the horizon to pass", WAIT, || async {
+        let story = events::of_job_after(&fixture.db, id, Position::default())
+            .await
+            .unwrap();
+        (story.len() == 2).then_some(story)
+    })
+    .await;
+    let kinds: Vec<EventType> = story.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventType::JobQueued, EventType::JobStarted]);
+    let all = events::of_project_after(&fixture.db, mine, Position::default(), 100)
+        .await
+        .unwrap();
+    assert!(all.len() == 2 && all.iter().all(|event| event.project_id == mine));
+    let rest = events::of_job_after(&fixture.db, id, story[0].position)
+        .await
+        .unwrap();
+    assert_eq!(rest.len(), 1);
+    fixture.done().await;
+}

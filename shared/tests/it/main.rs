@@ -1,0 +1,10 @@
+//! The statements of `db` against a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod claims;
+mod ends;
+mod events;
+mod fixture;
+mod idempotency;
+mod leadership;
