@@ -41,7 +41,9 @@ create table sources (
     sha256      bytea,
     probe       jsonb,
     created_at  timestamptz not null default now(),
-    stored_at   timestamptz
+    stored_at   timestamptz,
+    -- Nobody may refer to it any more; its objects are being swept.
+    deleted_at  timestamptz
 );
 
 create table uploads (
@@ -55,6 +57,7 @@ create table uploads (
     created_at  timestamptz not null default now(),
     touched_at  timestamptz not null default now()
 );
+create index uploads_source on uploads (source_id);
 
 create table upload_pieces (
     upload_id   uuid not null references uploads on delete cascade,
@@ -80,9 +83,14 @@ create table recordings (
     created_at       timestamptz not null default now(),
     updated_at       timestamptz not null default now(),
     ready_at         timestamptz,
-    deleted_at       timestamptz
+    deleted_at       timestamptz,
+    -- Set once all that a deleted recording left was handed to the sweeper.
+    discarded_at     timestamptz
 );
-create index recordings_project on recordings (project_id, created_at desc, id desc) where deleted_at is null;
+-- Ids are UUIDv7: their order is the order of time.
+create index recordings_project on recordings (project_id, id desc) where deleted_at is null;
+create index recordings_source on recordings (source_id);
+create index recordings_undiscarded on recordings (deleted_at) where deleted_at is not null and discarded_at is null;
 
 create table jobs (
     id            uuid primary key,
@@ -106,8 +114,8 @@ create table jobs (
     started_at    timestamptz,
     finished_at   timestamptz
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-create index jobs_project on jobs (project_id, created_at desc, id desc);
-create index jobs_recording on jobs (recording_id, created_at desc);
+create index jobs_project on jobs (project_id, id desc);
+create index jobs_recording on jobs (recording_id, id desc);
 create index jobs_unfinished on jobs (created_at) where status in ('queued', 'running');
 
 create table tasks (
@@ -125,6 +133,9 @@ create table tasks (
     ready_at      timestamptz not null default now(),
     -- ready_at moved earlier by priority: the claim follows this order, so that waiting tasks age without a sort.
     ready_key     timestamptz not null,
+    -- Not due when it was made ready: its key is its time alone, so that the claim need not wade through what is not due.
+    -- The scheduler gives it its priority when it is.
+    deferred      boolean not null default false,
     blocked_by    integer not null default 0 check (blocked_by >= 0),
     unblocks      uuid[] not null default '{}',
     epoch         integer not null default 0,
@@ -137,6 +148,7 @@ create table tasks (
     finished_at   timestamptz
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 create index tasks_ready on tasks (pool, class, project_id, ready_key, id) where status = 'ready';
+create index tasks_deferred on tasks (ready_at) where status = 'ready' and deferred;
 create index tasks_job on tasks (job_id, position, id);
 
 -- Who may run what until when. Narrow and short: the claim counts it per project, the heartbeat rewrites it.
@@ -187,6 +199,7 @@ create table sets (
     job_id      uuid references jobs,
     created_at  timestamptz not null default now()
 );
+create index sets_job on sets (job_id);
 
 create table renditions (
     set_id            uuid not null references sets on delete cascade,
@@ -265,6 +278,7 @@ create table events (
     primary key (xid, id)
 );
 create index events_job on events (job_id, xid, id) where job_id is not null;
+create index events_project on events (project_id, xid, id);
 
 create table workers (
     id            uuid primary key,

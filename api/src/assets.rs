@@ -30,9 +30,7 @@ pub(crate) async fn asset(
 ) -> Answer<Response> {
     let file = Assets::get(&name).ok_or_else(|| Problem::not_found("asset", &name))?;
     let etag = format!("\"{}\"", hex::encode(&file.metadata.sha256_hash()[..12]));
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else if method == Method::HEAD {
@@ -41,14 +39,8 @@ pub(crate) async fn asset(
         file.data.into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(content_type(&name)),
-    );
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("public, no-cache"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, no-cache"));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }

@@ -28,20 +28,13 @@ impl Caller {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
-        Err(Problem::new(
-            Kind::Forbidden,
-            format!("the key lacks the scope {scope}"),
-        ))
+        Err(Problem::new(Kind::Forbidden, format!("the key lacks the scope {scope}")))
     }
 }
 
 impl From<ApiKey> for Caller {
     fn from(key: ApiKey) -> Self {
-        Self {
-            project_id: key.project_id,
-            key_id: key.id,
-            scopes: key.scopes,
-        }
+        Self { project_id: key.project_id, key_id: key.id, scopes: key.scopes }
     }
 }
 
@@ -72,10 +65,7 @@ pub(crate) async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> A
             forbid_cross_site(method, headers)?;
             Ok(caller)
         }
-        None => Err(Problem::new(
-            Kind::Unauthorized,
-            "no API key came with the request",
-        )),
+        None => Err(Problem::new(Kind::Unauthorized, "no API key came with the request")),
     }
 }
 
@@ -88,22 +78,14 @@ fn key_of(headers: &HeaderMap) -> Answer<Option<&str>> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
         let Some((scheme, key)) = text.split_once(' ') else {
-            return Err(Problem::new(
-                Kind::Unauthorized,
-                "Authorization must be: Bearer <key>",
-            ));
+            return Err(Problem::new(Kind::Unauthorized, "Authorization must be: Bearer <key>"));
         };
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::new(
-                Kind::Unauthorized,
-                "Authorization must be: Bearer <key>",
-            ));
+            return Err(Problem::new(Kind::Unauthorized, "Authorization must be: Bearer <key>"));
         }
         return Ok(Some(key.trim()));
     }
-    Ok(headers
-        .get("x-api-key")
-        .map(|value| value.to_str().unwrap_or_default()))
+    Ok(headers.get("x-api-key").map(|value| value.to_str().unwrap_or_default()))
 }
 
 /// The caller a session cookie names, if there is a valid one.
@@ -115,9 +97,7 @@ pub(crate) async fn session(app: &App, headers: &HeaderMap) -> Answer<Option<Cal
         return Ok(None);
     };
     // The key may have been revoked since.
-    Ok(keys::get_valid(&app.db, KeyId(verified.subject))
-        .await?
-        .map(Caller::from))
+    Ok(keys::get_valid(&app.db, KeyId(verified.subject)).await?.map(Caller::from))
 }
 
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -138,17 +118,14 @@ fn forbid_cross_site(method: &Method, headers: &HeaderMap) -> Answer<()> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let same = match (text("sec-fetch-site"), text("origin"), text("host")) {
         (Some(site), _, _) => site == "same-origin",
-        (None, Some(origin), Some(host)) => origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority == host),
+        (None, Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+        }
         _ => false,
     };
     if same {
         Ok(())
     } else {
-        Err(Problem::new(
-            Kind::Forbidden,
-            "a session may only be used from our own pages",
-        ))
+        Err(Problem::new(Kind::Forbidden, "a session may only be used from our own pages"))
     }
 }

@@ -24,25 +24,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _: &S) -> Answer<Self> {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
-            return Err(Problem::new(
-                Kind::UnsupportedMediaType,
-                "send the body as application/json",
-            ));
+            return Err(Problem::new(Kind::UnsupportedMediaType, "send the body as application/json"));
         }
-        let announced: Option<usize> = parts
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced: Option<usize> =
+            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes = match announced {
             Some(length) if length > JSON_LIMIT => return Err(too_large()),
             _ => to_bytes(body, JSON_LIMIT).await.map_err(|error| {
                 let limit = std::error::Error::source(&error)
                     .is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
-                if limit {
-                    too_large()
-                } else {
-                    Problem::new(Kind::Malformed, "the body broke off")
-                }
+                if limit { too_large() } else { Problem::new(Kind::Malformed, "the body broke off") }
             })?,
         };
         parse(&bytes).map(Self)
@@ -50,18 +41,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 fn too_large() -> Problem {
-    Problem::new(
-        Kind::PayloadTooLarge,
-        format!("a JSON body may have at most {JSON_LIMIT} bytes"),
-    )
+    Problem::new(Kind::PayloadTooLarge, format!("a JSON body may have at most {JSON_LIMIT} bytes"))
 }
 
 /// True where the body is said to be JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
 }
@@ -81,9 +66,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
             _ => Problem::new(Kind::Malformed, format!("the body is not JSON: {inner}")),
         }
     })?;
-    reader
-        .end()
-        .map_err(|error| Problem::new(Kind::Malformed, format!("the body is not JSON: {error}")))?;
+    reader.end().map_err(|error| Problem::new(Kind::Malformed, format!("the body is not JSON: {error}")))?;
     Ok(value)
 }
 
@@ -108,10 +91,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             // An id that does not read names nothing.
-            Err(_) => Err(Problem::new(
-                Kind::NotFound,
-                format!("there is nothing at {}", parts.uri.path()),
-            )),
+            Err(_) => Err(Problem::new(Kind::NotFound, format!("there is nothing at {}", parts.uri.path()))),
         }
     }
 }
@@ -128,10 +108,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Err(error) => {
                 let text = error.body_text();
                 let detail = text.rsplit(": ").next().unwrap_or(&text);
-                Err(Problem::new(
-                    Kind::Malformed,
-                    format!("the query does not read: {detail}"),
-                ))
+                Err(Problem::new(Kind::Malformed, format!("the query does not read: {detail}")))
             }
         }
     }
@@ -147,10 +124,7 @@ pub(crate) fn limit(limit: Option<i64>) -> Answer<i64> {
     if (1..=MAX_LIMIT).contains(&limit) {
         return Ok(limit);
     }
-    Err(Problem::new(
-        Kind::Malformed,
-        format!("limit must be from 1 to {MAX_LIMIT}"),
-    ))
+    Err(Problem::new(Kind::Malformed, format!("limit must be from 1 to {MAX_LIMIT}")))
 }
 
 /// Reads a cursor a list gave out. Cursors are the last row's key; clients must not look inside.
@@ -159,9 +133,14 @@ pub(crate) fn cursor<T: FromStr>(cursor: Option<&str>) -> Answer<Option<T>> {
     cursor.map(|text| text.parse().map_err(|_| bad())).transpose()
 }
 
-/// The cursor to go on with after a page of `rows`, if there may be more.
-pub(crate) fn next_cursor<R, K: Display>(rows: &[R], limit: i64, key: impl Fn(&R) -> K) -> Option<String> {
-    rows.last()
-        .filter(|_| rows.len() as i64 == limit)
-        .map(|row| key(row).to_string())
+/// Cuts a page that was read one row too long, and gives the cursor to go on with where there is more.
+pub(crate) fn cut_page<R, K: Display>(
+    rows: &mut Vec<R>,
+    limit: i64,
+    key: impl Fn(&R) -> K,
+) -> Option<String> {
+    let limit = limit as usize;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| more).map(|row| key(row).to_string())
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::db::idempotency::{self, Answer as Kept, Begun};
+use reelmill_shared::ids::KeyId;
 use sha2::{Digest, Sha256};
 
 use crate::auth::caller;
@@ -33,14 +34,13 @@ pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -
 async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Answer<Response> {
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     let key = key.ok_or_else(|| {
-        Problem::new(
-            Kind::Malformed,
-            "Idempotency-Key must have 1 to 255 visible characters",
-        )
+        Problem::new(Kind::Malformed, "Idempotency-Key must have 1 to 255 visible characters")
     })?;
     // Keys belong to a project: two tenants may use the same one.
-    let project = caller(app, request.method(), request.headers()).await?.project_id;
-    let (fingerprint, request) = fingerprint(request).await?;
+    let caller = caller(app, request.method(), request.headers()).await?;
+    let project = caller.project_id;
+    // The same words from another key are another request: it may not be allowed what the first one was.
+    let (fingerprint, request) = fingerprint(request, caller.key_id).await?;
     match idempotency::begin(&app.db, project, key, &fingerprint).await? {
         Begun::First => {}
         Begun::Replay(answer) => return Ok(replay(answer)),
@@ -77,7 +77,7 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
                 status: parts.status.as_u16(),
                 content_type: text(&parts.headers, &header::CONTENT_TYPE),
                 location: text(&parts.headers, &header::LOCATION),
-                body: bytes.to_vec(),
+                body: without_secret(&bytes),
             };
             idempotency::complete(&app.db, project, &key, &answer).await?;
         }
@@ -89,17 +89,26 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
     })?
 }
 
+/// What is kept of an answer: everything but a secret, which is shown once and kept nowhere.
+fn without_secret(body: &[u8]) -> Vec<u8> {
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(body) else {
+        return body.to_vec();
+    };
+    match fields.remove("secret") {
+        Some(_) => serde_json::Value::Object(fields).to_string().into_bytes(),
+        None => body.to_vec(),
+    }
+}
+
 fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 /// What makes a request the same request: method, path, query, and a JSON body. A body of media is told by its size.
-async fn fingerprint(request: Request) -> Answer<(Vec<u8>, Request)> {
+async fn fingerprint(request: Request, key: KeyId) -> Answer<(Vec<u8>, Request)> {
     let (parts, body) = request.into_parts();
     let mut hash = Sha256::new();
+    hash.update(key.0.as_bytes());
     hash.update(parts.method.as_str());
     hash.update([0]);
     hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
@@ -111,10 +120,7 @@ async fn fingerprint(request: Request) -> Answer<(Vec<u8>, Request)> {
     }
     let body = if is_json(&parts.headers) {
         let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|_| {
-            Problem::new(
-                Kind::PayloadTooLarge,
-                format!("a JSON body may have at most {JSON_LIMIT} bytes"),
-            )
+            Problem::new(Kind::PayloadTooLarge, format!("a JSON body may have at most {JSON_LIMIT} bytes"))
         })?;
         hash.update([0]);
         hash.update(&bytes);
@@ -132,10 +138,7 @@ fn replay(answer: Kept) -> Response {
     }
     let headers = response.headers_mut();
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    for (name, value) in [
-        (header::CONTENT_TYPE, answer.content_type),
-        (header::LOCATION, answer.location),
-    ] {
+    for (name, value) in [(header::CONTENT_TYPE, answer.content_type), (header::LOCATION, answer.location)] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(name, value);
         }

@@ -70,13 +70,12 @@ pub async fn run(
     let db = Db::new(&config.database)?;
     let storage = Storage::open(&config.storage)?;
     // Bound before waiting: a port that is taken must be told at once.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("listening on {}", config.listen))?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;
     wait_for_schema(&db, &shutdown).await?;
     let login_path = first_key(&db, &config).await?;
-    let hub = Hub::start(db.clone(), shutdown.clone());
+    let hub = Hub::start(db.clone(), shutdown.clone()).await?;
     let app = App::new(config, db, broker, storage, hub);
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
@@ -132,15 +131,11 @@ fn router(app: App) -> Router {
     let (api, description) = described();
     let description = Arc::new(description);
     // Each extractor of the API has a limit of its own: JSON a small one, media what an upload may have.
-    let api = api
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(app.clone(), idempotency::keep));
+    let api =
+        api.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(app.clone(), idempotency::keep));
     Router::new()
         .merge(api)
-        .route(
-            "/openapi.json",
-            get(move || async move { Json(description.as_ref().clone()) }),
-        )
+        .route("/openapi.json", get(move || async move { Json(description.as_ref().clone()) }))
         .route("/", get(pages::home))
         .route("/watch/{id}", get(pages::watch))
         .route("/login", get(pages::login).post(pages::log_in))
@@ -159,9 +154,7 @@ fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), middleware::check_host))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             tracing::error!(panic = text, "a handler panicked");
             Problem::new(Kind::Internal, "an internal error").into_response()
         }))

@@ -104,23 +104,13 @@ pub(crate) fn send_text(
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let length = text.len();
-        let body = if method == Method::HEAD {
-            Body::empty()
-        } else {
-            Body::from(text)
-        };
+        let body = if method == Method::HEAD { Body::empty() } else { Body::from(text) };
         let mut response = Response::new(body);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     };
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, caching.header());
+    response.headers_mut().insert(header::CACHE_CONTROL, caching.header());
     response.headers_mut().insert(header::ETAG, etag);
     response
 }

@@ -237,10 +237,7 @@ async fn recent_jobs(app: &App, project: reelmill_shared::ids::ProjectId) -> Ans
 fn job_row(job: JobDto, title: Option<String>) -> JobRow {
     let mut detail: Vec<String> = job.phase.iter().cloned().collect();
     detail.extend(job.fps.map(|fps| format!("{fps:.0} frames/s")));
-    detail.extend(
-        job.eta_seconds
-            .map(|eta| format!("{} left", clock(f64::from(eta)))),
-    );
+    detail.extend(job.eta_seconds.map(|eta| format!("{} left", clock(f64::from(eta)))));
     if let Some(run) = job.timings.run {
         detail = vec![format!("took {run:.1} s")];
     }
@@ -268,28 +265,20 @@ pub(crate) async fn watch(
     Path(id): Path<RecordingId>,
 ) -> Result<Response, PageProblem> {
     let recording = recordings::find(&app.db, id).await?;
-    if !recording
-        .as_ref()
-        .is_some_and(|recording| recording.access == Access::Public)
-    {
+    if !recording.as_ref().is_some_and(|recording| recording.access == Access::Public) {
         // Asked before anything is said: whether a recording exists is nobody else's business.
         let caller = match logged_in(&app, &headers, &format!("/watch/{id}")).await {
             Ok(caller) => caller,
             Err(elsewhere) => return Ok(elsewhere),
         };
         caller.need(Scope::Read)?;
-        if recording
-            .as_ref()
-            .is_none_or(|recording| recording.project_id != caller.project_id)
-        {
+        if recording.as_ref().is_none_or(|recording| recording.project_id != caller.project_id) {
             return Err(Problem::not_found("recording", id).into());
         }
     }
     let recording = recording.ok_or_else(|| Problem::not_found("recording", id))?;
     let (token, expires_at) = viewer_token(&app, recording.id);
-    let has_picture = pictures::find(&app.db, id, PictureRequest::DEFAULT)
-        .await?
-        .is_some();
+    let has_picture = pictures::find(&app.db, id, PictureRequest::DEFAULT).await?.is_some();
     Ok(render(&WatchPage {
         id: recording.id.to_string(),
         kind: "recording",
@@ -301,11 +290,7 @@ pub(crate) async fn watch(
             .map(|seconds| format!("{seconds:.3}"))
             .unwrap_or_default(),
         master_url: format!("/v/{token}/stream/master.m3u8"),
-        poster_url: if has_picture {
-            format!("/v/{token}/thumbnail")
-        } else {
-            String::new()
-        },
+        poster_url: if has_picture { format!("/v/{token}/thumbnail") } else { String::new() },
         storyboard_url: String::new(),
         info_url: format!("/v/{token}/info"),
         renew_url: format!("/v/{token}/renew"),
@@ -329,10 +314,7 @@ pub(crate) async fn login(
 ) -> Result<Response, PageProblem> {
     let next = local_path(query.next.as_deref());
     let Some(token) = query.token else {
-        return Ok(render(&LoginPage {
-            next,
-            error: String::new(),
-        }));
+        return Ok(render(&LoginPage { next, error: String::new() }));
     };
     let key = match app.signer().verify(Purpose::Login, &token, now()) {
         Ok(verified) => keys::get_valid(&app.db, KeyId(verified.subject)).await?,
@@ -370,14 +352,8 @@ pub(crate) async fn log_in(
 }
 
 fn open_session(app: &App, key: KeyId, next: &str) -> Response {
-    let token = app
-        .signer()
-        .sign(Purpose::Session, key.0, now() + SESSION_SECONDS);
-    let secure = app
-        .config
-        .public_url
-        .as_ref()
-        .is_some_and(|url| url.scheme() == "https");
+    let token = app.signer().sign(Purpose::Session, key.0, now() + SESSION_SECONDS);
+    let secure = app.config.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
     let secure = if secure { "; Secure" } else { "" };
     // Lax, not Strict: a login link from a terminal or a mail must arrive logged in.
     let cookie = format!(
@@ -399,17 +375,13 @@ fn local_path(next: Option<&str>) -> String {
 
 /// `/docs`: the API, readable.
 pub(crate) async fn docs(State(app): State<App>, headers: HeaderMap) -> Response {
-    render(&DocsPage {
-        base_url: app.public_url(&headers),
-    })
+    render(&DocsPage { base_url: app.public_url(&headers) })
 }
 
 /// `/problems/{name}`: what a kind of problem means and what to do.
 pub(crate) async fn problem(Path(name): Path<String>) -> Result<Response, PageProblem> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.meaning().name == name);
-    let meaning = kind
-        .ok_or_else(|| Problem::not_found("kind of problem", &name))?
-        .meaning();
+    let meaning = kind.ok_or_else(|| Problem::not_found("kind of problem", &name))?.meaning();
     let example = serde_json::json!({
         "type": format!("/problems/{name}"),
         "title": meaning.title,
@@ -431,15 +403,8 @@ pub(crate) async fn problem(Path(name): Path<String>) -> Result<Response, PagePr
 /// For paths that lead nowhere: people get a page, programs a problem document.
 pub(crate) async fn nowhere(headers: HeaderMap, uri: axum::http::Uri) -> Response {
     let problem = Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path()));
-    let accepts = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if accepts.contains("text/html") {
-        PageProblem(problem).into_response()
-    } else {
-        problem.into_response()
-    }
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepts.contains("text/html") { PageProblem(problem).into_response() } else { problem.into_response() }
 }
 
 fn rfc3339(time: DateTime<Utc>) -> String {
@@ -449,11 +414,7 @@ fn rfc3339(time: DateTime<Utc>) -> String {
 fn clock(seconds: f64) -> String {
     let seconds = seconds.round().max(0.0) as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 {
-        format!("{hours}:{minutes:02}:{seconds:02}")
-    } else {
-        format!("{minutes}:{seconds:02}")
-    }
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 fn age(time: DateTime<Utc>) -> String {

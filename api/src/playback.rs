@@ -43,18 +43,10 @@ impl StreamFile {
         }
         let (stem, extension) = name.rsplit_once('.')?;
         let mut parts = stem.rsplitn(3, '-');
-        let (last, ordinal, rung) = (
-            parts.next()?,
-            parts.next()?.parse().ok()?,
-            checked(parts.next()?)?,
-        );
+        let (last, ordinal, rung) = (parts.next()?, parts.next()?.parse().ok()?, checked(parts.next()?)?);
         match (extension, last) {
             ("mp4", "init") => Some(Self::Init { rung, ordinal }),
-            ("m4s", number) => Some(Self::Segment {
-                rung,
-                ordinal,
-                number: number.parse().ok()?,
-            }),
+            ("m4s", number) => Some(Self::Segment { rung, ordinal, number: number.parse().ok()? }),
             _ => None,
         }
     }
@@ -64,6 +56,11 @@ impl StreamFile {
 pub(crate) async fn active_set(app: &App, recording: RecordingId) -> Answer<Option<SetReference>> {
     let references = references(app, recording).await?;
     Ok(references.iter().find(|reference| reference.active).cloned())
+}
+
+/// A set under way has no files yet; one that was replaced keeps its own for players that still use them.
+fn is_published(reference: &SetReference) -> bool {
+    reference.static_prefix.is_some()
 }
 
 async fn references(app: &App, recording: RecordingId) -> Answer<Arc<Vec<SetReference>>> {
@@ -101,31 +98,16 @@ pub(crate) async fn serve(
     match file {
         StreamFile::Master | StreamFile::Playlist { .. } => {
             let text = playlist(app, recording, file).await?;
-            Ok(send_text(
-                text,
-                PLAYLIST,
-                caching(Caching::Brief),
-                method,
-                headers,
-            ))
+            Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
         }
         StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
             let references = references(app, recording.id).await?;
-            let reference = references.iter().find(|reference| reference.ordinal == *ordinal);
+            let reference =
+                references.iter().find(|reference| reference.ordinal == *ordinal && is_published(reference));
             let set = reference.ok_or_else(|| missing(recording))?.set_id;
-            let found = locate(app, set, rung, file)
-                .await?
-                .ok_or_else(|| missing(recording))?;
+            let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
             let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
-            send(
-                &app.storage,
-                &found,
-                content_type,
-                caching(Caching::Immutable),
-                method,
-                headers,
-            )
-            .await
+            send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
         }
     }
 }
@@ -140,22 +122,14 @@ async fn locate(app: &App, set: SetId, rung: &str, file: &StreamFile) -> Answer<
         return Ok(Some(found));
     }
     let found = match file {
-        StreamFile::Segment { number, .. } => {
-            sets::segment(&app.db, set, rung, *number)
-                .await?
-                .map(|segment| MediaFile {
-                    key: segment.key,
-                    bytes: segment.bytes,
-                })
-        }
+        StreamFile::Segment { number, .. } => sets::segment(&app.db, set, rung, *number)
+            .await?
+            .map(|segment| MediaFile { key: segment.key, bytes: segment.bytes }),
         _ => renditions(app, set)
             .await?
             .iter()
             .find(|rendition| rendition.rung == rung)
-            .map(|rendition| MediaFile {
-                key: rendition.init_key.clone(),
-                bytes: rendition.init_bytes,
-            }),
+            .map(|rendition| MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
     };
     if let Some(found) = &found {
         app.caches.files.insert(cached, found.clone()).await;
@@ -164,25 +138,17 @@ async fn locate(app: &App, set: SetId, rung: &str, file: &StreamFile) -> Answer<
 }
 
 async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
-    let reference = active_set(app, recording.id)
-        .await?
-        .ok_or_else(|| not_ready(recording))?;
+    let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
     let renditions = renditions(app, reference.set_id).await?;
     let StreamFile::Playlist { rung } = file else {
-        let presented: Vec<_> = renditions
-            .iter()
-            .map(|r| r.presented(format!("{}.m3u8", r.rung)))
-            .collect();
+        let presented: Vec<_> = renditions.iter().map(|r| r.presented(format!("{}.m3u8", r.rung))).collect();
         return Ok(presentation::master(&presented).render());
     };
     let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *rung) else {
         let names: Vec<&str> = renditions.iter().map(|r| r.rung.as_str()).collect();
         return Err(Problem::new(
             Kind::NotFound,
-            format!(
-                "the recording has no rendition {rung}; it has {}",
-                names.join(", ")
-            ),
+            format!("the recording has no rendition {rung}; it has {}", names.join(", ")),
         ));
     };
     let segments = sets::segments(&app.db, reference.set_id, rung).await?;
@@ -196,18 +162,12 @@ async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer
 fn not_ready(recording: &Recording) -> Problem {
     Problem::new(
         Kind::NotReady,
-        format!(
-            "nothing of this recording can be played: it is {}",
-            recording.status
-        ),
+        format!("nothing of this recording can be played: it is {}", recording.status),
     )
 }
 
 fn missing(recording: &Recording) -> Problem {
-    Problem::new(
-        Kind::NotFound,
-        format!("recording {} has no such file", recording.id),
-    )
+    Problem::new(Kind::NotFound, format!("recording {} has no such file", recording.id))
 }
 
 #[cfg(test)]
@@ -216,23 +176,14 @@ mod tests {
 
     #[test]
     fn names_mean_what_we_gave_out() {
-        let segment = |rung: &str, ordinal, number| StreamFile::Segment {
-            rung: rung.into(),
-            ordinal,
-            number,
-        };
+        let segment =
+            |rung: &str, ordinal, number| StreamFile::Segment { rung: rung.into(), ordinal, number };
         assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0)));
-        assert_eq!(
-            StreamFile::parse("very_high-2-17.m4s"),
-            Some(segment("very_high", 2, 17))
-        );
+        assert_eq!(StreamFile::parse("very_high-2-17.m4s"), Some(segment("very_high", 2, 17)));
         assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master));
         assert_eq!(
             StreamFile::parse("audio-1-init.mp4"),
-            Some(StreamFile::Init {
-                rung: "audio".into(),
-                ordinal: 1
-            })
+            Some(StreamFile::Init { rung: "audio".into(), ordinal: 1 })
         );
         for bad in [
             "",

@@ -189,13 +189,7 @@ impl Kind {
                 "Try again, and tell the operator the request id if it stays.",
             ),
         };
-        Meaning {
-            name,
-            status,
-            title,
-            means,
-            remedy,
-        }
+        Meaning { name, status, title, means, remedy }
     }
 }
 
@@ -240,13 +234,7 @@ pub struct ProblemField {
 impl Problem {
     /// A problem with a plain sentence.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-            errors: vec![],
-            headers: vec![],
-            status: None,
-        }
+        Self { kind, detail: detail.into(), errors: vec![], headers: vec![], status: None }
     }
 
     /// One or more fields are not right.
@@ -256,21 +244,12 @@ impl Problem {
             [only] => format!("{} {}", only.pointer, only.detail),
             several => format!("{} fields are not right", several.len()),
         };
-        Self {
-            kind: Kind::Validation,
-            detail,
-            errors,
-            headers: vec![],
-            status: None,
-        }
+        Self { kind: Kind::Validation, detail, errors, headers: vec![], status: None }
     }
 
     /// One field is not right.
     pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::fields(vec![FieldError {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        }])
+        Self::fields(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
     /// Nothing of this kind with this id.
@@ -316,19 +295,13 @@ impl IntoResponse for Problem {
             errors: self
                 .errors
                 .into_iter()
-                .map(|error| ProblemField {
-                    pointer: error.pointer,
-                    detail: error.detail,
-                })
+                .map(|error| ProblemField { pointer: error.pointer, detail: error.detail })
                 .collect(),
             request_id: request_id(),
         };
         let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.kind == Kind::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -343,17 +316,17 @@ impl IntoResponse for Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
+        if matches!(error, DbError::Gone) {
+            return Self::new(Kind::Conflict, "what the request refers to was deleted a moment ago");
+        }
         let kind = match &error {
             DbError::Pool(_) => Kind::Unavailable,
             DbError::Postgres(inner) if inner.as_db_error().is_none() => Kind::Unavailable,
             _ => Kind::Internal,
         };
         tracing::error!(%error, request_id = request_id(), "a request failed");
-        let detail = if kind == Kind::Unavailable {
-            "the database does not answer"
-        } else {
-            "an internal error"
-        };
+        let detail =
+            if kind == Kind::Unavailable { "the database does not answer" } else { "an internal error" };
         Self::new(kind, detail)
     }
 }

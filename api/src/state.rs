@@ -48,24 +48,11 @@ impl App {
         let short = Duration::from_secs(3);
         let caches = Caches {
             keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
-            files: Cache::builder()
-                .max_capacity(200_000)
-                .time_to_idle(Duration::from_secs(3600))
-                .build(),
-            renditions: Cache::builder()
-                .max_capacity(10_000)
-                .time_to_idle(Duration::from_secs(3600))
-                .build(),
+            files: Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build(),
+            renditions: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(3600)).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
         };
-        Self(Arc::new(Inner {
-            config,
-            db,
-            broker,
-            storage,
-            hub,
-            caches,
-        }))
+        Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))
     }
 
     pub(crate) fn signer(&self) -> &Signer {
@@ -79,10 +66,7 @@ impl App {
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         // Only what can stand in a URL's authority; anything else did not come from a client of ours.
-        let plain = |host: &&str| {
-            host.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
-        };
+        let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
         match host.filter(plain) {
             Some(host) => format!("http://{host}"),
             None => format!("http://{}", self.config.listen),
@@ -100,7 +84,5 @@ impl std::ops::Deref for App {
 
 /// Unix seconds.
 pub(crate) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

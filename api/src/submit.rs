@@ -1,6 +1,9 @@
 //! From a request to a job: everything is checked, the recipe frozen, and all rows written in one transaction.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
+use percent_encoding::percent_decode_str;
 use reelmill_shared::broker::{Ring, ring_later};
 use reelmill_shared::db::jobs::{self, Job, NewJob};
 use reelmill_shared::db::recordings::{self, NewRecording};
@@ -105,13 +108,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     };
 
     let recording_id = resolved.recording.unwrap_or_else(RecordingId::new);
-    let spec = JobSpec {
-        input: resolved.input,
-        source: resolved.source,
-        profile,
-        outputs,
-        picture,
-    };
+    let spec = JobSpec { input: resolved.input, source: resolved.source, profile, outputs, picture };
     let tasks = first_tasks(&spec, recording_id, resolved.stored, resolved.probed);
     let new = NewJob {
         id: JobId::new(),
@@ -124,11 +121,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         tasks,
         new_recording: resolved.recording.is_none().then(|| NewRecording {
             id: recording_id,
-            title: wish
-                .title
-                .clone()
-                .or(resolved.name)
-                .unwrap_or_else(|| "Untitled".to_owned()),
+            title: wish.title.clone().or(resolved.name).unwrap_or_else(|| "Untitled".to_owned()),
             access: wish.access.unwrap_or(Access::Private),
             source_id: spec.source,
             metadata: recording_metadata,
@@ -138,25 +131,13 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     };
     jobs::submit(&app.db, caller.project_id, &new).await?;
     if new.run_at.is_none_or(|at| at <= Utc::now()) {
-        let ring = |task| Ring {
-            job_id: Some(new.id),
-            traceparent: new.traceparent.clone(),
-            ..Ring::from(task)
-        };
-        ring_later(
-            &app.broker,
-            new.tasks
-                .iter()
-                .filter(|task| task.blocked_by == 0)
-                .map(ring)
-                .collect(),
-        );
+        let ring =
+            |task| Ring { job_id: Some(new.id), traceparent: new.traceparent.clone(), ..Ring::from(task) };
+        ring_later(&app.broker, new.tasks.iter().filter(|task| task.blocked_by == 0).map(ring).collect());
     }
     metrics::counter!("reelmill_jobs_submitted_total", "kind" => new.kind.as_str()).increment(1);
     tracing::info!(job_id = %new.id, kind = %new.kind, recording_id = %recording_id, traceparent = wish.traceparent, "job accepted");
-    jobs::get(&app.db, caller.project_id, new.id)
-        .await?
-        .ok_or_else(|| Problem::not_found("job", new.id))
+    jobs::get(&app.db, caller.project_id, new.id).await?.ok_or_else(|| Problem::not_found("job", new.id))
 }
 
 fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: bool) -> Vec<NewTask> {
@@ -168,10 +149,7 @@ fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: boo
 }
 
 fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
-    FieldError {
-        pointer: pointer.into(),
-        detail: detail.into(),
-    }
+    FieldError { pointer: pointer.into(), detail: detail.into() }
 }
 
 async fn profile(
@@ -187,9 +165,7 @@ async fn profile(
             Ok(profile) => return Ok(Some(profile)),
             Err(errors) => {
                 faults.extend(
-                    errors
-                        .into_iter()
-                        .map(|error| fault(format!("/profile{}", error.pointer), error.detail)),
+                    errors.into_iter().map(|error| fault(format!("/profile{}", error.pointer), error.detail)),
                 );
                 return Ok(None);
             }
@@ -202,10 +178,7 @@ async fn profile(
     if own.is_none() {
         faults.push(fault(
             "/profile",
-            format!(
-                "there is no profile {name:?}; built in are {}",
-                BUILT_IN.join(", ")
-            ),
+            format!("there is no profile {name:?}; built in are {}", BUILT_IN.join(", ")),
         ));
     }
     Ok(own)
@@ -221,16 +194,9 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
     let Some(wanted) = wanted else {
         return vec![Output::Hls, Output::Thumbnail];
     };
-    let known = Output::ALL
-        .iter()
-        .map(|output| output.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let known = Output::ALL.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", ");
     if wanted.is_empty() {
-        faults.push(fault(
-            "/outputs",
-            format!("names nothing to make; this version makes {known}"),
-        ));
+        faults.push(fault("/outputs", format!("names nothing to make; this version makes {known}")));
     }
     let mut outputs = vec![];
     for (index, word) in wanted.iter().enumerate() {
@@ -294,11 +260,7 @@ pub(crate) fn picture_request(
         (None, Some(height)) => (height * default.width / default.height, height),
         (None, None) => (default.width, default.height),
     };
-    Ok(PictureRequest {
-        at_ms: time.map(|time| (time * 1000.0).round() as u64),
-        width,
-        height,
-    })
+    Ok(PictureRequest { at_ms: time.map(|time| (time * 1000.0).round() as u64), width, height })
 }
 
 fn metadata(value: Option<Value>, pointer: &str, faults: &mut Vec<FieldError>) -> Value {
@@ -326,9 +288,7 @@ fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
         _ => false,
     }
 }
@@ -341,9 +301,7 @@ pub(crate) fn bad_title(title: &str) -> Option<&'static str> {
     if title.chars().count() > TITLE_LIMIT {
         return Some("may have at most 500 characters");
     }
-    title
-        .contains('\0')
-        .then_some("holds a NUL character, which cannot be kept")
+    title.contains('\0').then_some("holds a NUL character, which cannot be kept")
 }
 
 async fn resolve(
@@ -361,10 +319,7 @@ async fn resolve(
         (None, Some(upload), None) => from_upload(app, caller, upload, faults).await,
         (None, None, Some(recording)) => from_recording(app, caller, recording, faults).await,
         _ => {
-            faults.push(fault(
-                "/input",
-                "must have exactly one of url, upload_id and recording_id",
-            ));
+            faults.push(fault("/input", "must have exactly one of url, upload_id and recording_id"));
             Ok(None)
         }
     }
@@ -383,13 +338,17 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
             return None;
         }
     };
-    let name = url
-        .path_segments()
-        .and_then(|mut segments| segments.next_back().map(str::to_owned))
-        .filter(|name| bad_title(name).is_none());
+    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let name = percent_decode_str(last).decode_utf8().ok().map(|name| name.into_owned());
+    let name = name.filter(|name| bad_title(name).is_none());
     match url.scheme() {
         "http" | "https" if url.host().is_some() => {}
-        "file" if !app.config.input_roots.is_empty() => {}
+        // The worker looks again, links followed, on its own disk.
+        "file" if under_a_root(&url, &app.config.input_roots) => {}
+        "file" if !app.config.input_roots.is_empty() => {
+            faults.push(fault(at, "does not lie under a directory that file inputs may come from"));
+            return None;
+        }
         "file" => {
             faults.push(fault(
                 at,
@@ -415,6 +374,10 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
     })
 }
 
+fn under_a_root(url: &Url, roots: &[PathBuf]) -> bool {
+    url.to_file_path().is_ok_and(|path| roots.iter().any(|root| path.starts_with(root)))
+}
+
 async fn from_upload(
     app: &App,
     caller: &Caller,
@@ -427,30 +390,13 @@ async fn from_upload(
         return Ok(None);
     };
     let Some(source) = upload.source_id else {
-        let length = upload
-            .length
-            .map_or("an unknown number of".to_owned(), |length| length.to_string());
-        faults.push(fault(
-            at,
-            format!(
-                "the upload is not finished: {} of {length} bytes",
-                upload.received
-            ),
-        ));
+        let length = upload.length.map_or("an unknown number of".to_owned(), |length| length.to_string());
+        faults.push(fault(at, format!("the upload is not finished: {} of {length} bytes", upload.received)));
         return Ok(None);
     };
-    let probed = sources::get(&app.db, source)
-        .await?
-        .is_some_and(|source| source.probe.is_some());
+    let probed = sources::get(&app.db, source).await?.is_some_and(|source| source.probe.is_some());
     let name = crate::routes::uploads::file_name(&upload.metadata).filter(|name| bad_title(name).is_none());
-    Ok(Some(Resolved {
-        input: Input::UploadId(id),
-        source,
-        stored: true,
-        probed,
-        recording: None,
-        name,
-    }))
+    Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probed, recording: None, name }))
 }
 
 async fn from_recording(
@@ -474,12 +420,5 @@ async fn from_recording(
     };
     let probed = source.probe.is_some();
     let input = Input::RecordingId(id);
-    Ok(Some(Resolved {
-        input,
-        source: source.id,
-        stored: true,
-        probed,
-        recording: Some(id),
-        name: None,
-    }))
+    Ok(Some(Resolved { input, source: source.id, stored: true, probed, recording: Some(id), name: None }))
 }

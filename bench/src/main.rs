@@ -1,1 +1,59 @@
-fn main() {}
+//! Measurements against named floors, in the same run. Never a test: figures depend on the machine, ratios less so.
+//!
+//! ```sh
+//! cargo build --release --workspace --bins
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench start
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench cost
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+mod cost;
+mod figures;
+mod start;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "reelmill-bench")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// From the first byte of a submission to the start of its FFmpeg, on an idle farm.
+    Start {
+        /// Submissions measured.
+        #[arg(long, default_value_t = 300)]
+        jobs: usize,
+        /// Without RabbitMQ: workers look by themselves.
+        #[arg(long)]
+        without_broker: bool,
+    },
+    /// CPU and wall time of a whole job against the same ladder in one plain FFmpeg command.
+    Cost {
+        /// Pairs measured, farm and plain in turn.
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+        /// Seconds of 720p footage.
+        #[arg(long, default_value_t = 40)]
+        seconds: u32,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    // The start is measured by standing in for FFmpeg: see start.rs.
+    if let Some(result) = start::stand_in() {
+        return result;
+    }
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match args.command {
+            Command::Start { jobs, without_broker } => start::run(jobs, without_broker).await,
+            Command::Cost { pairs, seconds } => cost::run(pairs, seconds).await,
+        }
+    })
+}

@@ -55,11 +55,7 @@ pub(crate) async fn run(args: DevArgs, data_dir: PathBuf) -> anyhow::Result<()> 
     telemetry::init_logs(LogFormat::Text);
     telemetry::metrics();
     let shutdown = shutdown_on_signal()?;
-    let ephemeral = if args.ephemeral {
-        Some(Ephemeral::new()?)
-    } else {
-        None
-    };
+    let ephemeral = if args.ephemeral { Some(Ephemeral::new()?) } else { None };
     let data_dir = ephemeral.as_ref().map_or(data_dir, |dir| dir.0.clone());
     make_private(&data_dir)?;
     let data_dir = data_dir.canonicalize()?;
@@ -76,11 +72,7 @@ pub(crate) async fn run(args: DevArgs, data_dir: PathBuf) -> anyhow::Result<()> 
 }
 
 async fn start_cluster(data_dir: &Path, ephemeral: bool) -> anyhow::Result<Cluster> {
-    let options = ClusterOptions {
-        data_dir: data_dir.to_owned(),
-        durable: !ephemeral,
-        max_connections: 100,
-    };
+    let options = ClusterOptions { data_dir: data_dir.to_owned(), durable: !ephemeral, max_connections: 100 };
     let cluster = Cluster::start(options).await?;
     tracing::info!(location = %cluster.location().display(), "private PostgreSQL cluster ready");
     Ok(cluster)
@@ -112,18 +104,9 @@ async fn farm(
     let stop = shutdown.child_token();
     let (started, listening) = oneshot::channel();
     let mut parts = JoinSet::new();
-    parts.spawn(named(
-        "scheduler",
-        reelmill_scheduler::run(scheduler, Arc::clone(&broker), stop.clone()),
-    ));
-    parts.spawn(named(
-        "api",
-        reelmill_api::run(api, Arc::clone(&broker), stop.clone(), started),
-    ));
-    parts.spawn(named(
-        "worker",
-        reelmill_worker::run(worker, broker, stop.clone()),
-    ));
+    parts.spawn(named("scheduler", reelmill_scheduler::run(scheduler, Arc::clone(&broker), stop.clone())));
+    parts.spawn(named("api", reelmill_api::run(api, Arc::clone(&broker), stop.clone(), started)));
+    parts.spawn(named("worker", reelmill_worker::run(worker, broker, stop.clone())));
 
     let hello = {
         let data_dir = data_dir.to_owned();
@@ -132,13 +115,7 @@ async fn farm(
             let Ok(started) = listening.await else {
                 return Ok(());
             };
-            greet(
-                &data_dir,
-                started.address,
-                started.login_path.as_deref(),
-                &admin_key,
-                allowed,
-            )
+            greet(&data_dir, started.address, started.login_path.as_deref(), &admin_key, allowed)
         }
     };
     parts.spawn(named("greeting", hello));
@@ -199,27 +176,13 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
     if let Some(slots) = args.slots {
         set("REELMILL_WORKER_SLOTS", slots.to_string());
     }
-    set(
-        "REELMILL_API_LISTEN",
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port).to_string(),
-    );
+    set("REELMILL_API_LISTEN", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port).to_string());
     // A web page whose name points at this machine sends its own name along, and is turned away.
     set("REELMILL_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]".into());
-    set(
-        "REELMILL_SECRET_KEY",
-        kept(&data_dir.join(SECRET_KEY_FILE), None, new_secret)?,
-    );
-    let given = std::env::var("REELMILL_ADMIN_KEY")
-        .ok()
-        .filter(|key| !key.is_empty());
-    set(
-        "REELMILL_ADMIN_KEY",
-        kept(&data_dir.join(ADMIN_KEY_FILE), given, || new_key(false))?,
-    );
-    for (name, folder) in [
-        ("REELMILL_SCRATCH_DIR", "scratch"),
-        ("REELMILL_CACHE_DIR", "cache"),
-    ] {
+    set("REELMILL_SECRET_KEY", kept(&data_dir.join(SECRET_KEY_FILE), None, new_secret)?);
+    let given = std::env::var("REELMILL_ADMIN_KEY").ok().filter(|key| !key.is_empty());
+    set("REELMILL_ADMIN_KEY", kept(&data_dir.join(ADMIN_KEY_FILE), given, || new_key(false))?);
+    for (name, folder) in [("REELMILL_SCRATCH_DIR", "scratch"), ("REELMILL_CACHE_DIR", "cache")] {
         if std::env::var_os(name).is_none() {
             set(name, data_dir.join(folder).display().to_string());
         }
@@ -311,10 +274,7 @@ fn greet(
     println!("  login:  {login}");
     println!("  docs:   {base}/docs");
     println!("  data:   {data}");
-    println!(
-        "  key:    {}… (in {data}/{ADMIN_KEY_FILE})",
-        admin_key.chars().take(12).collect::<String>()
-    );
+    println!("  key:    {}… (in {data}/{ADMIN_KEY_FILE})", admin_key.chars().take(12).collect::<String>());
     println!();
     println!("  Submit a video:");
     println!("    reelmill --data-dir {data} job submit --watch VIDEO");

@@ -22,9 +22,7 @@ pub(crate) async fn serve(
     let Some(address) = listen else {
         return Ok(tokio::spawn(async {}));
     };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -43,10 +41,7 @@ async fn readyz(State(db): State<Db>) -> (StatusCode, String) {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(error) => {
             tracing::warn!(%error, "not ready");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the database does not answer\n".into(),
-            )
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n".into())
         }
     }
 }

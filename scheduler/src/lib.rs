@@ -27,12 +27,7 @@ pub async fn run(
     let storage = Storage::open(&config.storage)?;
     let health = health::serve(config.listen, db.clone(), shutdown.clone()).await?;
     let holder = SchedulerId::new();
-    let context = Context {
-        db,
-        broker,
-        storage,
-        config,
-    };
+    let context = Context { db, broker, storage, config };
     if context.config.migrate {
         migrate_when_reachable(&context.db, &shutdown).await;
     }
@@ -75,10 +70,7 @@ async fn lead(context: &Context, leadership: Leadership, shutdown: &Cancellation
     let loops = reconcilers::all(&context.config)
         .into_iter()
         .map(|reconciler| repeat(context, reconciler, leadership, &lost, shutdown));
-    tokio::join!(
-        renew(context, leadership, &lost, shutdown),
-        futures::future::join_all(loops)
-    );
+    tokio::join!(renew(context, leadership, &lost, shutdown), futures::future::join_all(loops));
     metrics::gauge!("reelmill_scheduler_leading").set(0.0);
     if shutdown.is_cancelled()
         && let Err(error) = leader::resign(&context.db, leadership).await

@@ -24,10 +24,7 @@ struct Args {
 #[allow(clippy::print_stdout, reason = "--check-config answers on stdout")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let Some(mut config) = args
-        .server
-        .settings(SchedulerConfig::read, |text| print!("{text}"))?
-    else {
+    let Some(mut config) = args.server.settings(SchedulerConfig::read, |text| print!("{text}"))? else {
         return Ok(());
     };
     telemetry::init_logs(args.server.log_format.into());

@@ -29,26 +29,17 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self {
-            base: base.to_owned(),
-            key: key.to_owned(),
-            http,
-        }
+        Self { base: base.to_owned(), key: key.to_owned(), http }
     }
 
     /// The same API with another key.
     pub fn with_key(&self, key: &str) -> Self {
-        Self {
-            key: key.to_owned(),
-            ..self.clone()
-        }
+        Self { key: key.to_owned(), ..self.clone() }
     }
 
     /// A request to a path under the base, with the key.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .bearer_auth(&self.key)
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
     }
 
     /// A request without a key.
@@ -58,25 +49,12 @@ impl Client {
 
     /// Status and body of a GET under `/api/v1`.
     pub async fn try_get(&self, path: &str) -> (StatusCode, Value) {
-        answer(
-            self.request(Method::GET, &format!("/api/v1{path}"))
-                .send()
-                .await
-                .unwrap(),
-        )
-        .await
+        answer(self.request(Method::GET, &format!("/api/v1{path}")).send().await.unwrap()).await
     }
 
     /// Status and body of a POST of JSON under `/api/v1`.
     pub async fn try_post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        answer(
-            self.request(Method::POST, &format!("/api/v1{path}"))
-                .json(body)
-                .send()
-                .await
-                .unwrap(),
-        )
-        .await
+        answer(self.request(Method::POST, &format!("/api/v1{path}")).json(body).send().await.unwrap()).await
     }
 
     /// The body of a GET that must succeed.
@@ -101,21 +79,13 @@ impl Client {
             .request(Method::POST, "/api/v1/uploads")
             .header("tus-resumable", "1.0.0")
             .header("upload-length", bytes.len())
-            .header(
-                "upload-metadata",
-                format!("filename {}", STANDARD.encode(name.as_bytes())),
-            )
+            .header("upload-metadata", format!("filename {}", STANDARD.encode(name.as_bytes())))
             .header("content-type", "application/offset+octet-stream")
             .body(bytes)
             .send()
             .await
             .unwrap();
-        assert_eq!(
-            response.status(),
-            StatusCode::CREATED,
-            "upload of {}",
-            path.display()
-        );
+        assert_eq!(response.status(), StatusCode::CREATED, "upload of {}", path.display());
         let location = response.headers()["location"].to_str().unwrap().to_owned();
         location.rsplit('/').next().unwrap().to_owned()
     }
@@ -135,11 +105,7 @@ impl Client {
         let path = format!("/jobs/{job}");
         until(&format!("job {job}"), PATIENCE, || async {
             let job = self.get(&path).await;
-            matches!(
-                job["status"].as_str().unwrap(),
-                "succeeded" | "failed" | "cancelled"
-            )
-            .then_some(job)
+            matches!(job["status"].as_str().unwrap(), "succeeded" | "failed" | "cancelled").then_some(job)
         })
         .await
     }
@@ -149,18 +115,14 @@ impl Client {
         let job = self.submit(path, profile).await;
         let job = self.wait_for(job["id"].as_str().unwrap()).await;
         assert_eq!(job["status"], "succeeded", "{}: {}", path.display(), job["error"]);
-        let recording = self
-            .get(&format!("/recordings/{}", job["recording_id"].as_str().unwrap()))
-            .await;
+        let recording = self.get(&format!("/recordings/{}", job["recording_id"].as_str().unwrap())).await;
         assert_eq!(recording["status"], "ready");
         recording
     }
 
     /// Absolute URL of a recording's master playlist for viewers.
     pub async fn play_url(&self, recording: &str) -> String {
-        let token = self
-            .post(&format!("/recordings/{recording}/playback-token"), &json!({}))
-            .await;
+        let token = self.post(&format!("/recordings/{recording}/playback-token"), &json!({})).await;
         token["hls_url"].as_str().unwrap().to_owned()
     }
 

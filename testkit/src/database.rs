@@ -24,11 +24,7 @@ impl TestDatabase {
                 println!("REELMILL_TEST_DATABASE_URL is not set: starting a cluster for this test alone");
                 let dir = tempfile::tempdir().unwrap();
                 let data_dir = dir.path().to_owned();
-                let options = ClusterOptions {
-                    data_dir,
-                    durable: false,
-                    max_connections: 100,
-                };
+                let options = ClusterOptions { data_dir, durable: false, max_connections: 100 };
                 let cluster = Cluster::start(options).await.unwrap();
                 (cluster.url("postgres"), Some((cluster, dir)))
             }
@@ -37,12 +33,7 @@ impl TestDatabase {
         execute(&admin, &format!("create database {name}")).await;
         let mut url = Url::parse(&admin).unwrap();
         url.set_path(&name);
-        Self {
-            url: url.into(),
-            admin,
-            name,
-            cluster,
-        }
+        Self { url: url.into(), admin, name, cluster }
     }
 
     /// A connection to this database.

@@ -29,14 +29,7 @@ pub struct FarmBuilder {
 
 impl Default for FarmBuilder {
     fn default() -> Self {
-        Self {
-            apis: 1,
-            workers: 1,
-            schedulers: 1,
-            s3: false,
-            broker: true,
-            variables: vec![],
-        }
+        Self { apis: 1, workers: 1, schedulers: 1, s3: false, broker: true, variables: vec![] }
     }
 }
 
@@ -158,32 +151,20 @@ impl Farm {
             ("REELMILL_DATABASE_POOL_SIZE", "8".to_owned()),
             ("REELMILL_ADMIN_KEY", ADMIN_KEY.to_owned()),
             ("REELMILL_SECRET_KEY", SECRET_KEY.to_owned()),
-            (
-                "REELMILL_SCRATCH_DIR",
-                dir.path().join("scratch").display().to_string(),
-            ),
-            (
-                "REELMILL_CACHE_DIR",
-                dir.path().join("cache").display().to_string(),
-            ),
+            ("REELMILL_SCRATCH_DIR", dir.path().join("scratch").display().to_string()),
+            ("REELMILL_CACHE_DIR", dir.path().join("cache").display().to_string()),
             ("REELMILL_WORKER_SLOTS", "2".to_owned()),
             ("REELMILL_LEASE_SECONDS", "4".to_owned()),
             ("REELMILL_POLL_SECONDS", "1".to_owned()),
             ("REELMILL_SWEEP_SECONDS", "0.5".to_owned()),
             ("REELMILL_LEADER_LEASE_SECONDS", "2".to_owned()),
-            (
-                "REELMILL_AMQP_PREFIX",
-                format!("test-{}", Uuid::now_v7().simple()),
-            ),
+            ("REELMILL_AMQP_PREFIX", format!("test-{}", Uuid::now_v7().simple())),
             // One node is all a test has: a quorum of one only costs.
             ("REELMILL_AMQP_QUEUE_TYPE", "classic".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
-        if let Some(url) = std::env::var("REELMILL_TEST_AMQP_URL")
-            .ok()
-            .filter(|_| builder.broker)
-        {
+        if let Some(url) = std::env::var("REELMILL_TEST_AMQP_URL").ok().filter(|_| builder.broker) {
             variables.push(("REELMILL_AMQP_URL".to_owned(), url));
         }
         let s3 = if builder.s3 {
@@ -197,14 +178,7 @@ impl Farm {
         };
         variables.extend(builder.variables);
         let client = Client::new("http://127.0.0.1:0", ADMIN_KEY);
-        let mut farm = Self {
-            client,
-            database,
-            dir,
-            processes: vec![],
-            variables,
-            _s3: s3,
-        };
+        let mut farm = Self { client, database, dir, processes: vec![], variables, _s3: s3 };
         for (part, count) in [
             (Part::Scheduler, builder.schedulers),
             (Part::Api, builder.apis),
@@ -235,10 +209,7 @@ impl Farm {
         let child = Command::new(binary(part.program()))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env(
-                "RUST_LOG",
-                std::env::var("REELMILL_TEST_LOG").unwrap_or_else(|_| "info".to_owned()),
-            )
+            .env("RUST_LOG", std::env::var("REELMILL_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("RUST_BACKTRACE", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env(listen, &address)
@@ -250,13 +221,7 @@ impl Farm {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("starting {}: {error}", part.program()));
-        self.processes.push(Process {
-            part,
-            name,
-            address,
-            child,
-            log,
-        });
+        self.processes.push(Process { part, name, address, child, log });
     }
 
     /// Waits until every process answers that it is ready.
@@ -264,19 +229,12 @@ impl Farm {
         for process in &self.processes {
             let probe = Client::new(&format!("http://{}", process.address), "");
             until(&format!("{} to be ready", process.name), START, || async {
-                let answer = probe
-                    .anonymous(reqwest::Method::GET, "/readyz")
-                    .send()
-                    .await
-                    .ok()?;
+                let answer = probe.anonymous(reqwest::Method::GET, "/readyz").send().await.ok()?;
                 answer.status().is_success().then_some(())
             })
             .await;
         }
-        let workers = self
-            .processes
-            .iter()
-            .filter(|process| process.part == Part::Worker);
+        let workers = self.processes.iter().filter(|process| process.part == Part::Worker);
         for worker in workers {
             until(&format!("{} to claim", worker.name), START, || async {
                 worker.log().contains("worker ready").then_some(())
@@ -287,21 +245,13 @@ impl Farm {
 
     /// A client of the n-th api process.
     pub fn api(&self, n: usize) -> Client {
-        let api = self
-            .processes
-            .iter()
-            .filter(|process| process.part == Part::Api)
-            .nth(n)
-            .unwrap();
+        let api = self.processes.iter().filter(|process| process.part == Part::Api).nth(n).unwrap();
         Client::new(&format!("http://{}", api.address), &self.client.key)
     }
 
     /// The process with this name, to be signalled or waited for.
     pub fn process(&mut self, name: &str) -> &mut Process {
-        self.processes
-            .iter_mut()
-            .find(|process| process.name == name)
-            .unwrap()
+        self.processes.iter_mut().find(|process| process.name == name).unwrap()
     }
 
     /// Ends all processes with SIGTERM and drops the database. Every process must end well.
@@ -314,13 +264,7 @@ impl Farm {
                 continue;
             }
             let code = process.ended(STOP).await;
-            assert_eq!(
-                code,
-                Some(0),
-                "{} did not end well:\n{}",
-                process.name,
-                process.log()
-            );
+            assert_eq!(code, Some(0), "{} did not end well:\n{}", process.name, process.log());
         }
         self.processes.clear();
         let Self { database, .. } = self;
@@ -334,12 +278,7 @@ impl Drop for Process {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             println!("---- the end of {}'s log:", self.name);
-            lines
-                .iter()
-                .rev()
-                .take(40)
-                .rev()
-                .for_each(|line| println!("{line}"));
+            lines.iter().rev().take(40).rev().for_each(|line| println!("{line}"));
         }
     }
 }
@@ -347,25 +286,16 @@ impl Drop for Process {
 /// A port that was free a moment ago. Two tests may get the same one in the end; the processes say so and the test fails
 /// loudly, which the kernel's habit of handing out ephemeral ports in turn makes very rare.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A binary under test: from `REELMILL_BIN_DIR`, else beside this test.
 pub fn binary(name: &str) -> PathBuf {
-    let dir = std::env::var_os("REELMILL_BIN_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            let test = std::env::current_exe().unwrap();
-            test.ancestors()
-                .find(|dir| dir.join(name).is_file())
-                .map(Path::to_owned)
-                .unwrap_or_else(|| {
-                    panic!("{name} is not built: run cargo build --workspace --bins, or set REELMILL_BIN_DIR")
-                })
-        });
+    let dir = std::env::var_os("REELMILL_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().find(|dir| dir.join(name).is_file()).map(Path::to_owned).unwrap_or_else(|| {
+            panic!("{name} is not built: run cargo build --workspace --bins, or set REELMILL_BIN_DIR")
+        })
+    });
     dir.join(name)
 }

@@ -12,27 +12,15 @@ pub fn probe(args: &[&str], input: &str) -> Value {
         .arg(input)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "ffprobe {input}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "ffprobe {input}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The same for inputs whose demuxer knows no `-allowed_extensions`.
 pub fn probe_file(args: &[&str], input: &str) -> Value {
-    let output = Command::new("ffprobe")
-        .args(["-v", "error", "-of", "json"])
-        .args(args)
-        .arg(input)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "ffprobe {input}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new("ffprobe").args(["-v", "error", "-of", "json"]).args(args).arg(input).output().unwrap();
+    assert!(output.status.success(), "ffprobe {input}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -44,34 +32,19 @@ pub fn ffmpeg(args: &[&str]) -> Vec<u8> {
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && log.is_empty(),
-        "ffmpeg {args:?}: {log}"
-    );
+    assert!(output.status.success() && log.is_empty(), "ffmpeg {args:?}: {log}");
     output.stdout
 }
 
 /// Decoded frames of a stream of `input`, as `(presentation seconds, duration seconds)`.
 pub fn frames(input: &str, stream: &str) -> Vec<f64> {
     let found = probe_file(
-        &[
-            "-select_streams",
-            stream,
-            "-show_entries",
-            "frame=best_effort_timestamp_time",
-            "-show_frames",
-        ],
+        &["-select_streams", stream, "-show_entries", "frame=best_effort_timestamp_time", "-show_frames"],
         input,
     );
     let frames = found["frames"].as_array().unwrap();
     frames
         .iter()
-        .map(|frame| {
-            frame["best_effort_timestamp_time"]
-                .as_str()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|frame| frame["best_effort_timestamp_time"].as_str().unwrap().parse().unwrap())
         .collect()
 }

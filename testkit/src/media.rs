@@ -14,10 +14,7 @@ pub fn footage() -> Option<PathBuf> {
     if dir.join("make-variants").is_file() {
         return Some(dir.canonicalize().unwrap());
     }
-    println!(
-        "SKIPPED: no test media at {} (set REELMILL_MEDIA_DIR)",
-        dir.display()
-    );
+    println!("SKIPPED: no test media at {} (set REELMILL_MEDIA_DIR)", dir.display());
     None
 }
 
@@ -54,23 +51,15 @@ fn derived(script: &str) -> Option<Derived> {
     std::fs::create_dir_all(&root).unwrap();
     // Made once: the others wait for the lock and find it done.
     let lock = File::create(root.join(format!("{script}.lock"))).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
     let dir = root.join(script);
     let table = root.join(format!("{script}.tsv"));
     let made = std::fs::metadata(&table).and_then(|meta| meta.modified()).ok();
-    let written = std::fs::metadata(&script_path)
-        .and_then(|meta| meta.modified())
-        .unwrap();
+    let written = std::fs::metadata(&script_path).and_then(|meta| meta.modified()).unwrap();
     if made.is_none_or(|made| made < written) {
         let _ = std::fs::remove_dir_all(&dir);
         let output = Command::new("bash").arg(&script_path).arg(&dir).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{script}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         std::fs::write(&table, output.stdout).unwrap();
     }
     let rows = std::fs::read_to_string(&table)
@@ -86,10 +75,8 @@ fn derived(script: &str) -> Option<Derived> {
 
 /// Where derived media is kept between runs: beside the build.
 fn scratch_root() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     target.join("test-media")
 }
 
@@ -113,24 +100,10 @@ pub fn clip(dir: &Path, seconds: u32, size: &str) -> PathBuf {
             "-i",
             &tone,
         ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "aac",
-            "-shortest",
-        ])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest"])
         .arg(&path)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     path
 }

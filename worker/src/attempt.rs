@@ -34,6 +34,9 @@ pub(crate) struct Attempt {
 /// How often progress is written; also how soon a cancelled job is noticed.
 const TELL: Duration = Duration::from_secs(1);
 
+/// How long a task that was told to stop may take to do so.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// Runs the attempt. An error means that its end could not be reported; the lease will tell.
 pub(crate) async fn run(attempt: Attempt) -> Result<(), DbError> {
     let claimed = &attempt.claimed;
@@ -51,10 +54,7 @@ pub(crate) async fn run(attempt: Attempt) -> Result<(), DbError> {
 async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
     let started = Instant::now();
     let (shop, claimed) = (&attempt.shop, &attempt.claimed);
-    let dir = match attempt
-        .scratch
-        .attempt(&format!("{}-{}", claimed.hold.task_id, claimed.hold.epoch))
-    {
+    let dir = match attempt.scratch.attempt(&format!("{}-{}", claimed.hold.task_id, claimed.hold.epoch)) {
         Ok(dir) => dir,
         Err(error) => {
             let error = TaskError::retryable(Reason::Storage, format!("no scratch directory: {error}"));
@@ -83,31 +83,35 @@ async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
         let working = std::panic::AssertUnwindSafe(perform(&bench)).catch_unwind();
         tokio::pin!(working);
         let telling = tell(attempt, told);
-        tokio::pin!(telling);
-        let mut told_to_stop = false;
-        loop {
-            tokio::select! {
-                result = &mut working => break result,
-                // Ends only when the lease is lost.
-                () = &mut telling, if !told_to_stop => { stop.cancel(); told_to_stop = true; }
-                () = attempt.give_back.cancelled(), if !told_to_stop => { stop.cancel(); told_to_stop = true; }
+        tokio::select! {
+            result = &mut working => result,
+            () = stopped(attempt, telling) => {
+                stop.cancel();
+                // Children end at once; whatever else goes on (a download, a write to the store) is dropped after a moment.
+                tokio::select! {
+                    result = &mut working => result,
+                    () = sleep(LAST_WORDS) => Ok(Err(TaskError::retryable(Reason::Internal, "the task was stopped"))),
+                }
             }
         }
     };
-    let result = result.unwrap_or_else(|_| {
-        Err(TaskError::retryable(
-            Reason::Internal,
-            "the worker's code panicked",
-        ))
-    });
-    let note = AttemptNote {
-        log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take(),
-    };
+    let result =
+        result.unwrap_or_else(|_| Err(TaskError::retryable(Reason::Internal, "the worker's code panicked")));
+    let note = AttemptNote { log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take() };
     clean(dir).await;
     let ended = end(attempt, result, note).await;
     metrics::histogram!("reelmill_task_run_seconds", "kind" => claimed.spec.kind().as_str())
         .record(started.elapsed().as_secs_f64());
     ended
+}
+
+/// Returns when the work must end early: the lease is lost, the job cancelled, or the worker shuts down.
+async fn stopped(attempt: &Attempt, telling: impl Future<Output = ()>) {
+    tokio::select! {
+        () = telling => {}
+        () = attempt.stop.cancelled() => {}
+        () = attempt.give_back.cancelled() => {}
+    }
 }
 
 /// Writes progress while it changes. Returns when the database says that the task is somebody else's or over.
@@ -165,10 +169,9 @@ async fn end(
 
 async fn report_failure(attempt: &Attempt, error: &TaskError, note: AttemptNote) -> Result<(), DbError> {
     let jitter = rand::rng().random();
-    let followed = insistently(attempt, || {
-        finish::fail(&attempt.shop.db, &attempt.claimed, error, &note, jitter)
-    })
-    .await?;
+    let followed =
+        insistently(attempt, || finish::fail(&attempt.shop.db, &attempt.claimed, error, &note, jitter))
+            .await?;
     metrics::counter!(
         "reelmill_task_attempts_total",
         "kind" => attempt.claimed.spec.kind().as_str(),

@@ -9,7 +9,7 @@ use reelmill_shared::db::tasks::Hold;
 use reelmill_shared::db::workers::{self, WorkerState};
 use reelmill_shared::db::{Db, leases};
 use reelmill_shared::ids::WorkerId;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The leases this worker holds.
@@ -31,22 +31,13 @@ const PRESENCE: Duration = Duration::from_secs(15);
 
 impl Holds {
     pub(crate) fn new(lease: Duration) -> Self {
-        Self {
-            held: Arc::default(),
-            lease,
-        }
+        Self { held: Arc::default(), lease }
     }
 
-    /// Keeps a fresh lease alive; the token is cancelled when it is lost.
-    pub(crate) fn add(&self, hold: Hold) -> CancellationToken {
+    /// Keeps a fresh lease alive that was asked for at `asked`; the token is cancelled when it is lost.
+    pub(crate) fn add(&self, hold: Hold, asked: Instant) -> CancellationToken {
         let stop = CancellationToken::new();
-        self.lock().insert(
-            hold,
-            Held {
-                stop: stop.clone(),
-                renewed: Instant::now(),
-            },
-        );
+        self.lock().insert(hold, Held { stop: stop.clone(), renewed: asked });
         stop
     }
 
@@ -95,39 +86,56 @@ pub(crate) async fn run(
     draining: CancellationToken,
     stop: CancellationToken,
 ) {
+    // Side by side: a database that hangs in one must not keep the others from their times.
+    let beats =
+        async { tokio::join!(renew(&db, id, &holds), presence(&db, id, &holds, &draining), watch(&holds)) };
+    tokio::select! {
+        _ = beats => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn renew(db: &Db, id: WorkerId, holds: &Holds) {
     let beat = holds.lease / BEATS;
     let mut tick = interval(beat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stop.cancelled() => return,
-        }
+        tick.tick().await;
         let asked = holds.all();
-        if !asked.is_empty() {
-            let sent = Instant::now();
-            match timeout(beat, leases::renew(&db, id, &asked, holds.lease)).await {
-                Ok(Ok(standing)) => holds.renewed(&asked, &standing, sent),
-                Ok(Err(error)) => tracing::warn!(%error, "a heartbeat failed"),
-                Err(_) => tracing::warn!("a heartbeat was not answered in time"),
-            }
+        if asked.is_empty() {
+            continue;
         }
+        let sent = Instant::now();
+        match timeout(beat, leases::renew(db, id, &asked, holds.lease)).await {
+            Ok(Ok(standing)) => holds.renewed(&asked, &standing, sent),
+            Ok(Err(error)) => tracing::warn!(%error, "a heartbeat failed"),
+            Err(_) => tracing::warn!("a heartbeat was not answered in time"),
+        }
+    }
+}
+
+/// Stops what is overdue, on a clock of its own.
+async fn watch(holds: &Holds) {
+    let mut tick = interval(holds.lease / 20);
+    loop {
+        tick.tick().await;
         holds.stop_overdue();
-        let state = if draining.is_cancelled() {
-            WorkerState::Draining
-        } else {
-            WorkerState::Active
-        };
-        let due = seen.is_none_or(|(at, told): (Instant, WorkerState)| {
-            at.elapsed() >= PRESENCE.min(beat) || told != state
-        });
-        if due
-            && timeout(beat, workers::touch(&db, id, state))
-                .await
-                .is_ok_and(|result| result.is_ok())
-        {
-            seen = Some((Instant::now(), state));
+    }
+}
+
+async fn presence(db: &Db, id: WorkerId, holds: &Holds, draining: &CancellationToken) {
+    let every = PRESENCE.min(holds.lease / BEATS);
+    let mut told = None;
+    loop {
+        let state = if draining.is_cancelled() { WorkerState::Draining } else { WorkerState::Active };
+        let due =
+            told.is_none_or(|(at, before): (Instant, WorkerState)| at.elapsed() >= every || before != state);
+        if due && timeout(every, workers::touch(db, id, state)).await.is_ok_and(|result| result.is_ok()) {
+            told = Some((Instant::now(), state));
+        }
+        tokio::select! {
+            () = sleep(every / 2) => {}
+            () = draining.cancelled(), if !draining.is_cancelled() => {}
         }
     }
 }

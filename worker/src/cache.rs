@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use reelmill_shared::db::sources::Source;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::storage::Storage;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
 
 /// The cache of this host.
 #[derive(Debug, Clone)]
@@ -30,14 +32,23 @@ pub struct SourceFile {
     _lock: Option<Arc<Flock<File>>>,
 }
 
+/// A file that is removed unless it was renamed.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// How often a lock that somebody else holds is tried.
+const LOOK: Duration = Duration::from_millis(200);
+
 impl SourceCache {
     /// A cache in `dir`, made if needed, of at most about `most` bytes.
     pub fn open(dir: &Path, most: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            most,
-        })
+        Ok(Self { dir: dir.to_owned(), most })
     }
 
     /// The source as a file.
@@ -52,60 +63,60 @@ impl SourceCache {
             return Ok(SourceFile { path, _lock: None });
         }
         // Two sources with the same bytes share a file; a source without a digest has its id for a name.
-        let name = source
-            .sha256
-            .as_ref()
-            .map_or_else(|| format!("id-{}", source.id), hex::encode);
+        let name = source.sha256.as_ref().map_or_else(|| format!("id-{}", source.id), hex::encode);
         let path = self.dir.join(&name);
-        let lock = self.locked(&name).await?;
-        if !path.exists() {
-            let size = pieces.iter().map(|piece| piece.bytes).sum();
-            self.evict(size).await;
-            self.fill(storage, source, &path).await?;
+        loop {
+            // Many may use a file; the lock is tried, never waited for, so that a stop is heard.
+            if let Some(lock) = self.try_lock(&name, FlockArg::LockSharedNonblock)?
+                && path.exists()
+            {
+                // Recently used, for the eviction.
+                let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                return Ok(SourceFile { path, _lock: Some(Arc::new(lock)) });
+            }
+            // Who gets it alone fills it; the others find it filled.
+            if let Some(_alone) = self.try_lock(&name, FlockArg::LockExclusiveNonblock)? {
+                if !path.exists() {
+                    self.evict(pieces.iter().map(|piece| piece.bytes).sum()).await;
+                    self.fill(storage, source, &path).await?;
+                }
+                continue;
+            }
+            sleep(LOOK).await;
         }
-        // Recently used, for the eviction.
-        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        let lock = tokio::task::spawn_blocking(move || lock.relock(FlockArg::LockShared).map(|()| lock))
-            .await
-            .map_err(|error| TaskError::internal("locking the source cache", error))?
-            .map_err(|error| TaskError::internal("locking the source cache", error))?;
-        Ok(SourceFile {
-            path,
-            _lock: Some(Arc::new(lock)),
-        })
     }
 
-    /// The exclusive lock on one name, across processes: who gets it first fills, the others find it filled.
-    async fn locked(&self, name: &str) -> Result<Flock<File>, TaskError> {
+    fn try_lock(&self, name: &str, how: FlockArg) -> Result<Option<Flock<File>>, TaskError> {
+        let failed = |error: std::io::Error| TaskError::internal("locking the source cache", error);
         let path = self.dir.join(format!("{name}.lock"));
-        tokio::task::spawn_blocking(move || {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(path)?;
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| std::io::Error::from(errno))
-        })
-        .await
-        .map_err(|error| TaskError::internal("locking the source cache", error))?
-        .map_err(|error| TaskError::internal("locking the source cache", error))
+        let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
     }
 
+    /// Fetches a source; on any failure nothing is left of it.
     async fn fill(&self, storage: &Storage, source: &Source, path: &Path) -> Result<(), TaskError> {
-        let partial = path.with_extension("partial");
+        let partial = Partial(path.with_extension("partial"));
+        self.fetch(storage, source, &partial.0).await?;
+        tokio::fs::rename(&partial.0, path).await.map_err(|error| {
+            TaskError::retryable(Reason::Storage, format!("could not cache the source: {error}"))
+        })
+    }
+
+    async fn fetch(&self, storage: &Storage, source: &Source, partial: &Path) -> Result<(), TaskError> {
         let storage_error = |error: &dyn std::fmt::Display| {
             TaskError::retryable(Reason::Storage, format!("could not read the source: {error}"))
         };
         let disk_error = |error: std::io::Error| {
             TaskError::retryable(Reason::Storage, format!("could not cache the source: {error}"))
         };
-        let mut file = tokio::fs::File::create(&partial).await.map_err(disk_error)?;
+        let mut file = tokio::fs::File::create(partial).await.map_err(disk_error)?;
         let mut hash = Sha256::new();
         for piece in source.pieces.iter().flatten() {
-            let mut object = storage
-                .get(&piece.key, None)
-                .await
-                .map_err(|e| storage_error(&e))?;
+            let mut object = storage.get(&piece.key, None).await.map_err(|e| storage_error(&e))?;
             let mut received = 0;
             while let Some(chunk) = object.body.next().await {
                 let chunk = chunk.map_err(|e| storage_error(&e))?;
@@ -122,15 +133,10 @@ impl SourceCache {
         }
         file.flush().await.map_err(disk_error)?;
         drop(file);
-        if source
-            .sha256
-            .as_ref()
-            .is_some_and(|known| known.as_slice() != hash.finalize().as_slice())
-        {
-            let _ = tokio::fs::remove_file(&partial).await;
+        if source.sha256.as_ref().is_some_and(|known| known.as_slice() != hash.finalize().as_slice()) {
             return Err(storage_error(&"its bytes are not the ones that were stored"));
         }
-        tokio::fs::rename(&partial, path).await.map_err(disk_error)
+        Ok(())
     }
 
     /// Makes room for `wanted` bytes: least recently used first, never what is in use.

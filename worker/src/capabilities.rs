@@ -18,16 +18,9 @@ pub async fn prove(programs: &Programs) -> Vec<Capability> {
     let mut proven = vec![];
     for capability in Capability::ALL {
         let args: &[&str] = match capability {
-            Capability::Base => &[
-                "-f",
-                "lavfi",
-                "-i",
-                "anullsrc=r=48000:cl=stereo",
-                "-frames:a",
-                "2",
-                "-c:a",
-                "aac",
-            ],
+            Capability::Base => {
+                &["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-frames:a", "2", "-c:a", "aac"]
+            }
             Capability::Libx264 => &[
                 "-f",
                 "lavfi",

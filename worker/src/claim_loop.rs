@@ -8,7 +8,7 @@ use reelmill_shared::broker::{Broker, Delivery, QueueKey, Subscription};
 use reelmill_shared::db::DbError;
 use reelmill_shared::db::tasks::{self, Claimant, Claimed};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,14 +58,15 @@ impl ClaimLoop {
             if shutdown.is_cancelled() {
                 return;
             }
+            let asked = Instant::now();
             let claimed = tasks::claim(&self.shop.db, &self.claimant).await;
             // Acknowledged at the claim, never at the end: the broker does not wait for an encode.
             if let Some(delivery) = rung.take() {
-                delivery.ack().await;
+                delivery.ack();
             }
             match claimed {
                 Ok(Some(claimed)) => {
-                    self.start(claimed, slot, &nudge);
+                    self.start(claimed, asked, slot, &nudge);
                     continue;
                 }
                 Ok(None) => {}
@@ -126,10 +127,10 @@ impl ClaimLoop {
         None
     }
 
-    fn start(&self, claimed: Claimed, slot: OwnedSemaphorePermit, nudge: &Arc<Notify>) {
+    fn start(&self, claimed: Claimed, asked: Instant, slot: OwnedSemaphorePermit, nudge: &Arc<Notify>) {
         metrics::histogram!("reelmill_task_wait_seconds", "kind" => claimed.spec.kind().as_str())
             .record(claimed.waited.as_secs_f64());
-        let stop = self.holds.add(claimed.hold);
+        let stop = self.holds.add(claimed.hold, asked);
         let attempt = Attempt {
             shop: Arc::clone(&self.shop),
             broker: Arc::clone(&self.broker),

@@ -74,35 +74,11 @@ pub async fn run(
     let holds = Holds::new(config.lease);
     // The beat outlives the claim loop: tasks that drain still hold their leases.
     let stop_beat = CancellationToken::new();
-    let beating = tokio::spawn(beat::run(
-        db.clone(),
-        id,
-        holds.clone(),
-        shutdown.clone(),
-        stop_beat.clone(),
-    ));
-    let queues = proven
-        .iter()
-        .map(|cap| QueueKey {
-            pool: config.pool,
-            class: cap.to_string(),
-        })
-        .collect();
-    let claimant = Claimant {
-        worker_id: id,
-        pool: config.pool,
-        capabilities,
-        lease: config.lease,
-    };
+    let beating = tokio::spawn(beat::run(db.clone(), id, holds.clone(), shutdown.clone(), stop_beat.clone()));
+    let queues = proven.iter().map(|cap| QueueKey { pool: config.pool, class: cap.to_string() }).collect();
+    let claimant = Claimant { worker_id: id, pool: config.pool, capabilities, lease: config.lease };
     let drain = config.drain;
-    let shop = Arc::new(Shop {
-        config,
-        db: db.clone(),
-        storage,
-        cache,
-        programs,
-        http,
-    });
+    let shop = Arc::new(Shop { config, db: db.clone(), storage, cache, programs, http });
     let give_back = CancellationToken::new();
     let tasks = TaskTracker::new();
     let claims = ClaimLoop {

@@ -22,10 +22,7 @@ struct Args {
 #[allow(clippy::print_stdout, reason = "--check-config answers on stdout")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let Some(mut config) = args
-        .server
-        .settings(WorkerConfig::read, |text| print!("{text}"))?
-    else {
+    let Some(mut config) = args.server.settings(WorkerConfig::read, |text| print!("{text}"))? else {
         return Ok(());
     };
     if let Some(pool) = args.pool {

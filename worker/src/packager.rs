@@ -35,11 +35,7 @@ pub struct Cutting {
 
 impl Cutting {
     fn duration(&self) -> u64 {
-        self.gops
-            .iter()
-            .flatten()
-            .map(|sample| u64::from(sample.duration))
-            .sum()
+        self.gops.iter().flatten().map(|sample| u64::from(sample.duration)).sum()
     }
 }
 
@@ -128,12 +124,12 @@ impl<C: Cut> Packager<C> {
             .iter()
             .map(|s| MeasuredSegment {
                 bytes: s.bytes,
-                duration: Ticks {
-                    ticks: s.duration_ticks,
-                    timescale: track.timescale,
-                },
+                duration: Ticks { ticks: s.duration_ticks, timescale: track.timescale },
             })
             .collect();
+        if !self.segments.iter().zip(0..).all(|(segment, number)| segment.number == number) {
+            return Err(self.damaged(&"its segments are not whole"));
+        }
         let Some(bandwidth) = measure_bandwidth(&measured) else {
             return Err(self.damaged(&"no segments"));
         };
@@ -150,10 +146,7 @@ impl<C: Cut> Packager<C> {
             language,
             ..describe(&track)
         };
-        Ok(EncodedRendition {
-            rendition,
-            segments: self.segments,
-        })
+        Ok(EncodedRendition { rendition, segments: self.segments })
     }
 
     async fn store(&mut self, cuttings: Vec<Cutting>) -> Result<(), TaskError> {
@@ -165,12 +158,7 @@ impl<C: Cut> Packager<C> {
             let size = bytes.len() as u64;
             self.put(&key, bytes).await?;
             let duration_ticks = cutting.duration();
-            self.segments.push(Segment {
-                number: cutting.number,
-                key,
-                bytes: size,
-                duration_ticks,
-            });
+            self.segments.push(Segment { number: cutting.number, key, bytes: size, duration_ticks });
         }
         Ok(())
     }
@@ -218,15 +206,10 @@ fn describe(track: &Track) -> Rendition {
         duration_ticks: 0,
     };
     match track.config {
-        TrackConfig::Video { width, height } => Rendition {
-            width: Some(width.into()),
-            height: Some(height.into()),
-            ..empty
-        },
-        TrackConfig::Audio {
-            sample_rate,
-            channels,
-        } => Rendition {
+        TrackConfig::Video { width, height } => {
+            Rendition { width: Some(width.into()), height: Some(height.into()), ..empty }
+        }
+        TrackConfig::Audio { sample_rate, channels } => Rendition {
             kind: TrackKind::Audio,
             sample_rate: Some(sample_rate),
             channels: Some(channels.into()),

@@ -30,10 +30,7 @@ impl Scratch {
         let owner = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| std::io::Error::from(errno))?;
         // FFmpeg gets absolute names.
-        Ok(Self {
-            dir: dir.canonicalize()?,
-            _owner: owner,
-        })
+        Ok(Self { dir: dir.canonicalize()?, _owner: owner })
     }
 
     /// A new directory for one attempt.
@@ -57,9 +54,7 @@ fn sweep(root: &Path) {
         return;
     };
     for dir in entries.flatten().map(|entry| entry.path()) {
-        let ours = dir
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
+        let ours = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
         let Some(file) = ours.then(|| File::open(dir.join(OWNER)).ok()).flatten() else {
             continue;
         };

@@ -43,10 +43,7 @@ pub(crate) struct NewJobDto {
     pub(crate) run_at: Option<DateTime<Utc>>,
     /// Encode even if the same was encoded before.
     #[serde(default)]
-    #[allow(
-        dead_code,
-        reason = "part of the contract; nothing is reused yet, so nothing needs forcing"
-    )]
+    #[allow(dead_code, reason = "part of the contract; nothing is reused yet, so nothing needs forcing")]
     pub(crate) force: bool,
     pub(crate) callback_url: Option<String>,
     /// Kept with the job and given back; an object of at most 16 kB.
@@ -154,11 +151,7 @@ impl JobDto {
         let running = tasks.iter().filter(|task| task.status == TaskStatus::Running);
         // The heaviest running task speaks for the job.
         let speaker = running
-            .filter_map(|task| {
-                task.progress
-                    .as_ref()
-                    .map(|progress| (task.spec.weight(), progress))
-            })
+            .filter_map(|task| task.progress.as_ref().map(|progress| (task.spec.weight(), progress)))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, progress)| progress.clone());
         let outputs = outputs(&job);
@@ -185,10 +178,7 @@ impl JobDto {
                 run: seconds(job.started_at, job.finished_at),
                 total: seconds(Some(job.created_at), job.finished_at),
             },
-            profile: job
-                .spec
-                .profile
-                .and_then(|profile| serde_json::to_value(profile).ok()),
+            profile: job.spec.profile.and_then(|profile| serde_json::to_value(profile).ok()),
             metadata: job.metadata,
             retry_of: job.retry_of,
             run_at: job.run_at,
@@ -206,11 +196,7 @@ fn overall(job: &Job, tasks: &[Task]) -> f64 {
         return 1.0;
     }
     let unplanned = match job.kind {
-        JobKind::Transcode
-            if tasks
-                .iter()
-                .all(|t| matches!(t.kind, TaskKind::Fetch | TaskKind::Probe)) =>
-        {
+        JobKind::Transcode if tasks.iter().all(|t| matches!(t.kind, TaskKind::Fetch | TaskKind::Probe)) => {
             22.0
         }
         _ => 0.0,
@@ -218,20 +204,13 @@ fn overall(job: &Job, tasks: &[Task]) -> f64 {
     let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;
     let done: f64 = tasks.iter().map(|task| task.spec.weight() * share(task)).sum();
     // One only when it is over.
-    if whole > 0.0 {
-        (done / whole).min(0.999)
-    } else {
-        0.0
-    }
+    if whole > 0.0 { (done / whole).min(0.999) } else { 0.0 }
 }
 
 fn share(task: &Task) -> f64 {
     match task.status {
         TaskStatus::Succeeded => 1.0,
-        TaskStatus::Running => task
-            .progress
-            .as_ref()
-            .map_or(0.0, |progress| f64::from(progress.progress)),
+        TaskStatus::Running => task.progress.as_ref().map_or(0.0, |progress| f64::from(progress.progress)),
         _ => 0.0,
     }
 }
@@ -247,13 +226,8 @@ fn outputs(job: &Job) -> OutputsDto {
             Some(format!("{base}/thumbnail"))
         }
         JobKind::Thumbnail => job.spec.picture.map(|picture| {
-            let time = picture
-                .at_ms
-                .map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
-            format!(
-                "{base}/thumbnail?{time}width={}&height={}",
-                picture.width, picture.height
-            )
+            let time = picture.at_ms.map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
+            format!("{base}/thumbnail?{time}width={}&height={}", picture.width, picture.height)
         }),
         _ => None,
     };

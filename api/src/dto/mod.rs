@@ -23,10 +23,6 @@ pub(crate) struct ErrorDto {
 
 impl From<reelmill_shared::job::error::TaskError> for ErrorDto {
     fn from(error: reelmill_shared::job::error::TaskError) -> Self {
-        Self {
-            reason: error.reason.to_string(),
-            message: error.message,
-            retryable: error.retryable,
-        }
+        Self { reason: error.reason.to_string(), message: error.message, retryable: error.retryable }
     }
 }

@@ -61,11 +61,9 @@ impl ProfileDto {
                 .into_iter()
                 .map(|rung| {
                     let (crf, max_bitrate, bitrate, buffer) = match rung.rate_control {
-                        RateControl::CappedCrf {
-                            crf,
-                            max_bitrate,
-                            buffer,
-                        } => (Some(crf), Some(max_bitrate), None, buffer),
+                        RateControl::CappedCrf { crf, max_bitrate, buffer } => {
+                            (Some(crf), Some(max_bitrate), None, buffer)
+                        }
                         RateControl::Constant { bitrate, buffer } => (None, None, Some(bitrate), buffer),
                     };
                     RungDto {
@@ -80,9 +78,7 @@ impl ProfileDto {
                     }
                 })
                 .collect(),
-            audio: profile.audio.map(|audio| AudioDto {
-                bitrate: audio.bitrate,
-            }),
+            audio: profile.audio.map(|audio| AudioDto { bitrate: audio.bitrate }),
             preset: profile.preset.as_str().to_owned(),
             segment_duration: profile.segment_duration,
         }

@@ -117,13 +117,7 @@ pub(crate) struct Gathered {
 
 impl From<Gathered> for RecordingDto {
     fn from(all: Gathered) -> Self {
-        let Gathered {
-            recording,
-            source,
-            renditions,
-            has_picture,
-            job_id,
-        } = all;
+        let Gathered { recording, source, renditions, has_picture, job_id } = all;
         let base = format!("/api/v1/recordings/{}", recording.id);
         let playable = !renditions.is_empty();
         Self {
@@ -165,9 +159,7 @@ impl RenditionDto {
             },
             width: rendition.width,
             height: rendition.height,
-            frame_rate: rendition
-                .frame_rate
-                .map(|(num, den)| f64::from(num) / f64::from(den.max(1))),
+            frame_rate: rendition.frame_rate.map(|(num, den)| f64::from(num) / f64::from(den.max(1))),
             codecs: rendition.codec.clone(),
             bandwidth: rendition.peak_bandwidth,
             average_bandwidth: rendition.average_bandwidth,
@@ -195,9 +187,7 @@ impl From<&Source> for SourceDto {
             sha256: source.sha256.as_ref().map(hex::encode),
             format: probe.map(|probe| probe.format.clone()),
             video_codec: video.map(|video| video.codec.clone()),
-            audio_codec: probe
-                .and_then(|probe| probe.audio.first())
-                .map(|audio| audio.codec.clone()),
+            audio_codec: probe.and_then(|probe| probe.audio.first()).map(|audio| audio.codec.clone()),
             width: size.map(|(width, _)| width.round() as u32),
             height: size.map(|(_, height)| height.round() as u32),
             fps: video.map(|video| video.rate.as_f64()),

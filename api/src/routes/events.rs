@@ -49,9 +49,7 @@ pub(crate) async fn of_job(
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("job", id))?;
+    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
     Ok(stream(app, Filter::Job(id), from))
 }
@@ -117,10 +115,7 @@ fn stream(app: App, filter: Filter, from: Position) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Tells nginx not to hold frames back.
-    headers.insert(
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderValue::from_static("no"),
-    );
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 
@@ -136,10 +131,10 @@ async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()
     // Listening starts before the log is read: what comes between is seen twice, never not at all.
     let mut live = app.hub.subscribe();
     let mut position = from;
-    if catch_up(app, filter, &mut position, out).await? {
+    if over_already(app, filter, from).await? || catch_up(app, filter, &mut position, out).await? {
         return Ok(());
     }
-    let mut seen_progress = DateTime::<Utc>::MIN_UTC;
+    let mut seen_progress = DateTime::<Utc>::UNIX_EPOCH;
     let mut tick = interval(PROGRESS);
     loop {
         tokio::select! {
@@ -174,6 +169,13 @@ async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()
     }
 }
 
+/// True where a listener that comes back has seen the end of its job.
+async fn over_already(app: &App, filter: Filter, from: Position) -> Answer<bool> {
+    let Filter::Job(job) = filter else { return Ok(false) };
+    let story = events::of_job_after(&app.db, job, Position::default()).await?;
+    Ok(story.iter().any(|event| filter.ends_with(event) && event.position <= from))
+}
+
 /// Sends what the log has after `position`. True where nothing more is to come.
 async fn catch_up(app: &App, filter: Filter, position: &mut Position, out: &Out) -> Answer<bool> {
     loop {
@@ -202,10 +204,8 @@ async fn say(out: &Out, event: &Event) -> bool {
         "timestamp": event.created_at,
         "data": event.data,
     });
-    let frame = Frame::default()
-        .id(event.position.to_string())
-        .event(event.kind.as_str())
-        .data(body.to_string());
+    let frame =
+        Frame::default().id(event.position.to_string()).event(event.kind.as_str()).data(body.to_string());
     out.send(Ok(frame)).await.is_ok()
 }
 
@@ -213,11 +213,7 @@ async fn say_progress(app: &App, job: JobId, seen: &mut DateTime<Utc>, out: &Out
     for change in progress::changed_since(&app.db, job, *seen).await? {
         *seen = change.updated_at;
         let body = json!({ "task_id": change.task_id, "progress": change.progress });
-        if out
-            .send(Ok(Frame::default().event("progress").data(body.to_string())))
-            .await
-            .is_err()
-        {
+        if out.send(Ok(Frame::default().event("progress").data(body.to_string()))).await.is_err() {
             return Ok(false);
         }
     }

@@ -33,11 +33,7 @@ pub(crate) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) 
         (Err(_), ..) => "down",
         _ => "degraded",
     };
-    let code = if database.is_ok() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if database.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),

@@ -16,17 +16,26 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto};
-use crate::extract::{Body, Path, Query, cursor, limit, next_cursor};
+use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 use crate::submit::{Wish, submit};
 use crate::trace::traceparent;
 
+/// Parameters of a submission.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CreateQuery {
+    /// Not supported yet: refused, so that nobody submits by mistake.
+    dry_run: Option<bool>,
+}
+
 /// Submit a job.
 ///
 /// Everything is checked before anything is written; what is accepted is never lost. The profile is copied into the job: later
 /// edits do not touch it.
-#[utoipa::path(post, path = "/jobs", tag = "jobs", request_body = NewJobDto, responses(
+#[utoipa::path(post, path = "/jobs", tag = "jobs", params(CreateQuery), request_body = NewJobDto, responses(
     (status = 201, description = "Accepted; Location is the job.", body = JobDto),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
 ))]
@@ -34,9 +43,16 @@ pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
+    Query(query): Query<CreateQuery>,
     Body(body): Body<NewJobDto>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
+    if query.dry_run == Some(true) {
+        return Err(Problem::new(
+            Kind::Malformed,
+            "dry_run is not supported by this version; nothing was submitted",
+        ));
+    }
     if body.callback_url.is_some() {
         return Err(Problem::field(
             "/callback_url",
@@ -88,14 +104,10 @@ pub(crate) async fn list(
 ) -> Answer<Json<JobListDto>> {
     caller.need(Scope::Read)?;
     let limit = limit(query.limit)?;
-    let filter = JobFilter {
-        status: query.status,
-        kind: query.kind,
-        recording_id: query.recording_id,
-    };
+    let filter = JobFilter { status: query.status, kind: query.kind, recording_id: query.recording_id };
     let after = cursor(query.cursor.as_deref())?;
-    let rows = jobs::list(&app.db, caller.project_id, filter, after, limit).await?;
-    let next_cursor = next_cursor(&rows, limit, |job| job.id);
+    let mut rows = jobs::list(&app.db, caller.project_id, filter, after, limit + 1).await?;
+    let next_cursor = cut_page(&mut rows, limit, |job| job.id);
     let ids: Vec<JobId> = rows.iter().map(|job| job.id).collect();
     let mut tasks = tasks::of_jobs(&app.db, &ids).await?;
     let jobs = rows
@@ -123,28 +135,17 @@ pub(crate) async fn get(
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
-    let job = jobs::get(&app.db, caller.project_id, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("job", id))?;
+    let job =
+        jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let dto = whole(&app, job).await?;
     let text =
         serde_json::to_vec(&dto).map_err(|error| Problem::from(reelmill_shared::db::DbError::from(error)))?;
     let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == etag.as_bytes())
-    {
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok((
-        [kind],
-        [
-            (header::ETAG, etag),
-            (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-        ],
-        text,
-    )
+    Ok(([kind], [(header::ETAG, etag), (header::CACHE_CONTROL, "private, no-cache".to_owned())], text)
         .into_response())
 }
 
@@ -165,14 +166,11 @@ pub(crate) async fn cancel(
     match jobs::cancel(&app.db, caller.project_id, id).await? {
         Cancelled::Now | Cancelled::TooLate(JobStatus::Cancelled) => {
             let job = jobs::get(&app.db, caller.project_id, id).await?;
-            Ok(Json(
-                whole(&app, job.ok_or_else(|| Problem::not_found("job", id))?).await?,
-            ))
+            Ok(Json(whole(&app, job.ok_or_else(|| Problem::not_found("job", id))?).await?))
         }
-        Cancelled::TooLate(status) => Err(Problem::new(
-            Kind::Conflict,
-            format!("the job cannot be cancelled: it has {status}"),
-        )),
+        Cancelled::TooLate(status) => {
+            Err(Problem::new(Kind::Conflict, format!("the job cannot be cancelled: it has {status}")))
+        }
         Cancelled::NotFound => Err(Problem::not_found("job", id)),
     }
 }
@@ -188,11 +186,7 @@ pub(crate) async fn log(
     Path(id): Path<JobId>,
 ) -> Answer<Json<JobLogDto>> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("job", id))?;
+    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let attempts = tasks::attempts_of_job(&app.db, id).await?;
-    Ok(Json(JobLogDto {
-        attempts: attempts.into_iter().map(AttemptDto::from).collect(),
-    }))
+    Ok(Json(JobLogDto { attempts: attempts.into_iter().map(AttemptDto::from).collect() }))
 }

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::dto::key::{CreatedKeyDto, KeyDto, KeyListDto, NewKeyDto};
-use crate::extract::{Body, Path, Query, cursor, limit, next_cursor};
+use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 
@@ -87,12 +87,9 @@ pub(crate) async fn list(
     caller.need(Scope::Admin)?;
     let limit = limit(query.limit)?;
     let after = cursor(query.cursor.as_deref())?;
-    let rows = keys::list(&app.db, caller.project_id, after, limit).await?;
-    let next_cursor = next_cursor(&rows, limit, |key| key.id);
-    Ok(Json(KeyListDto {
-        keys: rows.into_iter().map(KeyDto::from).collect(),
-        next_cursor,
-    }))
+    let mut rows = keys::list(&app.db, caller.project_id, after, limit + 1).await?;
+    let next_cursor = cut_page(&mut rows, limit, |key| key.id);
+    Ok(Json(KeyListDto { keys: rows.into_iter().map(KeyDto::from).collect(), next_cursor }))
 }
 
 /// Revoke a key. It stops working within seconds. Needs the scope `admin`.
@@ -108,10 +105,7 @@ pub(crate) async fn revoke(
 ) -> Answer<StatusCode> {
     caller.need(Scope::Admin)?;
     if id == caller.key_id {
-        return Err(Problem::new(
-            Kind::Conflict,
-            "a key cannot revoke itself; use another one",
-        ));
+        return Err(Problem::new(Kind::Conflict, "a key cannot revoke itself; use another one"));
     }
     if !keys::revoke(&app.db, caller.project_id, id).await? {
         return Err(Problem::not_found("key", id));

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::dto::profile::{ProfileDto, ProfileListDto};
-use crate::extract::{Body, Path, Query, limit, next_cursor};
+use crate::extract::{Body, Path, Query, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 
@@ -31,19 +31,12 @@ pub(crate) async fn create(
     Body(body): Body<Value>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
-    let name = body
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let profile = read(&name, &body)?;
     let taken = BUILT_IN.contains(&name.as_str())
         || !profiles::insert(&app.db, caller.project_id, &name, &profile).await?;
     if taken {
-        return Err(Problem::new(
-            Kind::Conflict,
-            format!("there is a profile {name:?} already"),
-        ));
+        return Err(Problem::new(Kind::Conflict, format!("there is a profile {name:?} already")));
     }
     let location = format!("/api/v1/profiles/{name}");
     let dto = ProfileDto::new(profile, false);
@@ -59,10 +52,7 @@ fn read(name: &str, body: &Value) -> Answer<Profile> {
         ));
     }
     let profile = Profile::from_json(body).map_err(Problem::fields)?;
-    Ok(Profile {
-        name: Some(name.to_owned()),
-        ..profile
-    })
+    Ok(Profile { name: Some(name.to_owned()), ..profile })
 }
 
 /// Where a list of profiles goes on.
@@ -87,21 +77,16 @@ pub(crate) async fn list(
 ) -> Answer<Json<ProfileListDto>> {
     caller.need(Scope::Read)?;
     let limit = limit(query.limit)?;
-    let own = profiles::list(&app.db, caller.project_id, query.cursor.as_deref(), limit).await?;
-    let next_cursor = next_cursor(&own, limit, |profile| profile.name.clone().unwrap_or_default());
+    let mut own = profiles::list(&app.db, caller.project_id, query.cursor.as_deref(), limit + 1).await?;
+    let next_cursor = cut_page(&mut own, limit, |profile| profile.name.clone().unwrap_or_default());
     // The built-in ones head the first page and do not count.
-    let built_in = BUILT_IN
-        .iter()
-        .filter(|_| query.cursor.is_none())
-        .filter_map(|name| Profile::built_in(name));
+    let built_in =
+        BUILT_IN.iter().filter(|_| query.cursor.is_none()).filter_map(|name| Profile::built_in(name));
     let profiles = built_in
         .map(|profile| ProfileDto::new(profile, true))
         .chain(own.into_iter().map(|profile| ProfileDto::new(profile, false)))
         .collect();
-    Ok(Json(ProfileListDto {
-        profiles,
-        next_cursor,
-    }))
+    Ok(Json(ProfileListDto { profiles, next_cursor }))
 }
 
 /// Read a profile.
@@ -119,10 +104,7 @@ pub(crate) async fn get(
         return Ok(Json(ProfileDto::new(profile, true)));
     }
     let own = profiles::get(&app.db, caller.project_id, &name).await?;
-    Ok(Json(ProfileDto::new(
-        own.ok_or_else(|| Problem::not_found("profile", &name))?,
-        false,
-    )))
+    Ok(Json(ProfileDto::new(own.ok_or_else(|| Problem::not_found("profile", &name))?, false)))
 }
 
 /// Replace a profile. Jobs that were submitted with the old one keep it.
@@ -168,10 +150,7 @@ pub(crate) async fn delete(
 
 fn own(name: &str) -> Answer<()> {
     if BUILT_IN.contains(&name) {
-        return Err(Problem::new(
-            Kind::Conflict,
-            format!("{name} is built in and cannot be changed"),
-        ));
+        return Err(Problem::new(Kind::Conflict, format!("{name} is built in and cannot be changed")));
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::dto::recording::{
     Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingInfoDto,
     RecordingListDto, RenditionDto, StreamingDto,
 };
-use crate::extract::{Body, Path, Query, cursor, is_json, limit, next_cursor};
+use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::uploads;
@@ -64,10 +64,7 @@ pub(crate) async fn create(
         ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
     };
     if wish.input.recording_id.is_some() {
-        return Err(Problem::field(
-            "/input/recording_id",
-            "makes no new recording; submit a job instead",
-        ));
+        return Err(Problem::field("/input/recording_id", "makes no new recording; submit a job instead"));
     }
     let job = submit(&app, &caller, wish).await?;
     let Some(id) = job.recording_id else {
@@ -85,10 +82,7 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
         Problem::new(Kind::Malformed, format!("the form does not read: {error}"))
     };
     let mut form = Multipart::from_request(request, app).await.map_err(|_| {
-        Problem::new(
-            Kind::UnsupportedMediaType,
-            "send application/json, or multipart/form-data with a file",
-        )
+        Problem::new(Kind::UnsupportedMediaType, "send application/json, or multipart/form-data with a file")
     })?;
     let mut body = NewRecordingDto::default();
     while let Some(field) = form.next_field().await.map_err(|e| unreadable(&e))? {
@@ -98,10 +92,7 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
             "file" => {
                 let name = field.file_name().unwrap_or("upload").to_owned();
                 let upload = uploads::store_whole(app, caller, &name, field).await?;
-                body.input = InputDto {
-                    upload_id: Some(upload.id),
-                    ..InputDto::default()
-                };
+                body.input = InputDto { upload_id: Some(upload.id), ..InputDto::default() };
                 return Ok(body);
             }
             other => {
@@ -137,9 +128,7 @@ async fn short_text(mut field: Field<'_>) -> Answer<String> {
 
 /// The caller's recording, or a problem.
 pub(crate) async fn find(app: &App, caller: &Caller, id: RecordingId) -> Answer<Recording> {
-    recordings::get(&app.db, caller.project_id, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("recording", id))
+    recordings::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("recording", id))
 }
 
 /// A recording with everything its answer tells.
@@ -152,9 +141,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
         Some(set) => renditions(app, set.set_id).await?.to_vec(),
         None => vec![],
     };
-    let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT)
-        .await?
-        .is_some();
+    let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT).await?.is_some();
     let filter = JobFilter {
         kind: Some(JobKind::Transcode),
         recording_id: Some(recording.id),
@@ -162,14 +149,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
     };
     let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?;
     let job_id = newest.first().map(|job| job.id);
-    Ok(Gathered {
-        recording,
-        source,
-        renditions,
-        has_picture,
-        job_id,
-    }
-    .into())
+    Ok(Gathered { recording, source, renditions, has_picture, job_id }.into())
 }
 
 /// Filters of a list of recordings.
@@ -197,13 +177,10 @@ pub(crate) async fn list(
     let limit = limit(query.limit)?;
     let filter = RecordingFilter { status: query.status };
     let after = cursor(query.cursor.as_deref())?;
-    let rows = recordings::list(&app.db, caller.project_id, filter, after, limit).await?;
-    let next_cursor = next_cursor(&rows, limit, |recording| recording.id);
+    let mut rows = recordings::list(&app.db, caller.project_id, filter, after, limit + 1).await?;
+    let next_cursor = cut_page(&mut rows, limit, |recording| recording.id);
     let gathered = futures::future::try_join_all(rows.into_iter().map(|row| gather(&app, row))).await?;
-    Ok(Json(RecordingListDto {
-        recordings: gathered,
-        next_cursor,
-    }))
+    Ok(Json(RecordingListDto { recordings: gathered, next_cursor }))
 }
 
 /// Read a recording.
@@ -256,13 +233,14 @@ pub(crate) async fn delete(
     Path(id): Path<RecordingId>,
 ) -> Answer<StatusCode> {
     caller.need(Scope::Write)?;
-    find(&app, &caller, id).await?;
-    for job in jobs::unfinished_of_recording(&app.db, id).await? {
-        jobs::cancel(&app.db, caller.project_id, job).await?;
-    }
     if !recordings::delete(&app.db, caller.project_id, id).await? {
         return Err(Problem::not_found("recording", id));
     }
+    for job in jobs::unfinished_of_recording(&app.db, id).await? {
+        jobs::cancel(&app.db, caller.project_id, job).await?;
+    }
+    // Should this process end here, the scheduler does the rest.
+    recordings::discard(&app.db, id).await?;
     app.caches.references.invalidate(&id).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -280,9 +258,7 @@ pub(crate) async fn info(
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
     let probe = match recording.source_id {
-        Some(source) => sources::get(&app.db, source)
-            .await?
-            .and_then(|source| source.probe),
+        Some(source) => sources::get(&app.db, source).await?.and_then(|source| source.probe),
         None => None,
     };
     let dto = gather(&app, recording).await?;
@@ -302,25 +278,15 @@ pub(crate) async fn info(
             "channels": a.channels, "language": a.language,
         })
     }));
-    let codecs = video
-        .map(|v| v.codec.clone())
-        .into_iter()
-        .chain(audio.map(|a| a.codec.clone()))
-        .collect();
-    let formats = if dto.hls_url.is_some() {
-        vec!["hls".to_owned()]
-    } else {
-        vec![]
-    };
+    let codecs = video.map(|v| v.codec.clone()).into_iter().chain(audio.map(|a| a.codec.clone())).collect();
+    let formats = if dto.hls_url.is_some() { vec!["hls".to_owned()] } else { vec![] };
     let source = dto.source.as_ref();
     Ok(Json(RecordingInfoDto {
         id: dto.id,
         title: dto.title,
         status: dto.status,
         format: probe.as_ref().map(|probe| probe.format.clone()),
-        duration_seconds: dto
-            .duration_seconds
-            .or(probe.as_ref().map(|probe| probe.duration_seconds)),
+        duration_seconds: dto.duration_seconds.or(probe.as_ref().map(|probe| probe.duration_seconds)),
         size_bytes: source.and_then(|source| source.size_bytes),
         bitrate: probe.as_ref().and_then(|probe| probe.bitrate),
         width: source.and_then(|source| source.width),
@@ -370,11 +336,6 @@ pub(crate) async fn playback_token(
 /// The token viewers of a recording share at the moment.
 pub(crate) fn viewer_token(app: &App, id: RecordingId) -> (String, DateTime<chrono::Utc>) {
     let lifetime = app.config.token_lifetime;
-    let (token, expires) = app
-        .signer()
-        .sign_bucketed(Purpose::PlayRecording, id.0, now(), lifetime);
-    (
-        token,
-        DateTime::from_timestamp(expires as i64, 0).unwrap_or_default(),
-    )
+    let (token, expires) = app.signer().sign_bucketed(Purpose::PlayRecording, id.0, now(), lifetime);
+    (token, DateTime::from_timestamp(expires as i64, 0).unwrap_or_default())
 }

@@ -91,18 +91,9 @@ pub(crate) async fn stored(
     let Some(picture) = pictures::find(&app.db, id, request).await? else {
         return Ok(None);
     };
-    let file = MediaFile {
-        key: picture.key,
-        bytes: picture.bytes,
-    };
-    let caching = if private {
-        Caching::PrivateDay
-    } else {
-        Caching::Day
-    };
-    send(&app.storage, &file, "image/jpeg", caching, method, headers)
-        .await
-        .map(Some)
+    let file = MediaFile { key: picture.key, bytes: picture.bytes };
+    let caching = if private { Caching::PrivateDay } else { Caching::Day };
+    send(&app.storage, &file, "image/jpeg", caching, method, headers).await.map(Some)
 }
 
 async fn make(
@@ -117,10 +108,7 @@ async fn make(
         return Ok(job);
     }
     caller.need(Scope::Read)?;
-    let input = InputDto {
-        recording_id: Some(recording.id),
-        ..InputDto::default()
-    };
+    let input = InputDto { recording_id: Some(recording.id), ..InputDto::default() };
     let picture = PictureDto {
         time: request.at_ms.map(|ms| ms as f64 / 1000.0),
         width: Some(request.width),
@@ -147,9 +135,7 @@ async fn wait_for(app: &App, id: JobId) -> Answer<()> {
         match jobs::find(&app.db, id).await? {
             Some(job) if job.status == JobStatus::Succeeded => return Ok(()),
             Some(job) if job.status.is_final() => {
-                let reason = job
-                    .error
-                    .map_or_else(|| "it was cancelled".to_owned(), |error| error.message);
+                let reason = job.error.map_or_else(|| "it was cancelled".to_owned(), |error| error.message);
                 return Err(not_yet(&format!("no picture could be made: {reason}")));
             }
             _ => sleep(LOOK).await,

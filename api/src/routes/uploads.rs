@@ -49,10 +49,7 @@ pub(crate) async fn options(State(app): State<App>) -> Response {
         ("tus-checksum-algorithm", ALGORITHMS.to_owned()),
         ("tus-max-size", max),
     ];
-    (
-        StatusCode::NO_CONTENT,
-        headers.map(|(name, value)| (HeaderName::from_static(name), value)),
-    )
+    (StatusCode::NO_CONTENT, headers.map(|(name, value)| (HeaderName::from_static(name), value)))
         .into_response()
 }
 
@@ -73,22 +70,13 @@ pub(crate) async fn create(
     caller.need(Scope::Write)?;
     speaks_tus(&headers)?;
     let length = number(&headers, &LENGTH)?;
-    let deferred = headers
-        .get("upload-defer-length")
-        .is_some_and(|value| value == "1");
+    let deferred = headers.get("upload-defer-length").is_some_and(|value| value == "1");
     if length.is_none() && !deferred {
-        return Err(Problem::new(
-            Kind::Malformed,
-            "Upload-Length is missing (or Upload-Defer-Length: 1)",
-        ));
+        return Err(Problem::new(Kind::Malformed, "Upload-Length is missing (or Upload-Defer-Length: 1)"));
     }
     fits(&app, length)?;
-    let metadata = headers
-        .get("upload-metadata")
-        .map_or(Ok(""), |value| value.to_str());
-    let metadata = metadata
-        .ok()
-        .filter(|text| text.len() <= METADATA_LIMIT && valid_metadata(text));
+    let metadata = headers.get("upload-metadata").map_or(Ok(""), |value| value.to_str());
+    let metadata = metadata.ok().filter(|text| text.len() <= METADATA_LIMIT && valid_metadata(text));
     let metadata = metadata.ok_or_else(|| {
         Problem::new(
             Kind::Malformed,
@@ -96,10 +84,7 @@ pub(crate) async fn create(
         )
     })?;
     let mut upload = uploads::insert(&app.db, caller.project_id, length, metadata).await?;
-    if headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == OFFSET_TYPE)
-    {
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_TYPE) {
         upload = receive(&app, upload, body.into_data_stream(), checksum(&headers)?).await?;
     } else if upload.length == Some(0) {
         upload = uploads::complete(&app.db, upload).await?;
@@ -131,10 +116,7 @@ pub(crate) async fn head(
     headers.insert(OFFSET, HeaderValue::from(upload.received));
     match upload.length {
         Some(length) => headers.insert(LENGTH, HeaderValue::from(length)),
-        None => headers.insert(
-            HeaderName::from_static("upload-defer-length"),
-            HeaderValue::from_static("1"),
-        ),
+        None => headers.insert(HeaderName::from_static("upload-defer-length"), HeaderValue::from_static("1")),
     };
     if let Some(value) = Some(&upload.metadata).filter(|text| !text.is_empty())
         && let Ok(value) = HeaderValue::from_str(value)
@@ -164,14 +146,8 @@ pub(crate) async fn patch(
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     speaks_tus(&headers)?;
-    if headers
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|kind| kind != OFFSET_TYPE)
-    {
-        return Err(Problem::new(
-            Kind::UnsupportedMediaType,
-            format!("send bytes as {OFFSET_TYPE}"),
-        ));
+    if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != OFFSET_TYPE) {
+        return Err(Problem::new(Kind::UnsupportedMediaType, format!("send bytes as {OFFSET_TYPE}")));
     }
     let offset = number(&headers, &OFFSET)?
         .ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset is missing"))?;
@@ -179,10 +155,7 @@ pub(crate) async fn patch(
     if let Some(length) = number(&headers, &LENGTH)?.filter(|_| upload.length.is_none()) {
         fits(&app, Some(length))?;
         if length < upload.received {
-            return Err(Problem::new(
-                Kind::Malformed,
-                "Upload-Length is less than what has arrived",
-            ));
+            return Err(Problem::new(Kind::Malformed, "Upload-Length is less than what has arrived"));
         }
         uploads::set_length(&app.db, id, length).await?;
         upload.length = Some(length);
@@ -194,10 +167,7 @@ pub(crate) async fn patch(
         Ok(checksum) => receive(&app, upload, body.into_data_stream(), checksum).await?,
         Err(problem) => return Err(problem),
     };
-    let head = [
-        (RESUMABLE, TUS_VERSION.to_owned()),
-        (OFFSET, upload.received.to_string()),
-    ];
+    let head = [(RESUMABLE, TUS_VERSION.to_owned()), (OFFSET, upload.received.to_string())];
     Ok((StatusCode::NO_CONTENT, head).into_response())
 }
 
@@ -214,19 +184,14 @@ pub(crate) async fn delete(
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     if find(&app, &caller, id).await?.source_id.is_some() {
-        return Err(Problem::new(
-            Kind::Conflict,
-            "the upload is finished and may be in use",
-        ));
+        return Err(Problem::new(Kind::Conflict, "the upload is finished and may be in use"));
     }
     uploads::delete(&app.db, caller.project_id, id).await?;
     Ok((StatusCode::NO_CONTENT, [(RESUMABLE, TUS_VERSION)]).into_response())
 }
 
 async fn find(app: &App, caller: &Caller, id: UploadId) -> Answer<Upload> {
-    uploads::get(&app.db, caller.project_id, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("upload", id))
+    uploads::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("upload", id))
 }
 
 /// Stores a whole file of unknown length as an upload of its own: the file field of a form.
@@ -274,11 +239,7 @@ fn checksum(headers: &HeaderMap) -> Answer<Option<Checksum>> {
             format!("Upload-Checksum must be one of {ALGORITHMS} and a base64 digest"),
         )
     };
-    let (algorithm, digest) = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .ok_or_else(bad)?;
+    let (algorithm, digest) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(bad)?;
     let digest = STANDARD.decode(digest.trim()).map_err(|_| bad())?;
     match algorithm {
         "sha1" => Ok(Some(Checksum::Sha1(digest))),
@@ -344,9 +305,9 @@ async fn receive<E: std::fmt::Display>(
         let digest: [u8; 32] = sha256.finalize().into();
         let mismatch = match &checksum {
             Some(Checksum::Sha256(wanted)) => wanted.as_slice() != digest.as_slice(),
-            Some(Checksum::Sha1(wanted)) => sha1
-                .take()
-                .is_some_and(|hash| wanted.as_slice() != hash.finalize().as_slice()),
+            Some(Checksum::Sha1(wanted)) => {
+                sha1.take().is_some_and(|hash| wanted.as_slice() != hash.finalize().as_slice())
+            }
             Some(Checksum::Whole) | None => false,
         };
         let all_or_nothing = checksum.is_some() && (broken.is_some() || mismatch || too_long);
@@ -354,19 +315,12 @@ async fn receive<E: std::fmt::Display>(
             let _ = writer.abort().await;
         } else {
             writer.finish().await?;
-            let piece = NewPiece {
-                start: upload.received,
-                piece: Piece { key, bytes },
-                sha256: digest,
-            };
+            let piece = NewPiece { start: upload.received, piece: Piece { key, bytes }, sha256: digest };
             match uploads::append(&app.db, upload.id, &piece).await? {
                 Appended::Accepted(now) => upload = now,
                 Appended::Conflict => {
                     let _ = app.storage.delete_prefix(&piece.piece.key).await;
-                    return Err(Problem::new(
-                        Kind::Conflict,
-                        "somebody else is sending to this upload",
-                    ));
+                    return Err(Problem::new(Kind::Conflict, "somebody else is sending to this upload"));
                 }
             }
         }
@@ -394,39 +348,27 @@ async fn receive<E: std::fmt::Display>(
 fn fits(app: &App, length: Option<u64>) -> Answer<()> {
     let most = app.config.upload_max_bytes;
     if length.is_some_and(|length| length > most) {
-        return Err(Problem::new(
-            Kind::PayloadTooLarge,
-            format!("an upload may have at most {most} bytes"),
-        ));
+        return Err(Problem::new(Kind::PayloadTooLarge, format!("an upload may have at most {most} bytes")));
     }
     Ok(())
 }
 
 fn speaks_tus(headers: &HeaderMap) -> Answer<()> {
-    if headers
-        .get(&RESUMABLE)
-        .is_some_and(|version| version == TUS_VERSION)
-    {
+    if headers.get(&RESUMABLE).is_some_and(|version| version == TUS_VERSION) {
         return Ok(());
     }
     let problem = Problem::new(Kind::Malformed, format!("send Tus-Resumable: {TUS_VERSION}"));
     Err(problem
         .with_status(StatusCode::PRECONDITION_FAILED.as_u16())
-        .with_header(
-            HeaderName::from_static("tus-version"),
-            HeaderValue::from_static(TUS_VERSION),
-        ))
+        .with_header(HeaderName::from_static("tus-version"), HeaderValue::from_static(TUS_VERSION)))
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Answer<Option<u64>> {
     let Some(value) = headers.get(name) else {
         return Ok(None);
     };
-    let number = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok())
-        .filter(|n| *n <= i64::MAX as u64);
+    let number =
+        value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|n| *n <= i64::MAX as u64);
     number
         .map(Some)
         .ok_or_else(|| Problem::new(Kind::Malformed, format!("{name} must be a whole number of bytes")))
@@ -443,9 +385,7 @@ fn valid_metadata(metadata: &str) -> bool {
 
 /// The name a client gave a file: shown to people, never used as a path.
 pub(crate) fn file_name(metadata: &str) -> Option<String> {
-    let value = pairs(metadata)
-        .find(|(key, _)| *key == "filename" || *key == "name")?
-        .1;
+    let value = pairs(metadata).find(|(key, _)| *key == "filename" || *key == "name")?.1;
     let name = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default().trim();
     (!name.is_empty()).then(|| name.to_owned())

@@ -43,17 +43,13 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The recording a token names.
 async fn named_by(app: &App, token: &str) -> Answer<Recording> {
-    let verified = app
-        .signer()
-        .verify(Purpose::PlayRecording, token, now())
-        .map_err(|error| match error {
+    let verified =
+        app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
             TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),
             TokenError::Expired => Problem::new(Kind::BadToken, "the playback token has ended"),
         })?;
     let id = RecordingId(verified.subject);
-    recordings::find(&app.db, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("recording", id))
+    recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))
 }
 
 async fn file(
@@ -64,15 +60,7 @@ async fn file(
     Query(query): Query<QualityQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    serve(
-        &app,
-        &recording,
-        &named(&name, query.quality)?,
-        false,
-        &method,
-        &headers,
-    )
-    .await
+    serve(&app, &recording, &named(&name, query.quality)?, false, &method, &headers).await
 }
 
 /// A picture that is there. A viewer cannot make the farm work.
@@ -96,14 +84,9 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
     };
     let job = match recording.status {
         RecordingStatus::Pending | RecordingStatus::Processing => {
-            let filter = JobFilter {
-                kind: Some(JobKind::Transcode),
-                recording_id: Some(recording.id),
-                status: None,
-            };
-            let newest = jobs::list(&app.db, recording.project_id, filter, None, 1)
-                .await?
-                .pop();
+            let filter =
+                JobFilter { kind: Some(JobKind::Transcode), recording_id: Some(recording.id), status: None };
+            let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop();
             match newest {
                 Some(job) => Some(JobDto::new(job.clone(), tasks::of_job(&app.db, job.id).await?)),
                 None => None,
@@ -125,11 +108,7 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
         phase: job.as_ref().and_then(|job| job.phase.clone()),
         renditions_progress: job.iter().flat_map(rendition_progress).collect(),
     };
-    Ok((
-        [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
-        Json(dto),
-    )
-        .into_response())
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(dto)).into_response())
 }
 
 fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
@@ -151,9 +130,5 @@ async fn renew(State(app): State<App>, Path(token): Path<String>) -> Answer<Resp
     let recording = named_by(&app, &token).await?;
     let (token, expires_at) = viewer_token(&app, recording.id);
     let body = Json(json!({ "token": token, "expires_at": expires_at }));
-    Ok((
-        [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
-        body,
-    )
-        .into_response())
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
 }

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::dto::worker::{WorkerDto, WorkerListDto};
-use crate::extract::{Query, cursor, limit, next_cursor};
+use crate::extract::{Query, cursor, cut_page, limit};
 use crate::problem::Answer;
 use crate::state::App;
 
@@ -35,10 +35,7 @@ pub(crate) async fn list(
 ) -> Answer<Json<WorkerListDto>> {
     caller.need(Scope::FleetRead)?;
     let limit = limit(query.limit)?;
-    let rows = workers::list(&app.db, cursor(query.cursor.as_deref())?, limit).await?;
-    let next_cursor = next_cursor(&rows, limit, |worker| worker.id);
-    Ok(Json(WorkerListDto {
-        workers: rows.into_iter().map(WorkerDto::from).collect(),
-        next_cursor,
-    }))
+    let mut rows = workers::list(&app.db, cursor(query.cursor.as_deref())?, limit + 1).await?;
+    let next_cursor = cut_page(&mut rows, limit, |worker| worker.id);
+    Ok(Json(WorkerListDto { workers: rows.into_iter().map(WorkerDto::from).collect(), next_cursor }))
 }

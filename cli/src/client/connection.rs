@@ -14,13 +14,7 @@ use crate::dev::{ADMIN_KEY_FILE, SERVER_FILE};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
     /// Address of the farm; where it is left out, the one a local farm left in the data directory
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "REELMILL_SERVER",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "URL", env = "REELMILL_SERVER", help_heading = "Connection")]
     server: Option<String>,
     /// API key; where it is left out, the one a local farm left in the data directory, else REELMILL_ADMIN_KEY
     #[arg(
@@ -43,13 +37,7 @@ pub(crate) struct Connection {
     )]
     data_dir: PathBuf,
     /// How data is printed; json is the API's own document
-    #[arg(
-        short = 'o',
-        long = "format",
-        global = true,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
+    #[arg(short = 'o', long = "format", global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
 }
 
@@ -148,11 +136,7 @@ impl Found {
                 "no key for {base}: give --key, or set REELMILL_KEY (see `reelmill help`)"
             ))
         })?;
-        Ok(Address {
-            base,
-            key: Key(key.0.trim().to_owned()),
-            local,
-        })
+        Ok(Address { base, key: Key(key.0.trim().to_owned()), local })
     }
 }
 
@@ -214,11 +198,7 @@ mod tests {
     }
 
     fn local() -> Found {
-        Found {
-            file_server: some("http://127.0.0.1:8080"),
-            file_key: key("file"),
-            ..Found::default()
-        }
+        Found { file_server: some("http://127.0.0.1:8080"), file_key: key("file"), ..Found::default() }
     }
 
     fn chosen(found: Found) -> (String, String) {
@@ -233,63 +213,18 @@ mod tests {
     #[test]
     fn a_local_farm_is_found_by_its_files() {
         assert_eq!(chosen(local()), ("http://127.0.0.1:8080/".into(), "file".into()));
-        assert_eq!(
-            chosen(Found {
-                server: some(""),
-                key: key(""),
-                ..local()
-            })
-            .1,
-            "file"
-        );
+        assert_eq!(chosen(Found { server: some(""), key: key(""), ..local() }).1, "file");
         // What the file says wins over a variable that is meant for another farm.
-        assert_eq!(
-            chosen(Found {
-                admin_key: key("admin"),
-                ..local()
-            })
-            .1,
-            "file"
-        );
-        assert_eq!(
-            chosen(Found {
-                key: key("mine"),
-                ..local()
-            })
-            .1,
-            "mine"
-        );
+        assert_eq!(chosen(Found { admin_key: key("admin"), ..local() }).1, "file");
+        assert_eq!(chosen(Found { key: key("mine"), ..local() }).1, "mine");
     }
 
     #[test]
     fn a_local_key_is_not_sent_elsewhere() {
-        assert_eq!(
-            code(Found {
-                server: some("https://farm.example"),
-                ..local()
-            }),
-            4
-        );
-        assert_eq!(
-            code(Found {
-                server: some("http://127.0.0.1:9090"),
-                ..local()
-            }),
-            4
-        );
-        assert_eq!(
-            chosen(Found {
-                server: some("http://localhost:8080"),
-                ..local()
-            })
-            .1,
-            "file"
-        );
-        let found = Found {
-            server: some("https://farm.example/x"),
-            admin_key: key("admin"),
-            ..local()
-        };
+        assert_eq!(code(Found { server: some("https://farm.example"), ..local() }), 4);
+        assert_eq!(code(Found { server: some("http://127.0.0.1:9090"), ..local() }), 4);
+        assert_eq!(chosen(Found { server: some("http://localhost:8080"), ..local() }).1, "file");
+        let found = Found { server: some("https://farm.example/x"), admin_key: key("admin"), ..local() };
         assert_eq!(chosen(found), ("https://farm.example/x/".into(), "admin".into()));
     }
 
@@ -298,23 +233,8 @@ mod tests {
         let error = Found::default().choose(Path::new("some/dir")).unwrap_err();
         assert!(error.to_string().contains("reelmill dev"), "{error}");
         assert_eq!(error.exit_code(), 3);
-        for bad in [
-            "127.0.0.1:80",
-            "localhost:8080",
-            "ftp://x",
-            "http://u:p@x",
-            "http://x/?q",
-            "http://",
-        ] {
-            assert_eq!(
-                code(Found {
-                    server: some(bad),
-                    key: key("k"),
-                    ..Found::default()
-                }),
-                2,
-                "{bad}"
-            );
+        for bad in ["127.0.0.1:80", "localhost:8080", "ftp://x", "http://u:p@x", "http://x/?q", "http://"] {
+            assert_eq!(code(Found { server: some(bad), key: key("k"), ..Found::default() }), 2, "{bad}");
         }
     }
 
@@ -325,12 +245,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_known() {
-        for here in [
-            "http://localhost:1",
-            "http://127.3.4.5",
-            "http://[::1]:80",
-            "http://x.localhost",
-        ] {
+        for here in ["http://localhost:1", "http://127.3.4.5", "http://[::1]:80", "http://x.localhost"] {
             assert!(is_loopback(&Url::parse(here).unwrap()), "{here}");
         }
         for there in ["http://10.0.0.1", "http://localhost.example"] {

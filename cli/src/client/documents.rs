@@ -76,10 +76,7 @@ pub(crate) struct Fault {
 impl Job {
     /// True for states that are final.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(
-            self.status,
-            JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled
-        )
+        matches!(self.status, JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled)
     }
 }
 
@@ -198,4 +195,44 @@ pub(crate) struct Worker {
     pub(crate) version: String,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) seen_at: DateTime<Utc>,
+}
+
+/// What a probe found: `probe` in the result of its job.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Probe {
+    pub(crate) format: String,
+    pub(crate) duration_seconds: f64,
+    pub(crate) size_bytes: Option<u64>,
+    pub(crate) bitrate: Option<u64>,
+    pub(crate) video: Option<VideoTrack>,
+    #[serde(default)]
+    pub(crate) audio: Vec<AudioTrack>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A picture track of a source.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct VideoTrack {
+    pub(crate) codec: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) pixel_format: String,
+    pub(crate) rate: Rate,
+}
+
+/// Frames per second, as a fraction.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Rate {
+    pub(crate) num: f64,
+    pub(crate) den: f64,
+}
+
+/// A sound track of a source.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AudioTrack {
+    pub(crate) codec: String,
+    pub(crate) sample_rate: u32,
+    pub(crate) channels: u32,
+    pub(crate) language: Option<String>,
 }

@@ -39,7 +39,7 @@ pub(crate) enum Failure {
     NoKey(String),
     /// The farm answered, and the answer is no.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(Box<Refusal>),
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -74,6 +74,12 @@ impl Failure {
             Self::Refused(refusal) => refusal.status >= 500 || refusal.status == 429,
             _ => false,
         }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
     }
 }
 
@@ -116,13 +122,7 @@ impl Refusal {
     pub(crate) fn foreign(status: u16) -> Self {
         let detail =
             format!("the server answered with status {status}, not as a farm does; is the address right?");
-        Self {
-            status,
-            problem: Problem {
-                detail,
-                ..Problem::default()
-            },
-        }
+        Self { status, problem: Problem { detail, ..Problem::default() } }
     }
 
     fn exit_code(&self) -> u8 {
@@ -164,11 +164,8 @@ mod tests {
     use super::*;
 
     fn refused(status: u16) -> u8 {
-        Failure::Refused(Refusal {
-            status,
-            ..Refusal::default()
-        })
-        .exit_code()
+        let refusal = Refusal { status, ..Refusal::default() };
+        Failure::from(refusal).exit_code()
     }
 
     #[test]
@@ -199,22 +196,12 @@ mod tests {
 
     #[test]
     fn several_faults_are_listed_and_one_is_not_repeated() {
-        let field = |pointer: &str| ProblemField {
-            pointer: pointer.into(),
-            detail: "is wrong".into(),
-        };
+        let field = |pointer: &str| ProblemField { pointer: pointer.into(), detail: "is wrong".into() };
         let problem = |errors: Vec<ProblemField>, detail: &str| Refusal {
             status: 422,
-            problem: Problem {
-                errors,
-                detail: detail.into(),
-                ..Problem::default()
-            },
+            problem: Problem { errors, detail: detail.into(), ..Problem::default() },
         };
-        assert_eq!(
-            problem(vec![field("/a")], "/a is wrong").to_string(),
-            "/a is wrong"
-        );
+        assert_eq!(problem(vec![field("/a")], "/a is wrong").to_string(), "/a is wrong");
         let both = problem(vec![field("/a"), field("/b")], "2 fields are not right").to_string();
         assert_eq!(both, "2 fields are not right\n  /a is wrong\n  /b is wrong");
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -19,11 +19,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Notices a peer that vanished without a word, also where nothing is being sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Waits before a request is sent again.
-const REPEATS: [Duration; 3] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
+const REPEATS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// A farm to talk to.
 #[derive(Debug, Clone)]
@@ -46,23 +42,16 @@ impl Farm {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", address.key.expose()))
             .map_err(|_| Failure::Usage("the key holds characters that no key has".to_owned()))?;
         authorization.set_sensitive(true);
-        let mut builder = Client::builder()
-            .user_agent(concat!("reelmill/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .tcp_keepalive(KEEP_ALIVE)
-            // A farm never redirects its API; a POST that a proxy turns into a GET only confuses.
-            .redirect(redirect::Policy::none());
-        if address.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|error| {
+        let plain = address.base.scheme() == "http";
+        let http = client(&address).build().or_else(|error| match plain {
+            // A small container may have no certificates, and without TLS there is no need for any.
+            true => client(&address).tls_certs_only([]).build(),
+            false => Err(error),
+        });
+        let http = http.map_err(|error| {
             Failure::Failed(format!("cannot prepare connections: {}", root_cause(&error)))
         })?;
-        Ok(Self {
-            http,
-            address,
-            authorization,
-        })
+        Ok(Self { http, address, authorization })
     }
 
     /// A route under `/api/v1`.
@@ -91,9 +80,7 @@ impl Farm {
 
     /// A request whose end nobody can tell.
     pub(crate) fn request_without_end(&self, method: Method, url: Url) -> RequestBuilder {
-        self.http
-            .request(method, url)
-            .header(header::AUTHORIZATION, self.authorization.clone())
+        self.http.request(method, url).header(header::AUTHORIZATION, self.authorization.clone())
     }
 
     /// Sends once. Every status but success and "not modified" is a failure.
@@ -147,10 +134,8 @@ impl Farm {
     ) -> Result<Document<T>, Failure> {
         let key = HeaderValue::from_str(idempotency_key)
             .map_err(|_| Failure::Usage("the idempotency key must be visible ASCII characters".to_owned()))?;
-        let request = self
-            .request(Method::POST, self.url(segments))
-            .header("idempotency-key", key)
-            .json(body);
+        let request =
+            self.request(Method::POST, self.url(segments)).header("idempotency-key", key).json(body);
         let response = self.ask(request).await?;
         self.document(response).await
     }
@@ -180,13 +165,20 @@ impl Farm {
         if !error.is_connect() {
             return Failure::Broken(format!("lost the connection to the farm at {base}: {cause}"));
         }
-        let hint = if self.address.local {
-            "; is `reelmill dev` running?"
-        } else {
-            ""
-        };
+        let hint = if self.address.local { "; is `reelmill dev` running?" } else { "" };
         Failure::Unreachable(format!("cannot reach the farm at {base}: {cause}{hint}"))
     }
+}
+
+fn client(address: &Address) -> ClientBuilder {
+    let builder = Client::builder()
+        .user_agent(concat!("reelmill/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .tcp_keepalive(KEEP_ALIVE)
+        // A farm never redirects its API; a POST that a proxy turns into a GET only confuses.
+        .redirect(redirect::Policy::none());
+    // What the environment says of proxies is not meant for this machine.
+    if address.is_loopback() { builder.no_proxy() } else { builder }
 }
 
 /// Worth another try: what a busy or restarting farm says, and connections that broke. A farm that does not listen at all is
@@ -204,11 +196,8 @@ fn passes(failure: &Failure) -> bool {
 
 async fn refusal(response: Response) -> Failure {
     let status = response.status().as_u16();
-    let kind = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/problem+json") {
         return Refusal::foreign(status).into();
     }

@@ -6,14 +6,15 @@ use reelmill_shared::ids::{JobId, TaskId};
 use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::job::state::JobStatus;
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::documents::{Attempt, Fault, Job, JobLog, Task};
+use super::documents::{Attempt, AudioTrack, Fault, Job, JobLog, Probe, Task, VideoTrack};
 use super::failure::Failure;
 use super::http::Farm;
 use super::lists::{self, Paging};
-use super::output::{Column, Format, fields, print, table};
-use super::text::{ago, lines, percent, plain, quote, span};
+use super::output::{Column, Format, fields, note, print, table};
+use super::text::{ago, bitrate, lines, percent, plain, quote, short_number, size, span, times};
 use super::{Context, submit, watch};
 
 /// Commands about jobs.
@@ -71,11 +72,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> Result<(), Fa
         JobCommand::Submit(args) => submit::run(context, args).await,
         JobCommand::Watch(args) => {
             let job = watch::watch(context, args.id).await?;
-            if context.format == Format::Table {
-                print(&fields(&summary(&context.farm, &job)))
-            } else {
-                Ok(())
-            }
+            if context.format == Format::Table { print(&report(&context.farm, &job)) } else { Ok(()) }
         }
         JobCommand::Status(args) => status(context, args).await,
         JobCommand::List(args) => list(context, args).await,
@@ -91,75 +88,77 @@ pub(crate) async fn status(context: &Context, args: JobArgs) -> Result<(), Failu
         return print(&document.text);
     }
     let job = document.view;
-    let mut text = fields(&summary(&context.farm, &job));
+    let mut text = report(&context.farm, &job);
     if !job.tasks.is_empty() {
         text.push_str("\n\n");
         text.push_str(&tasks(&job.tasks));
     }
-    if let Some(found) = job
-        .result
-        .as_ref()
-        .filter(|result| job.kind == JobKind::Probe.as_str() && !result.is_null())
-    {
-        text.push_str("\n\n");
-        text.push_str(&pretty(found));
-    }
     print(&text)
 }
 
+/// A job without its tasks, for people.
+pub(crate) fn report(farm: &Farm, job: &Job) -> String {
+    let mut text = fields(&summary(farm, job));
+    let probe = job.result.as_ref().filter(|_| job.kind == JobKind::Probe.as_str());
+    if let Some(probe) = probe.and_then(|result| Probe::deserialize(&result["probe"]).ok()) {
+        text.push_str("\n\n");
+        text.push_str(&found(&probe));
+    }
+    text
+}
+
+fn found(probe: &Probe) -> String {
+    let rate = |video: &VideoTrack| video.rate.num / video.rate.den.max(1.0);
+    let video = |video: &VideoTrack| {
+        let rate = short_number(rate(video));
+        format!("{} {}x{} {rate} fps {}", video.codec, video.width, video.height, video.pixel_format)
+    };
+    let audio = |audio: &AudioTrack| {
+        let language = audio.language.as_deref().unwrap_or_default();
+        format!("{} {} Hz {} channels {language}", audio.codec, audio.sample_rate, audio.channels)
+    };
+    let mut pairs = vec![
+        ("format", probe.format.clone()),
+        ("length", span(probe.duration_seconds)),
+        ("size", probe.size_bytes.map(size).unwrap_or_default()),
+        ("bitrate", probe.bitrate.map(bitrate).unwrap_or_default()),
+        ("video", probe.video.as_ref().map(video).unwrap_or_default()),
+    ];
+    pairs.extend(probe.audio.iter().map(|track| ("audio", audio(track).trim_end().to_owned())));
+    pairs.extend(probe.warnings.iter().map(|warning| ("warning", warning.clone())));
+    fields(&pairs)
+}
+
 /// What is most worth knowing of a job, for a table.
-pub(crate) fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
+fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
     let running = job.status == JobStatus::Running;
     let progress = [
         Some(percent(job.progress)),
         job.phase.clone(),
         job.fps.map(|fps| format!("{fps:.0} fps")),
-        job.speed.map(|speed| format!("{speed:.1}x")),
+        job.speed.map(times),
         job.eta_seconds.map(|eta| format!("{} left", span(eta))),
     ];
     let progress = progress.into_iter().flatten().collect::<Vec<_>>().join("  ");
-    let absolute = |path: &Option<String>| {
-        path.as_deref()
-            .map(|path| farm.absolute(path))
-            .unwrap_or_default()
-    };
+    let absolute =
+        |path: &Option<String>| path.as_deref().map(|path| farm.absolute(path)).unwrap_or_default();
     let recording = job.recording_id.map(|id| id.to_string()).unwrap_or_default();
     // The page also shows how far a recording is.
-    let page = job
-        .recording_id
-        .filter(|_| job.kind == JobKind::Transcode.as_str());
+    let page = job.recording_id.filter(|_| job.kind == JobKind::Transcode.as_str());
     vec![
         ("job", job.id.to_string()),
         ("kind", job.kind.clone()),
         ("status", job.status.to_string()),
         ("progress", if running { progress } else { String::new() }),
         ("error", job.error.as_ref().map(fault).unwrap_or_default()),
-        (
-            "priority",
-            if job.is_over() {
-                String::new()
-            } else {
-                job.priority.to_string()
-            },
-        ),
+        ("priority", if job.is_over() { String::new() } else { job.priority.to_string() }),
         ("created", ago(job.created_at, Utc::now())),
         ("queued for", job.timings.queued.map(span).unwrap_or_default()),
-        (
-            "took",
-            job.timings
-                .run
-                .or(job.timings.total)
-                .map(span)
-                .unwrap_or_default(),
-        ),
+        ("took", job.timings.run.or(job.timings.total).map(span).unwrap_or_default()),
         ("recording", recording),
         ("hls", absolute(&job.outputs.hls)),
         ("thumbnail", absolute(&job.outputs.thumbnail)),
-        (
-            "watch",
-            page.map(|id| farm.absolute(&format!("watch/{id}")))
-                .unwrap_or_default(),
-        ),
+        ("watch", page.map(|id| farm.absolute(&format!("watch/{id}"))).unwrap_or_default()),
     ]
 }
 
@@ -193,12 +192,7 @@ fn tasks(tasks: &[Task]) -> String {
     let mut text = table(&columns, tasks.iter().map(row));
     for task in tasks {
         if let Some(error) = &task.error {
-            text.push_str(&format!(
-                "\n{} {}: {}",
-                plain(&task.kind),
-                task.status,
-                plain(&fault(error))
-            ));
+            text.push_str(&format!("\n{} {}: {}", plain(&task.kind), task.status, plain(&fault(error))));
         }
     }
     text
@@ -209,12 +203,6 @@ fn took(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
         (Some(from), Some(to)) => span((to - from).as_seconds_f64()),
         _ => String::new(),
     }
-}
-
-/// A document for people.
-fn pretty(value: &Value) -> String {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    lines(&text).collect::<Vec<_>>().join("\n")
 }
 
 async fn list(context: &Context, args: ListArgs) -> Result<(), Failure> {
@@ -246,30 +234,21 @@ async fn list(context: &Context, args: ListArgs) -> Result<(), Failure> {
 async fn cancel(context: &Context, id: JobId) -> Result<(), Failure> {
     let farm = &context.farm;
     let url = farm.url(&["jobs", &id.to_string(), "cancel"]);
-    let document = farm
-        .document::<Job>(farm.ask(farm.request(Method::POST, url)).await?)
-        .await?;
+    let document = farm.document::<Job>(farm.ask(farm.request(Method::POST, url)).await?).await?;
     match context.format {
         Format::Json => print(&document.text),
-        Format::Table => print(&fields(&[
-            ("job", id.to_string()),
-            ("status", document.view.status.to_string()),
-        ])),
+        Format::Table => {
+            print(&fields(&[("job", id.to_string()), ("status", document.view.status.to_string())]))
+        }
     }
 }
 
 async fn log(context: &Context, args: LogArgs) -> Result<(), Failure> {
-    let mut document = context
-        .farm
-        .get::<JobLog>(&["jobs", &args.id.to_string(), "log"])
-        .await?;
+    let mut document = context.farm.get::<JobLog>(&["jobs", &args.id.to_string(), "log"]).await?;
     if let Some(wanted) = args.task {
         document.view.attempts.retain(|attempt| attempt.task_id == wanted);
         if document.view.attempts.is_empty() {
-            return Err(Failure::NotFound(format!(
-                "the job {} has no attempt at a task {wanted}",
-                args.id
-            )));
+            return Err(Failure::NotFound(format!("the job {} has no attempt at a task {wanted}", args.id)));
         }
     }
     if context.format == Format::Json {
@@ -279,7 +258,7 @@ async fn log(context: &Context, args: LogArgs) -> Result<(), Failure> {
         return print(&only(&document.text, wanted));
     }
     if document.view.attempts.is_empty() {
-        super::output::note("nothing has been tried yet");
+        note("nothing has been tried yet");
         return Ok(());
     }
     let blocks: Vec<String> = document.view.attempts.iter().map(attempt).collect();
@@ -306,11 +285,7 @@ fn attempt(attempt: &Attempt) -> String {
         attempt.attempt,
         plain(attempt.worker.as_deref().unwrap_or("no worker")),
         plain(&attempt.outcome),
-        if took.is_empty() {
-            String::new()
-        } else {
-            format!(" in {took}")
-        },
+        if took.is_empty() { String::new() } else { format!(" in {took}") },
     );
     if let Some(error) = &attempt.error {
         text.push_str(&format!("\n  {}", plain(&fault(error))));

@@ -25,10 +25,7 @@ pub(crate) struct Paging {
 impl Paging {
     /// For lists that are short by nature.
     pub(crate) fn whole() -> Self {
-        Self {
-            all: true,
-            ..Self::default()
-        }
+        Self { all: true, ..Self::default() }
     }
 }
 
@@ -52,20 +49,14 @@ pub(crate) async fn read<T: DeserializeOwned>(
     let mut values: Vec<Value> = vec![];
     let mut first = None;
     loop {
-        let mut query: Vec<(&str, String)> = filters
-            .iter()
-            .filter_map(|(name, value)| Some((*name, value.clone()?)))
-            .collect();
+        let mut query: Vec<(&str, String)> =
+            filters.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
         query.extend(paging.limit.map(|limit| ("limit", limit.to_string())));
         query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
-        let response = farm
-            .ask(farm.request(Method::GET, farm.url(&[name])).query(&query))
-            .await?;
+        let response = farm.ask(farm.request(Method::GET, farm.url(&[name])).query(&query)).await?;
         let mut page = farm.document::<Value>(response).await?;
         let Some(Value::Array(rows)) = page.view.get_mut(name).map(Value::take) else {
-            return Err(Failure::Failed(format!(
-                "the farm's answer has no {name}; is the address right?"
-            )));
+            return Err(Failure::Failed(format!("the farm's answer has no {name}; is the address right?")));
         };
         let ended = rows.is_empty();
         values.extend(rows);
@@ -78,11 +69,7 @@ pub(crate) async fn read<T: DeserializeOwned>(
                 Some(text) => text,
                 None => json!({ name: &values, "next_cursor": null }).to_string(),
             };
-            return Ok(List {
-                text,
-                rows: typed(values)?,
-                more,
-            });
+            return Ok(List { text, rows: typed(values)?, more });
         }
         first = first.or(only);
         cursor = next;

@@ -13,7 +13,8 @@ pub(crate) const LINES: Duration = Duration::from_secs(3);
 /// Draws a second: enough for the eye, little enough for a slow line.
 const DRAWS: u8 = 8;
 const JOB_BAR: &str = "{prefix} [{bar:24}] {msg}";
-const UPLOAD_BAR: &str = "{msg} [{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+const UPLOAD_BAR: &str =
+    "{msg} [{bar:24}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 /// Steps of a bar whose measure is a share of one.
 pub(crate) const WHOLE: u64 = 1000;
 
@@ -58,13 +59,7 @@ impl UploadMeter {
             bar.set_message(format!("uploading {name}"));
             bar
         });
-        Self {
-            name,
-            total,
-            bar,
-            said: Instant::now(),
-            said_share: String::new(),
-        }
+        Self { name, total, bar, said: Instant::now(), said_share: String::new() }
     }
 
     /// Tells how many bytes have gone out.
@@ -75,12 +70,7 @@ impl UploadMeter {
         }
         let share = percent(sent as f64 / self.total.max(1) as f64);
         if self.said.elapsed() >= LINES && share != self.said_share {
-            note(&format!(
-                "uploading {}: {share} ({} of {})",
-                self.name,
-                size(sent),
-                size(self.total)
-            ));
+            note(&format!("uploading {}: {share} ({} of {})", self.name, size(sent), size(self.total)));
             self.said = Instant::now();
             self.said_share = share;
         }

@@ -50,13 +50,11 @@ pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
         Column::Text(name) | Column::Figure(name) => *name,
     }));
     for row in rows {
-        table.add_row(row.iter().map(|cell| {
-            if cell.is_empty() {
-                "-".to_owned()
-            } else {
-                text::plain(cell)
-            }
-        }));
+        table.add_row(row.iter().map(
+            |cell| {
+                if cell.is_empty() { "-".to_owned() } else { text::plain(cell) }
+            },
+        ));
     }
     for (index, column) in columns.iter().enumerate() {
         let Some(set) = table.column_mut(index) else {
@@ -91,19 +89,12 @@ mod tests {
             vec!["a".to_owned(), "10".to_owned(), "x\x1b[31my\nz".to_owned()],
             vec!["longer".to_owned(), "5".to_owned(), String::new()],
         ];
-        assert_eq!(
-            table(&columns, rows),
-            "NAME    SIZE  NOTE\na         10  x?[31my?z\nlonger     5  -"
-        );
+        assert_eq!(table(&columns, rows), "NAME    SIZE  NOTE\na         10  x?[31my?z\nlonger     5  -");
     }
 
     #[test]
     fn fields_leave_out_what_is_not_known() {
-        let pairs = [
-            ("id", "1".to_owned()),
-            ("nothing", String::new()),
-            ("status", "ok".to_owned()),
-        ];
+        let pairs = [("id", "1".to_owned()), ("nothing", String::new()), ("status", "ok".to_owned())];
         assert_eq!(fields(&pairs), "id      1\nstatus  ok");
     }
 }

@@ -22,11 +22,7 @@ pub(crate) enum ProfileCommand {
 
 /// Whether a name exists is for the farm to say; these would be another path.
 fn name(text: &str) -> Result<String, &'static str> {
-    if text.trim_matches('.').is_empty() {
-        Err("is no name")
-    } else {
-        Ok(text.to_owned())
-    }
+    if text.trim_matches('.').is_empty() { Err("is no name") } else { Ok(text.to_owned()) }
 }
 
 /// Runs a command about profiles.
@@ -54,11 +50,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
             yes_or_no(profile.built_in),
             profile.preset.clone(),
             format!("{} s", profile.segment_duration),
-            profile
-                .audio
-                .as_ref()
-                .map(|audio| bitrate(audio.bitrate))
-                .unwrap_or_default(),
+            profile.audio.as_ref().map(|audio| bitrate(audio.bitrate)).unwrap_or_default(),
             rungs.join(" "),
         ]
     })
@@ -81,9 +73,10 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         ("segment", format!("{} s", profile.segment_duration)),
         (
             "audio",
-            profile.audio.as_ref().map_or("none".to_owned(), |audio| {
-                format!("AAC {}", bitrate(audio.bitrate))
-            }),
+            profile
+                .audio
+                .as_ref()
+                .map_or("none".to_owned(), |audio| format!("AAC {}", bitrate(audio.bitrate))),
         ),
     ]);
     if !profile.rungs.is_empty() {
@@ -112,9 +105,7 @@ fn rungs(rungs: &[Rung]) -> String {
             vec![
                 rung.name.clone(),
                 format!("{}x{}", rung.width, rung.height),
-                rung.max_frame_rate
-                    .map(|rate| rate.to_string())
-                    .unwrap_or_default(),
+                rung.max_frame_rate.map(|rate| rate.to_string()).unwrap_or_default(),
                 rung.crf.map(|crf| crf.to_string()).unwrap_or_default(),
                 rate,
             ]

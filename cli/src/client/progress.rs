@@ -8,7 +8,7 @@ use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use super::documents::{Job, Task};
 use super::meter::{LINES, WHOLE, bars, can_draw, share_bar};
 use super::output::note;
-use super::text::{percent, plain, span};
+use super::text::{percent, plain, span, times};
 
 /// One rendition of a job, over all tasks that make it.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,45 +33,24 @@ enum State {
 /// A watched job's face.
 pub(crate) struct Display {
     look: Look,
-    short_id: String,
     since: Instant,
 }
 
 enum Look {
-    Bars {
-        bars: MultiProgress,
-        overall: ProgressBar,
-        renditions: Vec<(String, ProgressBar)>,
-    },
-    Lines {
-        said: Option<Instant>,
-        line: String,
-        status: Option<JobStatus>,
-    },
+    Bars { bars: MultiProgress, overall: ProgressBar, renditions: Vec<(String, ProgressBar)> },
+    Lines { said: Option<Instant>, line: String, status: Option<JobStatus> },
 }
 
 impl Display {
-    pub(crate) fn new(job: &Job) -> Self {
+    pub(crate) fn new() -> Self {
         let look = if can_draw() {
             let bars = bars();
             let overall = share_bar(&bars, "job");
-            Look::Bars {
-                bars,
-                overall,
-                renditions: vec![],
-            }
+            Look::Bars { bars, overall, renditions: vec![] }
         } else {
-            Look::Lines {
-                said: None,
-                line: String::new(),
-                status: None,
-            }
+            Look::Lines { said: None, line: String::new(), status: None }
         };
-        Self {
-            look,
-            short_id: job.id.to_string(),
-            since: Instant::now(),
-        }
+        Self { look, since: Instant::now() }
     }
 
     /// Shows the job as it is now.
@@ -79,11 +58,7 @@ impl Display {
         let now = renditions(&job.tasks);
         let elapsed = self.since.elapsed().as_secs_f64();
         match &mut self.look {
-            Look::Bars {
-                bars,
-                overall,
-                renditions,
-            } => {
+            Look::Bars { bars, overall, renditions } => {
                 overall.set_position(steps(job.progress));
                 overall.set_message(format!(
                     "{:>4}  {}, {}",
@@ -92,12 +67,8 @@ impl Display {
                     span(elapsed)
                 ));
                 // A rendition's name stands at the same place as long as the job lives.
-                let width = now
-                    .iter()
-                    .map(|r| plain(&r.name).chars().count())
-                    .max()
-                    .unwrap_or(0)
-                    .clamp(3, 16);
+                let width =
+                    now.iter().map(|r| plain(&r.name).chars().count()).max().unwrap_or(0).clamp(3, 16);
                 overall.set_prefix(format!("{:width$}", "job"));
                 for rendition in &now {
                     let known = renditions.iter().position(|(name, _)| *name == rendition.name);
@@ -108,11 +79,7 @@ impl Display {
                     let bar = &renditions[index].1;
                     bar.set_prefix(format!("{:width$}", plain(&rendition.name)));
                     bar.set_position(steps(rendition.progress));
-                    bar.set_message(format!(
-                        "{:>4}  {}",
-                        percent(rendition.progress),
-                        rendition.figures()
-                    ));
+                    bar.set_message(format!("{:>4}  {}", percent(rendition.progress), rendition.figures()));
                 }
             }
             Look::Lines { said, line, status } => {
@@ -120,7 +87,7 @@ impl Display {
                 // A new state is told at once, figures now and then.
                 let due = *status != Some(job.status) || said.is_none_or(|said| said.elapsed() >= LINES);
                 if due && *line != text && !job.is_over() {
-                    note(&format!("job {}: {text}", self.short_id));
+                    note(&text);
                     (*said, *line, *status) = (Some(Instant::now()), text, Some(job.status));
                 }
             }
@@ -135,15 +102,22 @@ impl Display {
         }
     }
 
-    /// Leaves the last state of the bars standing.
-    pub(crate) fn finish(self) {
-        if let Look::Bars {
-            overall, renditions, ..
-        } = self.look
-        {
-            for bar in renditions.iter().map(|(_, bar)| bar).chain([&overall]) {
-                bar.abandon();
+    /// Leaves the last state standing.
+    pub(crate) fn finish(self, job: &Job) {
+        match self.look {
+            Look::Bars { overall, renditions, .. } => {
+                for bar in renditions.iter().map(|(_, bar)| bar).chain([&overall]) {
+                    bar.abandon();
+                }
+                // The cursor stands at the end of the last bar.
+                note("");
             }
+            // What went wrong is told with the exit.
+            Look::Lines { .. } if job.status == JobStatus::Succeeded => {
+                let took = job.timings.run.map(|run| format!(" in {}", span(run)));
+                note(&format!("succeeded{}", took.unwrap_or_default()));
+            }
+            Look::Lines { .. } => {}
         }
     }
 }
@@ -177,16 +151,11 @@ fn doing(job: &Job) -> String {
         return words.join(", ");
     }
     // Between tasks; where one is being tried again, say what went wrong.
-    let failing = job
-        .tasks
-        .iter()
-        .find(|task| task.status == TaskStatus::Ready && task.attempt > 0);
+    let failing = job.tasks.iter().find(|task| task.status == TaskStatus::Ready && task.attempt > 0);
     match failing.and_then(|task| Some((task, task.error.as_ref()?))) {
-        Some((task, error)) => format!(
-            "{} will be tried again: {}",
-            plain(&task.kind),
-            plain(&error.message)
-        ),
+        Some((task, error)) => {
+            format!("{} will be tried again: {}", plain(&task.kind), plain(&error.message))
+        }
         None => "waiting for a worker".to_owned(),
     }
 }
@@ -203,11 +172,7 @@ fn one_line(job: &Job, renditions: &[Rendition]) -> String {
             _ => format!("{name} {}", rendition.figures()),
         });
     }
-    parts
-        .iter()
-        .map(|part| part.trim_end())
-        .collect::<Vec<_>>()
-        .join("; ")
+    parts.iter().map(|part| part.trim_end()).collect::<Vec<_>>().join("; ")
 }
 
 impl Rendition {
@@ -220,19 +185,18 @@ impl Rendition {
             State::Running => {}
         }
         let figures = [
-            self.fps
-                .filter(|fps| *fps > 0.0)
-                .map(|fps| format!("{fps:.0} fps")),
-            self.speed
-                .filter(|speed| *speed > 0.0)
-                .map(|speed| format!("{speed:.1}x")),
-            // Tenths of a second would only flicker.
-            self.eta
-                .filter(|eta| eta.is_finite())
-                .map(|eta| format!("{} left", span(eta.ceil().max(10.0_f64.min(eta))))),
+            self.fps.filter(|fps| *fps > 0.0).map(|fps| format!("{fps:.0} fps")),
+            self.speed.filter(|speed| *speed > 0.0).map(times),
+            self.eta.filter(|eta| eta.is_finite()).map(left),
         ];
         figures.into_iter().flatten().collect::<Vec<_>>().join("  ")
     }
+}
+
+/// In whole seconds: tenths would only flicker.
+fn left(eta: f64) -> String {
+    let eta = eta.ceil().max(0.0);
+    if eta < 10.0 { format!("{eta} s left") } else { format!("{} left", span(eta)) }
 }
 
 /// The renditions in the order in which the tasks name them. Several tasks may make pieces of one.
@@ -247,10 +211,8 @@ fn renditions(tasks: &[Task]) -> Vec<Rendition> {
 }
 
 fn gather(name: &str, tasks: &[Task]) -> Rendition {
-    let makers: Vec<&Task> = tasks
-        .iter()
-        .filter(|task| task.renditions.iter().any(|made| made == name))
-        .collect();
+    let makers: Vec<&Task> =
+        tasks.iter().filter(|task| task.renditions.iter().any(|made| made == name)).collect();
     let any = |status: TaskStatus| makers.iter().any(|task| task.status == status);
     let state = if any(TaskStatus::Failed) {
         State::Failed
@@ -317,10 +279,7 @@ mod tests {
         );
         let line = one_line(&job, &renditions(&job.tasks));
         let rung = "40% 50 fps  2.0x  1:16 left";
-        assert_eq!(
-            line,
-            format!("42% encoding; 1080p {rung}; 720p {rung}; audio done; 360p waiting")
-        );
+        assert_eq!(line, format!("42% encoding; 1080p {rung}; 720p {rung}; audio done; 360p waiting"));
     }
 
     #[test]
@@ -334,18 +293,14 @@ mod tests {
             ],
         )
         .tasks;
-        let [only] = &renditions(&tasks)[..] else {
-            panic!("one rendition")
-        };
+        let [only] = &renditions(&tasks)[..] else { panic!("one rendition") };
         assert_eq!((only.state, only.progress), (State::Running, 0.5));
-        assert_eq!(
-            (only.fps, only.speed, only.eta),
-            (Some(100.0), Some(4.0), Some(30.0))
-        );
+        assert_eq!((only.fps, only.speed, only.eta), (Some(100.0), Some(4.0), Some(30.0)));
     }
 
     #[test]
     fn states_without_figures() {
+        assert_eq!([left(0.0), left(8.2), left(61.0)], ["0 s left", "9 s left", "1:01 left"]);
         assert_eq!(one_line(&job("queued", vec![]), &[]), "waiting for a worker");
         assert_eq!(one_line(&job("succeeded", vec![]), &[]), "succeeded");
     }

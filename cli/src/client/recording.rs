@@ -15,7 +15,7 @@ use super::documents::{PlaybackToken, Recording, Rendition, Source};
 use super::failure::Failure;
 use super::lists::{self, Paging};
 use super::output::{Column, Format, fields, note, print, table};
-use super::text::{ago, bitrate, plain, shorten, size, span};
+use super::text::{ago, bitrate, plain, short_number, shorten, size, span};
 
 const TITLE_WIDTH: usize = 40;
 
@@ -85,11 +85,8 @@ async fn list(context: &Context, args: ListArgs) -> Result<(), Failure> {
     ];
     let now = Utc::now();
     list.show(context.format, &columns, |recording| {
-        let renditions: Vec<&str> = recording
-            .renditions
-            .iter()
-            .map(|rendition| rendition.name.as_str())
-            .collect();
+        let renditions: Vec<&str> =
+            recording.renditions.iter().map(|rendition| rendition.name.as_str()).collect();
         vec![
             recording.id.to_string(),
             recording.status.clone(),
@@ -112,15 +109,9 @@ async fn show(context: &Context, id: RecordingId) -> Result<(), Failure> {
         value["watch_page"] = Value::from(page);
         return print(&value.to_string());
     }
-    let absolute = |path: &Option<String>| {
-        path.as_deref()
-            .map(|path| farm.absolute(path))
-            .unwrap_or_default()
-    };
-    let error = recording
-        .error
-        .as_ref()
-        .map(|fault| format!("{} ({})", fault.message, fault.reason));
+    let absolute =
+        |path: &Option<String>| path.as_deref().map(|path| farm.absolute(path)).unwrap_or_default();
+    let error = recording.error.as_ref().map(|fault| format!("{} ({})", fault.message, fault.reason));
     let pairs = [
         ("recording", recording.id.to_string()),
         ("title", recording.title.clone()),
@@ -128,23 +119,10 @@ async fn show(context: &Context, id: RecordingId) -> Result<(), Failure> {
         ("error", error.unwrap_or_default()),
         ("access", recording.access.clone()),
         ("length", recording.duration_seconds.map(span).unwrap_or_default()),
-        (
-            "source",
-            recording.source.as_ref().map(source).unwrap_or_default(),
-        ),
-        (
-            "from",
-            recording
-                .source
-                .as_ref()
-                .and_then(|source| source.url.clone())
-                .unwrap_or_default(),
-        ),
+        ("source", recording.source.as_ref().map(source).unwrap_or_default()),
+        ("from", recording.source.as_ref().and_then(|source| source.url.clone()).unwrap_or_default()),
         ("created", ago(recording.created_at, Utc::now())),
-        (
-            "job",
-            recording.job_id.map(|id| id.to_string()).unwrap_or_default(),
-        ),
+        ("job", recording.job_id.map(|id| id.to_string()).unwrap_or_default()),
         ("hls", absolute(&recording.hls_url)),
         ("watch", page),
     ];
@@ -161,35 +139,14 @@ async fn show(context: &Context, id: RecordingId) -> Result<(), Failure> {
 
 /// `h264+aac 1280x720 25 fps, 1.1 MB`.
 fn source(source: &Source) -> String {
-    let codecs: Vec<&str> = [&source.video_codec, &source.audio_codec]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
-    let picture = source
-        .width
-        .zip(source.height)
-        .map(|(width, height)| format!("{width}x{height}"));
+    let codecs: Vec<&str> =
+        [&source.video_codec, &source.audio_codec].into_iter().flatten().map(String::as_str).collect();
+    let picture = source.width.zip(source.height).map(|(width, height)| format!("{width}x{height}"));
     let fps = source.fps.map(|fps| format!("{} fps", short_number(fps)));
     let media = [Some(codecs.join("+")), picture, fps];
-    let media: Vec<String> = media
-        .into_iter()
-        .flatten()
-        .filter(|part| !part.is_empty())
-        .collect();
+    let media: Vec<String> = media.into_iter().flatten().filter(|part| !part.is_empty()).collect();
     let parts = [Some(media.join(" ")), source.size_bytes.map(size)];
-    parts
-        .into_iter()
-        .flatten()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Two decimals at most: 25, 29.97.
-fn short_number(number: f64) -> String {
-    let text = format!("{number:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn renditions(renditions: &[Rendition]) -> String {
@@ -205,10 +162,8 @@ fn renditions(renditions: &[Rendition]) -> String {
     table(
         &columns,
         renditions.iter().map(|rendition| {
-            let size = rendition
-                .width
-                .zip(rendition.height)
-                .map(|(width, height)| format!("{width}x{height}"));
+            let size =
+                rendition.width.zip(rendition.height).map(|(width, height)| format!("{width}x{height}"));
             vec![
                 rendition.name.clone(),
                 rendition.kind.clone(),
@@ -224,20 +179,12 @@ fn renditions(renditions: &[Rendition]) -> String {
 
 async fn play_url(context: &Context, id: RecordingId) -> Result<(), Failure> {
     let farm = &context.farm;
-    let recording = farm
-        .get::<Recording>(&["recordings", &id.to_string()])
-        .await?
-        .view;
+    let recording = farm.get::<Recording>(&["recordings", &id.to_string()]).await?.view;
     if recording.hls_url.is_none() {
-        note(&format!(
-            "the recording is {}: there is nothing to play yet",
-            recording.status
-        ));
+        note(&format!("the recording is {}: there is nothing to play yet", recording.status));
     }
     let url = farm.url(&["recordings", &id.to_string(), "playback-token"]);
-    let document = farm
-        .document::<PlaybackToken>(farm.ask(farm.request(Method::POST, url)).await?)
-        .await?;
+    let document = farm.document::<PlaybackToken>(farm.ask(farm.request(Method::POST, url)).await?).await?;
     match context.format {
         Format::Json => print(&document.text),
         Format::Table => print(&plain(&farm.absolute(&document.view.hls_url))),
@@ -252,17 +199,11 @@ async fn delete(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
             return Err(Failure::Usage("nobody can be asked here: give --yes".to_owned()));
         }
         let title = farm.get::<Recording>(&["recordings", &id]).await?.view.title;
-        if !confirmed(&format!(
-            "Delete \"{}\" and everything made of it? [y/N] ",
-            plain(&title)
-        ))
-        .await
-        {
+        if !confirmed(&format!("Delete \"{}\" and everything made of it? [y/N] ", plain(&title))).await {
             return Err(Failure::Failed("nothing was deleted".to_owned()));
         }
     }
-    farm.send(farm.request(Method::DELETE, farm.url(&["recordings", &id])))
-        .await?;
+    farm.send(farm.request(Method::DELETE, farm.url(&["recordings", &id]))).await?;
     match context.format {
         Format::Json => print(&json!({ "id": id, "deleted": true }).to_string()),
         Format::Table => {
@@ -298,6 +239,5 @@ mod tests {
         let full: Source = serde_json::from_str(json).unwrap();
         assert_eq!(source(&full), "h264+aac 1280x720 29.97 fps, 1.1 MB");
         assert_eq!(source(&serde_json::from_str("{}").unwrap()), "");
-        assert_eq!([short_number(25.0), short_number(12.5)], ["25", "12.5"]);
     }
 }

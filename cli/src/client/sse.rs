@@ -53,10 +53,7 @@ impl Parser {
 
     /// Forgets what is half read; the connection is gone. Where the stream stood is kept.
     pub(crate) fn reconnect(&mut self) {
-        *self = Self {
-            last_id: self.last_id.take(),
-            ..Self::default()
-        };
+        *self = Self { last_id: self.last_id.take(), ..Self::default() };
     }
 
     fn end_line(&mut self) -> Option<Frame> {
@@ -92,11 +89,7 @@ impl Parser {
         }
         let (event, mut data) = (std::mem::take(&mut self.event), std::mem::take(&mut self.data));
         data.pop()?;
-        let event = if event.is_empty() {
-            "message".to_owned()
-        } else {
-            event
-        };
+        let event = if event.is_empty() { "message".to_owned() } else { event };
         Some(Frame { event, data })
     }
 }
@@ -106,10 +99,7 @@ mod tests {
     use super::*;
 
     fn frame(event: &str, data: &str) -> Frame {
-        Frame {
-            event: event.into(),
-            data: data.into(),
-        }
+        Frame { event: event.into(), data: data.into() }
     }
 
     #[test]
@@ -125,18 +115,11 @@ mod tests {
     fn any_cut_and_any_line_end_give_the_same() {
         let text =
             "\u{feff}data: é1\r\ndata:2\r\n\r\nid: 7\rdata: {\"t\":\"ü\"}\r\r: alive\n\nevent\ndata\n\n";
-        let expected = [
-            frame("message", "é1\n2"),
-            frame("message", "{\"t\":\"ü\"}"),
-            frame("message", ""),
-        ];
+        let expected = [frame("message", "é1\n2"), frame("message", "{\"t\":\"ü\"}"), frame("message", "")];
         for size in 1..text.len() {
             let mut parser = Parser::default();
-            let frames: Vec<Frame> = text
-                .as_bytes()
-                .chunks(size)
-                .flat_map(|chunk| parser.push(chunk))
-                .collect();
+            let frames: Vec<Frame> =
+                text.as_bytes().chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
             assert_eq!(frames, expected, "cut every {size} bytes");
             assert_eq!(parser.last_event_id(), Some("7"));
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::documents::{Job, Recording};
 use super::failure::Failure;
 use super::input::Input;
-use super::output::{Format, fields, note, print};
+use super::output::{Format, note, print};
 use super::upload::{Source, send_file};
 use super::watch::watch;
 use super::{Context, job};
@@ -71,11 +71,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<(), Failu
     if args.watch {
         note(&format!("job {id}"));
         let done = watch(context, id).await?;
-        return if context.format == Format::Table {
-            show(context, &done)
-        } else {
-            Ok(())
-        };
+        return if context.format == Format::Table { show(context, &done) } else { Ok(()) };
     }
     let document = context.farm.get::<Job>(&["jobs", &id.to_string()]).await?;
     match context.format {
@@ -89,21 +85,15 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<(), Failu
 }
 
 fn show(context: &Context, job: &Job) -> Result<(), Failure> {
-    print(&fields(&job::summary(&context.farm, job)))
+    print(&job::report(&context.farm, job))
 }
 
 async fn send(context: &Context, args: &SubmitArgs, body: Value, key: &str) -> Result<JobId, Failure> {
     if !args.makes_recording() {
         return Ok(context.farm.post::<Job>(&["jobs"], &body, key).await?.view.id);
     }
-    let recording = context
-        .farm
-        .post::<Recording>(&["recordings"], &body, key)
-        .await?
-        .view;
-    recording
-        .job_id
-        .ok_or_else(|| Failure::Failed(format!("the recording {} has no job", recording.id)))
+    let recording = context.farm.post::<Recording>(&["recordings"], &body, key).await?.view;
+    recording.job_id.ok_or_else(|| Failure::Failed(format!("the recording {} has no job", recording.id)))
 }
 
 impl SubmitArgs {
@@ -115,16 +105,11 @@ impl SubmitArgs {
     /// The body but for its input. Checked before a long upload rather than after it.
     fn body(&self) -> Result<Value, Failure> {
         if self.title.is_some() && !self.makes_recording() {
-            return Err(Failure::Usage(
-                "--title goes with a transcode of a new input only".to_owned(),
-            ));
+            return Err(Failure::Usage("--title goes with a transcode of a new input only".to_owned()));
         }
         let mut metadata = Map::new();
         for (key, value) in &self.metadata {
-            if metadata
-                .insert(key.clone(), Value::from(value.as_str()))
-                .is_some()
-            {
+            if metadata.insert(key.clone(), Value::from(value.as_str())).is_some() {
                 return Err(Failure::Usage(format!("--metadata gives {key:?} twice")));
             }
         }
@@ -135,16 +120,8 @@ impl SubmitArgs {
         body = with(body, "profile", self.profile.as_deref().map(profile).transpose()?);
         body = with(body, "title", self.title.as_ref().map(|title| json!(title)));
         body = with(body, "priority", self.priority.map(|priority| json!(priority)));
-        body = with(
-            body,
-            "outputs",
-            (!self.outputs.is_empty()).then(|| json!(self.outputs)),
-        );
-        Ok(with(
-            body,
-            "metadata",
-            (!metadata.is_empty()).then(|| metadata.into()),
-        ))
+        body = with(body, "outputs", (!self.outputs.is_empty()).then(|| json!(self.outputs)));
+        Ok(with(body, "metadata", (!metadata.is_empty()).then(|| metadata.into())))
     }
 }
 
@@ -166,11 +143,7 @@ fn profile(text: &str) -> Result<Value, Failure> {
     let text = std::fs::read_to_string(Path::new(path)).map_err(|error| wrong(&error))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
     // A string would be taken as a profile's name.
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err(wrong(&"it is not a JSON object"))
-    }
+    if value.is_object() { Ok(value) } else { Err(wrong(&"it is not a JSON object")) }
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ pub(crate) fn lines(text: &str) -> impl DoubleEndedIterator<Item = String> {
 /// Control characters, and those that turn the direction of writing or hide: they can make a line read as another.
 fn acts(c: char) -> bool {
     c.is_control()
-        || matches!(
-            c,
-            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-        )
+        || matches!(c, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -35,10 +32,7 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
 
 /// A command line that a POSIX shell reads back as these arguments (bash and zsh where one holds control characters).
 pub(crate) fn quote<S: AsRef<str>>(args: &[S]) -> String {
-    args.iter()
-        .map(|arg| quote_one(arg.as_ref()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    args.iter().map(|arg| quote_one(arg.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
 fn quote_one(arg: &str) -> String {
@@ -105,11 +99,7 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit = larger;
     }
-    if unit == "B" || value >= 99.5 {
-        format!("{value:.0} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    if unit == "B" || value >= 99.5 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
 /// Bits per second.
@@ -118,6 +108,17 @@ pub(crate) fn bitrate(bits: u64) -> String {
         0..=999_999 => format!("{} kb/s", bits / 1000),
         _ => format!("{:.1} Mb/s", bits as f64 / 1e6),
     }
+}
+
+/// Two decimals at most: 25, 29.97.
+pub(crate) fn short_number(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A speed relative to playing: `2.5x`, `0.08x`.
+pub(crate) fn times(speed: f64) -> String {
+    if speed < 0.995 { format!("{speed:.2}x") } else { format!("{speed:.1}x") }
 }
 
 /// A share of one. Rounded down: 100 % means that it is over.
@@ -139,18 +140,12 @@ mod tests {
     #[test]
     fn logs_are_split_at_either_line_end() {
         let text = "frame=1\rframe=2\r\n\n\terror\x1b[1m\n";
-        assert_eq!(
-            lines(text).collect::<Vec<_>>(),
-            ["frame=1", "frame=2", "    error?[1m"]
-        );
+        assert_eq!(lines(text).collect::<Vec<_>>(), ["frame=1", "frame=2", "    error?[1m"]);
     }
 
     #[test]
     fn commands_read_back() {
-        assert_eq!(
-            quote(&["ffmpeg", "-i", "file:/a/b.mp4", "a=b,c"]),
-            "ffmpeg -i file:/a/b.mp4 a=b,c"
-        );
+        assert_eq!(quote(&["ffmpeg", "-i", "file:/a/b.mp4", "a=b,c"]), "ffmpeg -i file:/a/b.mp4 a=b,c");
         assert_eq!(
             quote(&["a b", "", "it's", "$(rm)", "[0:v]scale=-2:360"]),
             r#"'a b' '' 'it'\''s' '$(rm)' '[0:v]scale=-2:360'"#
@@ -161,18 +156,7 @@ mod tests {
 
     #[test]
     fn bash_agrees() {
-        let args = [
-            "plain",
-            "a b",
-            "",
-            "it's",
-            "a\x1b'\n\\\u{202e}é",
-            "\u{85}x",
-            "!x",
-            "~",
-            "*",
-            "\t",
-        ];
+        let args = ["plain", "a b", "", "it's", "a\x1b'\n\\\u{202e}é", "\u{85}x", "!x", "~", "*", "\t"];
         let script = format!("printf '%s\\0' {}", quote(&args));
         let output = match std::process::Command::new("bash")
             .env("LC_ALL", "C.UTF-8")
@@ -195,18 +179,16 @@ mod tests {
         );
         assert_eq!(span(f64::NAN), "-");
         assert_eq!(
-            [
-                size(0),
-                size(999),
-                size(1_055_736),
-                size(999_950),
-                size(123_456_789)
-            ],
+            [size(0), size(999), size(1_055_736), size(999_950), size(123_456_789)],
             ["0 B", "999 B", "1.1 MB", "1.0 MB", "123 MB"]
         );
         assert_eq!(
             [percent(0.0), percent(0.999), percent(1.0), percent(f64::NAN)],
             ["0%", "99%", "100%", "0%"]
+        );
+        assert_eq!(
+            [short_number(25.0), short_number(29.97002997), short_number(12.5)],
+            ["25", "29.97", "12.5"]
         );
         let now = Utc::now();
         let back = |seconds| ago(now - chrono::Duration::seconds(seconds), now);

@@ -77,17 +77,8 @@ impl Source {
         if looked.len() == 0 {
             return Err(wrong(&"it is empty"));
         }
-        let name = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
-        Ok(Self {
-            path: path.to_owned(),
-            name,
-            bytes: looked.len(),
-            modified: looked.modified().ok(),
-        })
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { path: path.to_owned(), name, bytes: looked.len(), modified: looked.modified().ok() })
     }
 
     /// Half of one file and half of another would be worse than an error.
@@ -110,13 +101,9 @@ impl Source {
     /// What is missing from `offset` on; counts what was read.
     async fn rest(&self, offset: u64, sent: &Arc<AtomicU64>) -> Result<Body, Failure> {
         // Opened anew each time: a request that was given up may still be reading through its own.
-        let mut file = File::open(&self.path)
-            .await
-            .map_err(|error| self.broken(&error))?;
+        let mut file = File::open(&self.path).await.map_err(|error| self.broken(&error))?;
         self.check(file.metadata().await)?;
-        file.seek(SeekFrom::Start(offset))
-            .await
-            .map_err(|error| self.broken(&error))?;
+        file.seek(SeekFrom::Start(offset)).await.map_err(|error| self.broken(&error))?;
         sent.store(offset, Ordering::Relaxed);
         let sent = Arc::clone(sent);
         let stream = ReaderStream::with_capacity(file.take(self.bytes - offset), READ_AT_ONCE);
@@ -137,10 +124,7 @@ pub(crate) async fn send_file(
     // The key itself is for the job.
     let idempotency_key = key.map_or_else(|| Uuid::now_v7().to_string(), |key| format!("{key}/upload"));
     let (id, replayed) = create(farm, &source, &idempotency_key).await?;
-    context.on_interrupt(Interrupted::Uploading {
-        id,
-        resumable: key.is_some(),
-    });
+    context.on_interrupt(Interrupted::Uploading { id, resumable: key.is_some() });
     let mut meter = UploadMeter::new(&source.name, source.bytes);
     let mut offset = if replayed { stands_at(farm, id).await? } else { 0 };
     let mut failed = 0;
@@ -209,16 +193,10 @@ async fn create(farm: &Farm, source: &Source, idempotency_key: &str) -> Result<(
         .header(TUS.0, TUS.1)
         .header("idempotency-key", idempotency_key)
         .header("upload-length", source.bytes)
-        .header(
-            "upload-metadata",
-            format!("filename {}", STANDARD.encode(&source.name)),
-        );
+        .header("upload-metadata", format!("filename {}", STANDARD.encode(&source.name)));
     let response = farm.ask(request).await?;
     let replayed = response.headers().contains_key("idempotent-replayed");
-    let location = response
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok());
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     let id = location.and_then(|location| location.trim_end_matches('/').rsplit('/').next()?.parse().ok());
     let id = id.ok_or_else(|| Failure::Failed("the farm did not say where the upload is".to_owned()))?;
     Ok((id, replayed))

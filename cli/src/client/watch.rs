@@ -42,13 +42,8 @@ pub(crate) async fn watch(context: &Context, id: JobId) -> Result<Job, Failure> 
 async fn follow(context: &Context, id: JobId) -> Result<Document<Job>, Failure> {
     let farm = &context.farm;
     context.on_interrupt(Interrupted::Watching(id));
-    let mut known = Known {
-        farm,
-        id,
-        etag: None,
-        document: farm.get(&["jobs", &id.to_string()]).await?,
-    };
-    let mut display = Display::new(&known.document.view);
+    let mut known = Known { farm, id, etag: None, document: farm.get(&["jobs", &id.to_string()]).await? };
+    let mut display = Display::new();
     let (notices, mut listen) = mpsc::channel(64);
     let feed = feed(farm, id, notices);
     tokio::pin!(feed);
@@ -59,7 +54,7 @@ async fn follow(context: &Context, id: JobId) -> Result<Document<Job>, Failure> 
         let job = &known.document.view;
         display.update(job);
         if job.is_over() {
-            display.finish();
+            display.finish(job);
             context.on_interrupt(Interrupted::Nothing);
             return Ok(known.document);
         }
@@ -102,9 +97,7 @@ struct Known<'f> {
 
 impl Known<'_> {
     async fn refresh(&mut self) -> Result<(), Failure> {
-        let mut request = self
-            .farm
-            .request(Method::GET, self.farm.url(&["jobs", &self.id.to_string()]));
+        let mut request = self.farm.request(Method::GET, self.farm.url(&["jobs", &self.id.to_string()]));
         if let Some(etag) = &self.etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
@@ -143,18 +136,10 @@ struct Figures {
 
 /// Newer figures of a running task. The job's own are read with the job.
 fn apply(job: &mut Job, change: ProgressFrame) {
-    let task = job
-        .tasks
-        .iter_mut()
-        .find(|task| task.id == change.task_id && task.status == TaskStatus::Running);
+    let task =
+        job.tasks.iter_mut().find(|task| task.id == change.task_id && task.status == TaskStatus::Running);
     if let Some(task) = task {
-        let Figures {
-            progress,
-            phase,
-            fps,
-            speed,
-            eta_seconds,
-        } = change.progress;
+        let Figures { progress, phase, fps, speed, eta_seconds } = change.progress;
         task.progress = progress;
         task.phase = phase.or(task.phase.take());
         (task.fps, task.speed, task.eta_seconds) = (fps, speed, eta_seconds);
@@ -179,9 +164,7 @@ async fn listen(
     notices: &mpsc::Sender<Notice>,
 ) -> Result<(), Failure> {
     let url = farm.url(&["jobs", &id.to_string(), "events"]);
-    let mut request = farm
-        .request_without_end(Method::GET, url)
-        .header(header::ACCEPT, "text/event-stream");
+    let mut request = farm.request_without_end(Method::GET, url).header(header::ACCEPT, "text/event-stream");
     if let Some(last) = parser.last_event_id() {
         request = request.header("last-event-id", last);
     }
@@ -216,21 +199,14 @@ async fn obituary(farm: &Farm, job: &Job) -> String {
         return text;
     };
     let failed = |outcome: &str| matches!(outcome, "failed" | "lost");
-    let last = log
-        .view
-        .attempts
-        .iter()
-        .rev()
-        .find(|attempt| failed(&attempt.outcome) && attempt.log.is_some());
+    let last =
+        log.view.attempts.iter().rev().find(|attempt| failed(&attempt.outcome) && attempt.log.is_some());
     let Some((attempt, tail)) = last.and_then(|attempt| Some((attempt, attempt.log.as_deref()?))) else {
         return text;
     };
     let lines: Vec<String> = text::lines(tail).collect();
     if !lines.is_empty() {
-        text.push_str(&format!(
-            "\nthe last lines of its log ({}, try {}):",
-            attempt.kind, attempt.attempt
-        ));
+        text.push_str(&format!("\nthe last lines of its log ({}, try {}):", attempt.kind, attempt.attempt));
     }
     for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
         text.push_str("\n  ");
@@ -251,10 +227,8 @@ mod tests {
                 "progress": 1.0, "phase": "encoding",
             })
         };
-        let (running, done) = (
-            "01a1f8b4-7152-7089-b7cc-ae5dad334ac5",
-            "01a1f8b4-7152-7089-b7cc-ae5bf7921d02",
-        );
+        let (running, done) =
+            ("01a1f8b4-7152-7089-b7cc-ae5dad334ac5", "01a1f8b4-7152-7089-b7cc-ae5bf7921d02");
         let mut job: Job = serde_json::from_value(serde_json::json!({
             "id": "01a1f8b4-7093-702b-a7f4-ded97abf1264", "kind": "transcode", "status": "running", "recording_id": null,
             "priority": 50, "progress": 0.4, "tasks": [task(running, "running"), task(done, "succeeded")],
@@ -267,14 +241,8 @@ mod tests {
             );
             apply(&mut job, serde_json::from_str(&data).unwrap());
         }
-        let shown: Vec<_> = job
-            .tasks
-            .iter()
-            .map(|task| (task.progress, task.phase.as_deref(), task.fps))
-            .collect();
-        assert_eq!(
-            shown,
-            [(0.5, Some("checking"), Some(30.0)), (1.0, Some("encoding"), None)]
-        );
+        let shown: Vec<_> =
+            job.tasks.iter().map(|task| (task.progress, task.phase.as_deref(), task.fps)).collect();
+        assert_eq!(shown, [(0.5, Some("checking"), Some(30.0)), (1.0, Some("encoding"), None)]);
     }
 }

@@ -16,12 +16,7 @@ fn id(value: &Value) -> &str {
 /// Twenty jobs over two api, three worker and two scheduler processes: each done, each once.
 #[tokio::test]
 async fn job_path_twenty_jobs_are_each_done_once() {
-    let farm = Farm::builder()
-        .processes(2, 3, 2)
-        .s3()
-        .set("REELMILL_WORKER_SLOTS", 1)
-        .start()
-        .await;
+    let farm = Farm::builder().processes(2, 3, 2).s3().set("REELMILL_WORKER_SLOTS", 1).start().await;
     let dir = tempfile::tempdir().unwrap();
     let clip = media::clip(dir.path(), 2, "320x180");
     let mut jobs = vec![];
@@ -42,22 +37,12 @@ async fn job_path_twenty_jobs_are_each_done_once() {
         )
         .await
         .unwrap();
-    assert!(
-        twice.is_empty(),
-        "{} tasks were not done exactly once",
-        twice.len()
-    );
-    let finals: i64 = db
-        .query_one("select count(*) from events where type = 'job.succeeded'", &[])
-        .await
-        .unwrap()
-        .get(0);
+    assert!(twice.is_empty(), "{} tasks were not done exactly once", twice.len());
+    let finals: i64 =
+        db.query_one("select count(*) from events where type = 'job.succeeded'", &[]).await.unwrap().get(0);
     assert_eq!(finals, 20, "each job's end is told once");
-    let workers: i64 = db
-        .query_one("select count(distinct worker_id) from attempts", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let workers: i64 =
+        db.query_one("select count(distinct worker_id) from attempts", &[]).await.unwrap().get(0);
     assert_eq!(workers, 3, "all workers took part");
     farm.stop().await;
 }
@@ -72,12 +57,7 @@ async fn job_path_a_killed_workers_job_finishes_on_another_once() {
     let path = format!("/jobs/{}", id(&job));
     let victim = until("the encode to get going", Duration::from_secs(60), || async {
         let job = farm.client.get(&path).await;
-        let encode = job["tasks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|task| task["kind"] == "encode")?
-            .clone();
+        let encode = job["tasks"].as_array().unwrap().iter().find(|task| task["kind"] == "encode")?.clone();
         let going = encode["status"] == "running" && encode["progress"].as_f64().unwrap() > 0.02;
         going.then(|| encode["worker"].as_str().unwrap().to_owned())
     })
@@ -94,17 +74,11 @@ async fn job_path_a_killed_workers_job_finishes_on_another_once() {
     let mut outcomes: HashMap<String, Vec<String>> = HashMap::new();
     for attempt in log["attempts"].as_array().unwrap() {
         let kind = attempt["kind"].as_str().unwrap().to_owned();
-        outcomes
-            .entry(kind)
-            .or_default()
-            .push(attempt["outcome"].as_str().unwrap().to_owned());
+        outcomes.entry(kind).or_default().push(attempt["outcome"].as_str().unwrap().to_owned());
     }
     assert_eq!(outcomes["encode"], ["lost", "succeeded"]);
     let db = farm.database.connect().await;
-    let epochs = db
-        .query("select distinct epoch from renditions where rung <> 'audio'", &[])
-        .await
-        .unwrap();
+    let epochs = db.query("select distinct epoch from renditions where rung <> 'audio'", &[]).await.unwrap();
     assert_eq!(epochs.len(), 1, "one epoch is published");
     assert_eq!(epochs[0].get::<_, i32>(0), 2);
     farm.stop().await;
@@ -113,46 +87,24 @@ async fn job_path_a_killed_workers_job_finishes_on_another_once() {
 /// SIGTERM in mid-encode: the lease is given back at once, and no attempt is counted.
 #[tokio::test]
 async fn job_path_a_terminated_worker_gives_its_task_back() {
-    let mut farm = Farm::builder()
-        .processes(1, 1, 1)
-        .set("REELMILL_DRAIN_SECONDS", 0)
-        .start()
-        .await;
+    let mut farm = Farm::builder().processes(1, 1, 1).set("REELMILL_DRAIN_SECONDS", 0).start().await;
     let dir = tempfile::tempdir().unwrap();
     let clip = media::clip(dir.path(), 30, "1280x720");
     let job = farm.client.submit(&clip, &json!("web")).await;
     let path = format!("/jobs/{}", id(&job));
     let victim = until("the encode to run", Duration::from_secs(60), || async {
         let job = farm.client.get(&path).await;
-        let encode = job["tasks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|task| task["kind"] == "encode")?
-            .clone();
+        let encode = job["tasks"].as_array().unwrap().iter().find(|task| task["kind"] == "encode")?.clone();
         (encode["progress"].as_f64().unwrap() > 0.01).then(|| encode["worker"].as_str().unwrap().to_owned())
     })
     .await;
     farm.process(&victim).signal(Signal::SIGTERM);
-    assert_eq!(
-        farm.process(&victim).ended(Duration::from_secs(20)).await,
-        Some(0)
-    );
+    assert_eq!(farm.process(&victim).ended(Duration::from_secs(20)).await, Some(0));
     let encode = {
         let job = farm.client.get(&path).await;
-        job["tasks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|task| task["kind"] == "encode")
-            .unwrap()
-            .clone()
+        job["tasks"].as_array().unwrap().iter().find(|task| task["kind"] == "encode").unwrap().clone()
     };
-    assert_eq!(
-        (encode["status"].as_str(), encode["attempt"].as_i64()),
-        (Some("ready"), Some(0)),
-        "{encode}"
-    );
+    assert_eq!((encode["status"].as_str(), encode["attempt"].as_i64()), (Some("ready"), Some(0)), "{encode}");
     farm.processes.retain(|process| process.name != victim);
     farm.client.post(&format!("{path}/cancel"), &json!({})).await;
     farm.stop().await;

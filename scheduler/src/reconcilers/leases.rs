@@ -18,13 +18,7 @@ impl Duty for ExpiredLeases {
         let taken_back = finish::expire_leases(&context.db, leadership, BATCH).await?;
         let count = taken_back.len() as u64;
         ::metrics::counter!("reelmill_lease_expiries_total").increment(count);
-        ring_later(
-            &context.broker,
-            taken_back
-                .into_iter()
-                .flat_map(|followed| followed.rings)
-                .collect(),
-        );
+        ring_later(&context.broker, taken_back.into_iter().flat_map(|followed| followed.rings).collect());
         Ok(count)
     }
 }

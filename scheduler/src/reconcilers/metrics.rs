@@ -20,18 +20,9 @@ impl Duty for Demand {
                 ::metrics::gauge!(name, "pool" => pool.as_str()).set(value);
             };
             figure(found.map_or(0.0, |row| row.ready as f64), "reelmill_tasks_ready");
-            figure(
-                found.map_or(0.0, |row| row.running as f64),
-                "reelmill_tasks_running",
-            );
-            figure(
-                found.map_or(0.0, |row| (row.ready + row.running) as f64),
-                "reelmill_demand_slots",
-            );
-            figure(
-                found.map_or(0.0, |row| row.oldest_seconds),
-                "reelmill_oldest_ready_age_seconds",
-            );
+            figure(found.map_or(0.0, |row| row.running as f64), "reelmill_tasks_running");
+            figure(found.map_or(0.0, |row| (row.ready + row.running) as f64), "reelmill_demand_slots");
+            figure(found.map_or(0.0, |row| row.oldest_seconds), "reelmill_oldest_ready_age_seconds");
         }
         let mut unfinished = [("queued", 0), ("running", 0)];
         for (_, status, count) in jobs::count_unfinished(&context.db).await? {

@@ -55,11 +55,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
     let reconciler = |name, every, duty: Box<dyn Duty>| Reconciler { name, every, duty };
     vec![
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
-        reconciler(
-            "forgotten_rings",
-            sweep,
-            Box::new(forgotten_rings::ForgottenRings),
-        ),
+        reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
         reconciler("garbage", sweep * 5, Box::new(garbage::Garbage)),
         reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),

@@ -37,8 +37,7 @@ pub fn allows(held: &[Scope], wanted: Scope) -> bool {
         Scope::FleetRead => Some(Scope::FleetWrite),
         _ => None,
     };
-    held.iter()
-        .any(|scope| *scope == wanted || *scope == Scope::Admin || Some(*scope) == implied_by)
+    held.iter().any(|scope| *scope == wanted || *scope == Scope::Admin || Some(*scope) == implied_by)
 }
 
 /// A new API key: 32 random bytes behind a recognisable prefix. Shown once, never kept.

@@ -56,9 +56,7 @@ const BODY_BYTES: usize = 1 + 16 + 8;
 impl Signer {
     /// A signer; `keys` must not be empty for it to be of use.
     pub fn new<K: AsRef<[u8]>>(keys: &[K]) -> Self {
-        Self {
-            keys: keys.iter().map(|key| key.as_ref().to_vec()).collect(),
-        }
+        Self { keys: keys.iter().map(|key| key.as_ref().to_vec()).collect() }
     }
 
     /// A token that ends at `expires` (Unix seconds).
@@ -96,10 +94,7 @@ impl Signer {
         let Some((body, given)) = bytes.split_at_checked(BODY_BYTES) else {
             return Err(TokenError::Invalid);
         };
-        let known = self
-            .keys
-            .iter()
-            .any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
+        let known = self.keys.iter().any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
         let ([found], rest) = body.split_at(1) else {
             return Err(TokenError::Invalid);
         };
@@ -109,11 +104,7 @@ impl Signer {
         let (subject, expires) = rest.split_at(16);
         let subject = Uuid::from_slice(subject).map_err(|_| TokenError::Invalid)?;
         let expires = u64::from_be_bytes(expires.try_into().map_err(|_| TokenError::Invalid)?);
-        if now >= expires {
-            Err(TokenError::Expired)
-        } else {
-            Ok(Verified { subject, expires })
-        }
+        if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires }) }
     }
 }
 
@@ -136,30 +127,14 @@ mod tests {
         let signer = Signer::new(&["a".repeat(32)]);
         let subject = Uuid::now_v7();
         let token = signer.sign(Purpose::PlayRecording, subject, 100);
-        assert_eq!(
-            signer.verify(Purpose::PlayRecording, &token, 99).unwrap().subject,
-            subject
-        );
-        assert_eq!(
-            signer.verify(Purpose::PlayRecording, &token, 100),
-            Err(TokenError::Expired)
-        );
-        assert_eq!(
-            signer.verify(Purpose::Session, &token, 0),
-            Err(TokenError::Invalid)
-        );
+        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 99).unwrap().subject, subject);
+        assert_eq!(signer.verify(Purpose::PlayRecording, &token, 100), Err(TokenError::Expired));
+        assert_eq!(signer.verify(Purpose::Session, &token, 0), Err(TokenError::Invalid));
         for bad in ["", "x", &token[1..], &token.to_uppercase(), &format!("{token}A")] {
-            assert_eq!(
-                signer.verify(Purpose::PlayRecording, bad, 0),
-                Err(TokenError::Invalid),
-                "{bad}"
-            );
+            assert_eq!(signer.verify(Purpose::PlayRecording, bad, 0), Err(TokenError::Invalid), "{bad}");
         }
         let other = Signer::new(&["b".repeat(32)]);
-        assert_eq!(
-            other.verify(Purpose::PlayRecording, &token, 0),
-            Err(TokenError::Invalid)
-        );
+        assert_eq!(other.verify(Purpose::PlayRecording, &token, 0), Err(TokenError::Invalid));
     }
 
     #[test]

@@ -47,10 +47,7 @@ impl Broker for LocalBroker {
     }
 
     async fn subscribe(&self, queues: &[QueueKey]) -> Result<Box<dyn Subscription>, BrokerError> {
-        Ok(Box::new(LocalSubscription {
-            inner: Arc::clone(&self.0),
-            queues: queues.to_vec(),
-        }))
+        Ok(Box::new(LocalSubscription { inner: Arc::clone(&self.0), queues: queues.to_vec() }))
     }
 
     async fn check(&self) -> Result<(), BrokerError> {
@@ -85,13 +82,7 @@ mod tests {
     use crate::job::capability::Pool;
 
     fn ring(class: &str) -> Ring {
-        Ring {
-            pool: Pool::Cpu,
-            class: class.into(),
-            job_id: None,
-            task_id: None,
-            traceparent: None,
-        }
+        Ring { pool: Pool::Cpu, class: class.into(), job_id: None, task_id: None, traceparent: None }
     }
 
     #[tokio::test]

@@ -39,10 +39,7 @@ pub struct QueueKey {
 impl Ring {
     /// The queue this ring belongs on.
     pub fn queue(&self) -> QueueKey {
-        QueueKey {
-            pool: self.pool,
-            class: self.class.clone(),
-        }
+        QueueKey { pool: self.pool, class: self.class.clone() }
     }
 }
 
@@ -82,19 +79,18 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Acknowledges. Failure is harmless: the broker rings again.
-    pub async fn ack(self) {
-        if let Some(message) = self.message {
-            match message
-                .acker
-                .ack(lapin::options::BasicAckOptions::default())
-                .await
-            {
-                Ok(true) => {}
-                Ok(false) => tracing::debug!("the channel of a ring is gone; it will be rung again"),
-                Err(error) => tracing::debug!(%error, "could not acknowledge a ring"),
+    /// Acknowledges, beside the caller's work: a broker that hangs must not keep anybody. Failure is harmless: it rings again.
+    pub fn ack(self) {
+        let Some(message) = self.message else { return };
+        tokio::spawn(async move {
+            let acking = message.acker.ack(lapin::options::BasicAckOptions::default());
+            match tokio::time::timeout(rabbitmq::PATIENCE, acking).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => tracing::debug!("the channel of a ring is gone; it will be rung again"),
+                Ok(Err(error)) => tracing::debug!(%error, "could not acknowledge a ring"),
+                Err(_) => tracing::debug!("the broker did not take an acknowledgement in time"),
             }
-        }
+        });
     }
 }
 

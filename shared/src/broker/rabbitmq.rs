@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{SelectAll, StreamExt};
+use futures::stream::{self, BoxStream, SelectAll, StreamExt, TryStreamExt};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -22,17 +22,19 @@ use super::{Broker, BrokerError, Delivery, QueueKey, Ring, Subscription};
 const RING_TTL_MS: i32 = 60_000;
 /// Hints beyond this many push out the oldest.
 const QUEUE_LENGTH: i32 = 10_000;
-const CONNECT: Duration = Duration::from_secs(5);
-const CONFIRM: Duration = Duration::from_secs(5);
+/// How long the broker may take for anything. One that is paused or out of memory answers nothing at all.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// After a failure nobody tries to connect for this long: a broker that is down must not slow down those who can do without.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
-/// RabbitMQ behind one connection, made when needed and again when it broke.
+/// RabbitMQ behind two connections, made when needed and again when they broke. Rings go out on one and come in on the other:
+/// a broker that is short of memory stops reading from connections that publish, and then answers nothing on them.
 pub struct RabbitBroker {
     url: String,
     prefix: String,
     quorum: bool,
-    link: Mutex<Link>,
+    outgoing: Mutex<Link>,
+    incoming: Mutex<Link>,
 }
 
 #[derive(Default)]
@@ -51,7 +53,8 @@ impl RabbitBroker {
             url: url.to_owned(),
             prefix: prefix.to_owned(),
             quorum,
-            link: Mutex::default(),
+            outgoing: Mutex::default(),
+            incoming: Mutex::default(),
         }
     }
 
@@ -61,11 +64,7 @@ impl RabbitBroker {
 
     /// The publishing channel, made anew where it is gone.
     async fn publisher(&self, link: &mut Link) -> Result<Channel, BrokerError> {
-        if let Some(channel) = link
-            .publisher
-            .as_ref()
-            .filter(|channel| channel.status().connected())
-        {
+        if let Some(channel) = link.publisher.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
         let channel = self.channel(link).await?;
@@ -76,11 +75,7 @@ impl RabbitBroker {
     }
 
     async fn channel(&self, link: &mut Link) -> Result<Channel, BrokerError> {
-        if !link
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.status().connected())
-        {
+        if !link.connection.as_ref().is_some_and(|connection| connection.status().connected()) {
             link.connection = Some(self.connect(link).await?);
             link.publisher = None;
             link.declared.clear();
@@ -96,7 +91,7 @@ impl RabbitBroker {
             return Err(BrokerError::Unusable("not reachable a moment ago".into()));
         }
         let properties = ConnectionProperties::default().with_connection_name("reelmill".into());
-        let connecting = timeout(CONNECT, Connection::connect(&self.url, properties));
+        let connecting = timeout(PATIENCE, Connection::connect(&self.url, properties));
         let result = match connecting.await {
             Ok(result) => result.map_err(BrokerError::from),
             Err(_) => Err(BrokerError::Unusable("connecting took too long".into())),
@@ -113,21 +108,13 @@ impl RabbitBroker {
         let channel = self.channel(link).await?;
         let mut arguments = FieldTable::default();
         let kind = if self.quorum { "quorum" } else { "classic" };
-        arguments.insert(
-            "x-queue-type".into(),
-            AMQPValue::LongString(LongString::from(kind)),
-        );
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from(kind)));
         arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(RING_TTL_MS));
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(QUEUE_LENGTH));
         // The newest hints are the useful ones.
-        arguments.insert(
-            "x-overflow".into(),
-            AMQPValue::LongString(LongString::from("drop-head")),
-        );
+        arguments.insert("x-overflow".into(), AMQPValue::LongString(LongString::from("drop-head")));
         // Durable: transient non-exclusive queues are gone from RabbitMQ 4.3.
-        channel
-            .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
-            .await?;
+        channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
         link.declared.insert(name.to_owned());
         // Closing is only tidy; the broker drops the channel with the connection anyway.
         let _ = channel.close(200, "declared".into()).await;
@@ -137,7 +124,7 @@ impl RabbitBroker {
     async fn publish(&self, rings: &[Ring]) -> Result<(), BrokerError> {
         let mut confirms = Vec::with_capacity(rings.len());
         {
-            let mut link = self.link.lock().await;
+            let mut link = self.outgoing.lock().await;
             for ring in rings {
                 let name = self.queue_name(&ring.queue());
                 self.declare(&mut link, &name).await?;
@@ -145,10 +132,7 @@ impl RabbitBroker {
                 let body =
                     serde_json::to_vec(ring).map_err(|error| BrokerError::Unusable(error.to_string()))?;
                 // Mandatory: a ring for a queue that somebody deleted would be confirmed and dropped.
-                let options = BasicPublishOptions {
-                    mandatory: true,
-                    ..BasicPublishOptions::default()
-                };
+                let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
                 // Transient: a ring is not worth a disk write.
                 let properties = BasicProperties::default().with_content_type("application/json".into());
                 let confirm = channel
@@ -162,7 +146,7 @@ impl RabbitBroker {
                 Confirmation::Ack(None) => {}
                 Confirmation::NotRequested => {}
                 Confirmation::Ack(Some(_)) | Confirmation::Nack(_) => {
-                    self.link.lock().await.declared.remove(&name);
+                    self.outgoing.lock().await.declared.remove(&name);
                     return Err(BrokerError::Unusable(format!("the queue {name} is gone")));
                 }
             }
@@ -174,41 +158,64 @@ impl RabbitBroker {
 #[async_trait]
 impl Broker for RabbitBroker {
     async fn ring(&self, rings: &[Ring]) -> Result<(), BrokerError> {
-        match timeout(CONFIRM, self.publish(rings)).await {
+        match timeout(PATIENCE, self.publish(rings)).await {
             Ok(result) => result,
             Err(_) => Err(BrokerError::Unusable("no confirmation in time".into())),
         }
     }
 
     async fn subscribe(&self, queues: &[QueueKey]) -> Result<Box<dyn Subscription>, BrokerError> {
-        let mut link = self.link.lock().await;
-        let channel = self.channel(&mut link).await?;
+        let mut link = self.incoming.lock().await;
+        match timeout(PATIENCE, self.consume(&mut link, queues)).await {
+            Ok(Ok(subscription)) => Ok(Box::new(subscription)),
+            Ok(Err(error)) => {
+                // A queue that somebody deleted is declared again next time.
+                link.declared.clear();
+                Err(error)
+            }
+            Err(_) => {
+                *link = Link { failed_at: Some(Instant::now()), ..Link::default() };
+                Err(BrokerError::Unusable("no answer to a subscription in time".into()))
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), BrokerError> {
+        let checking = async {
+            let mut link = self.outgoing.lock().await;
+            self.publisher(&mut link).await.map(|_| ())
+        };
+        match timeout(PATIENCE, checking).await {
+            Ok(result) => result,
+            Err(_) => Err(BrokerError::Unusable("no answer in time".into())),
+        }
+    }
+}
+
+impl RabbitBroker {
+    async fn consume(&self, link: &mut Link, queues: &[QueueKey]) -> Result<RabbitSubscription, BrokerError> {
+        let channel = self.channel(link).await?;
         // One at a time and per consumer: a ring held here is a ring another worker does not hear.
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         let mut consumers = SelectAll::new();
         for queue in queues {
             let name = self.queue_name(queue);
-            self.declare(&mut link, &name).await?;
+            self.declare(link, &name).await?;
             let options = BasicConsumeOptions::default();
             // An empty tag: the broker makes a unique one.
-            consumers.push(
-                channel
-                    .basic_consume(name.into(), "".into(), options, FieldTable::default())
-                    .await?,
-            );
+            let consumer =
+                channel.basic_consume(name.into(), "".into(), options, FieldTable::default()).await?;
+            // One consumer that ends, because its queue was deleted, ends the subscription: a new one declares it again.
+            let ended = stream::once(async { Err(BrokerError::Unusable("a consumer ended".into())) });
+            consumers.push(consumer.map_err(BrokerError::from).chain(ended).boxed());
         }
-        Ok(Box::new(RabbitSubscription { channel, consumers }))
-    }
-
-    async fn check(&self) -> Result<(), BrokerError> {
-        let mut link = self.link.lock().await;
-        self.publisher(&mut link).await.map(|_| ())
+        Ok(RabbitSubscription { channel, consumers })
     }
 }
 
 struct RabbitSubscription {
     channel: Channel,
-    consumers: SelectAll<Consumer>,
+    consumers: SelectAll<BoxStream<'static, Result<lapin::message::Delivery, BrokerError>>>,
 }
 
 #[async_trait]
@@ -221,17 +228,11 @@ impl Subscription for RabbitSubscription {
             };
             match serde_json::from_slice(&delivery.data) {
                 Ok(ring) => {
-                    return Ok(Delivery {
-                        ring,
-                        message: Some(Box::new(delivery)),
-                    });
+                    return Ok(Delivery { ring, message: Some(Box::new(delivery)) });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a message on the work queue is no ring; dropped");
-                    let _ = delivery
-                        .acker
-                        .ack(lapin::options::BasicAckOptions::default())
-                        .await;
+                    let _ = delivery.acker.ack(lapin::options::BasicAckOptions::default()).await;
                 }
             }
         }

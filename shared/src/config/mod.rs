@@ -44,9 +44,7 @@ pub struct BrokerConfig {
 
 impl BrokerConfig {
     pub fn read(vars: &mut Vars) -> Self {
-        let queue_type = vars
-            .value::<String>("REELMILL_AMQP_QUEUE_TYPE")
-            .or("quorum".into());
+        let queue_type = vars.value::<String>("REELMILL_AMQP_QUEUE_TYPE").or("quorum".into());
         if !matches!(queue_type.as_str(), "quorum" | "classic") {
             vars.fault("REELMILL_AMQP_QUEUE_TYPE", "must be quorum or classic");
         }
@@ -68,11 +66,7 @@ pub struct StorageConfig {
 impl StorageConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let fallback = || Url::parse("memory:///").unwrap_or_else(|_| unreachable!("a constant that parses"));
-        Self {
-            url: vars
-                .value::<Url>("REELMILL_STORAGE_URL")
-                .required_or_else(fallback),
-        }
+        Self { url: vars.value::<Url>("REELMILL_STORAGE_URL").required_or_else(fallback) }
     }
 }
 
@@ -85,17 +79,11 @@ pub struct SecretConfig {
 impl SecretConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let text = vars.secret("REELMILL_SECRET_KEY").required();
-        let keys: Vec<&str> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|key| !key.is_empty())
-            .collect();
+        let keys: Vec<&str> = text.split(',').map(str::trim).filter(|key| !key.is_empty()).collect();
         if keys.iter().any(|key| key.len() < 32) {
             vars.fault("REELMILL_SECRET_KEY", "each key must have at least 32 characters");
         }
-        Self {
-            signer: Signer::new(&keys),
-        }
+        Self { signer: Signer::new(&keys) }
     }
 }
 
@@ -133,9 +121,7 @@ impl ApiConfig {
             broker: BrokerConfig::read(vars),
             storage: StorageConfig::read(vars),
             secret: SecretConfig::read(vars),
-            listen: vars
-                .value("REELMILL_API_LISTEN")
-                .or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen: vars.value("REELMILL_API_LISTEN").or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             public_url: vars.value("REELMILL_PUBLIC_URL").optional(),
             allowed_hosts: vars.list("REELMILL_ALLOWED_HOSTS"),
             admin_key,
@@ -188,9 +174,8 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        let scratch = vars
-            .value("REELMILL_SCRATCH_DIR")
-            .or_else(|| std::env::temp_dir().join("reelmill-scratch"));
+        let scratch =
+            vars.value("REELMILL_SCRATCH_DIR").or_else(|| std::env::temp_dir().join("reelmill-scratch"));
         let net = vars.value::<String>("REELMILL_NET_ALLOW").or(String::new());
         let net = net.parse().unwrap_or_else(|error| {
             vars.fault("REELMILL_NET_ALLOW", format!("{error}"));
@@ -253,10 +238,9 @@ impl SchedulerConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let leader_lease: f64 = vars.value("REELMILL_LEADER_LEASE_SECONDS").or(10.0);
         let sweep: f64 = vars.value("REELMILL_SWEEP_SECONDS").or(2.0);
-        for (name, value) in [
-            ("REELMILL_LEADER_LEASE_SECONDS", leader_lease),
-            ("REELMILL_SWEEP_SECONDS", sweep),
-        ] {
+        for (name, value) in
+            [("REELMILL_LEADER_LEASE_SECONDS", leader_lease), ("REELMILL_SWEEP_SECONDS", sweep)]
+        {
             if !(0.05..=3600.0).contains(&value) {
                 vars.fault(name, "must be from 0.05 to 3600");
             }
@@ -275,8 +259,5 @@ impl SchedulerConfig {
 }
 
 fn local_roots(vars: &mut Vars) -> Vec<PathBuf> {
-    vars.list("REELMILL_INPUT_LOCAL_ROOTS")
-        .into_iter()
-        .map(PathBuf::from)
-        .collect()
+    vars.list("REELMILL_INPUT_LOCAL_ROOTS").into_iter().map(PathBuf::from).collect()
 }

@@ -11,15 +11,7 @@ pub struct ConfigErrors(pub Vec<String>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} in the settings:",
-            if self.0.len() == 1 {
-                "a mistake"
-            } else {
-                "mistakes"
-            }
-        )?;
+        writeln!(f, "{} in the settings:", if self.0.len() == 1 { "a mistake" } else { "mistakes" })?;
         for error in &self.0 {
             writeln!(f, "  {error}")?;
         }
@@ -60,14 +52,8 @@ impl Vars {
 
     /// Settings from a list: for tests and for `reelmill dev`.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let values = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        Self {
-            values,
-            ..Self::default()
-        }
+        let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { values, ..Self::default() }
     }
 
     /// The same with more settings, which beat those that are there.
@@ -75,8 +61,7 @@ impl Vars {
         mut self,
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
-        self.values
-            .extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self.values.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
         self
     }
 
@@ -87,9 +72,7 @@ impl Vars {
         };
         match text.parse::<toml::Table>() {
             Ok(table) => self.flatten(PREFIX.trim_end_matches('_'), &table),
-            Err(error) => self
-                .errors
-                .push(format!("{}: {}", path.display(), error.message())),
+            Err(error) => self.errors.push(format!("{}: {}", path.display(), error.message())),
         }
     }
 
@@ -122,11 +105,7 @@ impl Vars {
     /// A comma-separated list; empty where it is not set.
     pub fn list(&mut self, name: &'static str) -> Vec<String> {
         let text = self.value::<String>(name).or(String::new());
-        text.split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect()
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
     fn read<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str, secret: bool) -> Setting<'_, T> {
@@ -146,11 +125,7 @@ impl Vars {
                 None
             }
         });
-        Setting {
-            vars: self,
-            name,
-            value,
-        }
+        Setting { vars: self, name, value }
     }
 
     /// Notes a mistake found by a check of one's own.
@@ -163,18 +138,12 @@ impl Vars {
         for name in &self.from_file {
             if !self.used.contains_key(name) {
                 let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-                self.errors.push(format!(
-                    "the file sets {key}, which is no setting of this program"
-                ));
+                self.errors.push(format!("the file sets {key}, which is no setting of this program"));
             }
         }
         self.errors.sort();
         self.errors.dedup();
-        if self.errors.is_empty() {
-            Ok(Effective(self.used))
-        } else {
-            Err(ConfigErrors(self.errors))
-        }
+        if self.errors.is_empty() { Ok(Effective(self.used)) } else { Err(ConfigErrors(self.errors)) }
     }
 }
 
@@ -257,11 +226,7 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("reelmill.toml");
-        std::fs::write(
-            &file,
-            "[worker]\nslots = \"many\"\nspeed = 9\n[database]\npool_size = 3\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "[worker]\nslots = \"many\"\nspeed = 9\n[database]\npool_size = 3\n").unwrap();
         let mut vars = Vars::default();
         vars.read_file(&file);
         assert_eq!(vars.value::<u32>("REELMILL_WORKER_SLOTS").or(7), 7);
@@ -278,9 +243,6 @@ mod tests {
         let _ = vars.secret("REELMILL_SECRET_KEY").required();
         let _ = vars.value::<String>("REELMILL_AMQP_PREFIX").or(String::new());
         let shown = vars.finish().unwrap().to_string();
-        assert!(
-            !shown.contains("hunter2") && shown.contains("REELMILL_AMQP_PREFIX=x"),
-            "{shown}"
-        );
+        assert!(!shown.contains("hunter2") && shown.contains("REELMILL_AMQP_PREFIX=x"), "{shown}");
     }
 }

@@ -215,17 +215,9 @@ impl Cluster {
         };
         data.record(&place)?;
         let log = data.fresh_log()?;
-        let settings = Settings {
-            durable: options.durable,
-            max_connections: options.max_connections,
-        };
+        let settings = Settings { durable: options.durable, max_connections: options.max_connections };
         let server = Server::spawn(&binaries, &place, &settings, log)?;
-        let mut cluster = Self {
-            server,
-            password,
-            location: place.cluster,
-            _lock: lock,
-        };
+        let mut cluster = Self { server, password, location: place.cluster, _lock: lock };
         let url = cluster.url("postgres");
         cluster.server.ready(&url).await?;
         Ok(cluster)
@@ -277,9 +269,5 @@ fn escaped(text: &str) -> String {
 
 /// For `map_err`: what was being done to which file.
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
-    move |source| ClusterError::Io {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| ClusterError::Io { what, path: path.to_owned(), source }
 }

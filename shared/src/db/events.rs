@@ -52,10 +52,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
         let (xid, id) = text.split_once('-').ok_or(BadPosition)?;
-        Ok(Self {
-            xid: xid.parse().map_err(|_| BadPosition)?,
-            id: id.parse().map_err(|_| BadPosition)?,
-        })
+        Ok(Self { xid: xid.parse().map_err(|_| BadPosition)?, id: id.parse().map_err(|_| BadPosition)? })
     }
 }
 
@@ -107,10 +104,7 @@ pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Resu
 fn read(row: &Row) -> Result<Event, DbError> {
     let xid: String = row.get("xid");
     Ok(Event {
-        position: Position {
-            xid: xid.parse().unwrap_or_default(),
-            id: row.get("id"),
-        },
+        position: Position { xid: xid.parse().unwrap_or_default(), id: row.get("id") },
         event_id: row.get("event_id"),
         project_id: ProjectId(row.get("project_id")),
         kind: row.get::<_, &str>("type").parse()?,
@@ -132,9 +126,7 @@ pub async fn after(db: &Db, position: Position, limit: i64) -> Result<Vec<Event>
              order by xid, id limit $3",
         )
         .await?;
-    let rows = client
-        .query(&statement, &[&position.xid.to_string(), &position.id, &limit])
-        .await?;
+    let rows = client.query(&statement, &[&position.xid.to_string(), &position.id, &limit]).await?;
     rows.iter().map(read).collect()
 }
 
@@ -186,9 +178,6 @@ pub async fn end(db: &Db) -> Result<Position, DbError> {
         )
         .await?;
     Ok(row
-        .map(|row| Position {
-            xid: row.get::<_, &str>("xid").parse().unwrap_or_default(),
-            id: row.get("id"),
-        })
+        .map(|row| Position { xid: row.get::<_, &str>("xid").parse().unwrap_or_default(), id: row.get("id") })
         .unwrap_or_default())
 }

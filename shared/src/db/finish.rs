@@ -37,7 +37,10 @@ pub enum Publication {
         sha256: Vec<u8>,
     },
     /// The rest of the job.
-    Planned { recording: RecordingId, plan: Box<Plan> },
+    Planned {
+        recording: RecordingId,
+        plan: Box<Plan>,
+    },
     /// More tasks of the job.
     Tasks(Vec<NewTask>),
     Rendition {
@@ -96,22 +99,13 @@ pub async fn succeed(
         let unblocks = close_task(&tx, claimed.hold, TaskStatus::Succeeded, None).await?;
         close_attempt(&tx, claimed.hold, Outcome::Succeeded, None, attempt).await?;
         let mut followed = Followed::default();
-        followed
-            .rings
-            .extend(unblock(&tx, claimed.job_id, &unblocks).await?);
+        followed.rings.extend(unblock(&tx, claimed.job_id, &unblocks).await?);
         let new: Vec<&NewTask> = publications.iter().flat_map(Publication::tasks).collect();
-        followed.rings.extend(
-            new.iter()
-                .filter(|task| task.blocked_by == 0)
-                .map(|task| Ring::from(*task)),
-        );
+        followed.rings.extend(new.iter().filter(|task| task.blocked_by == 0).map(|task| Ring::from(*task)));
         let statement = tx
             .prepare_cached("update jobs set pending = pending + $2 - 1 where id = $1 returning pending")
             .await?;
-        let pending: i32 = tx
-            .query_one(&statement, &[&claimed.job_id.0, &(new.len() as i32)])
-            .await?
-            .get(0);
+        let pending: i32 = tx.query_one(&statement, &[&claimed.job_id.0, &(new.len() as i32)]).await?.get(0);
         for publication in publications {
             publish(&tx, claimed, publication).await?;
         }
@@ -146,17 +140,8 @@ pub async fn fail(
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
-        lock_open_tasks(&tx, claimed.job_id).await?;
-        let followed = end_attempt(
-            &tx,
-            claimed.hold,
-            claimed.job_id,
-            Outcome::Failed,
-            error,
-            attempt,
-            jitter,
-        )
-        .await?;
+        let followed =
+            end_attempt(&tx, claimed.hold, claimed.job_id, Outcome::Failed, error, attempt, jitter).await?;
         tx.commit().await?;
         Ok(followed)
     })
@@ -174,10 +159,7 @@ pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbErro
         let row = reopen(&tx, hold, Duration::ZERO, None, false).await?;
         close_attempt(&tx, hold, Outcome::Released, None, &AttemptNote::default()).await?;
         tx.commit().await?;
-        Ok(Followed {
-            rings: vec![ring(&row, job)?],
-            job: None,
-        })
+        Ok(Followed { rings: vec![ring(&row, job)?], job: None })
     })
     .await
 }
@@ -199,15 +181,14 @@ pub async fn expire_leases(
     drop(client);
     let mut all = vec![];
     for row in rows {
-        let hold = Hold {
-            task_id: TaskId(row.get("task_id")),
-            epoch: row.get("epoch"),
-        };
+        let hold = Hold { task_id: TaskId(row.get("task_id")), epoch: row.get("epoch") };
         match expire(db, leadership, JobId(row.get("job_id")), hold).await {
             Ok(followed) => all.push(followed),
             // Renewed, finished or taken meanwhile.
             Err(DbError::LostRace) => {}
-            Err(error) => return Err(error),
+            Err(DbError::NotLeader) => return Err(DbError::NotLeader),
+            // One bad row must not keep the others from being taken back.
+            Err(error) => tracing::error!(%error, task_id = %hold.task_id, "could not take a task back"),
         }
     }
     Ok(all)
@@ -223,8 +204,7 @@ async fn expire(
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         leadership.guard(&tx).await?;
-        lock_open_tasks(&tx, job).await?;
-        // Looked at again under the lock: a beat may have come since the list was read.
+        // Looked at again under a lock: a beat may have come since the list was read.
         let expired = tx
             .query_opt(
                 "select 1 from task_leases where task_id = $1 and epoch = $2 and expires_at < now() for update",
@@ -238,8 +218,20 @@ async fn expire(
             Reason::WorkerLost,
             "the worker that ran this task died or lost touch with the database",
         );
-        let followed =
-            end_attempt(&tx, hold, job, Outcome::Lost, &error, &AttemptNote::default(), 0.5).await?;
+        let note = AttemptNote::default();
+        let followed = match end_attempt(&tx, hold, job, Outcome::Lost, &error, &note, 0.5).await {
+            Err(DbError::LostRace) => {
+                // A lease without its task: the task was ended beside a claim of it. Nothing is to be done but to tidy up.
+                tx.execute(
+                    "delete from task_leases where task_id = $1 and epoch = $2",
+                    &[&hold.task_id.0, &hold.epoch],
+                )
+                .await?;
+                close_attempt(&tx, hold, Outcome::Lost, None, &note).await?;
+                Followed::default()
+            }
+            other => other?,
+        };
         tx.commit().await?;
         Ok(followed)
     })
@@ -255,27 +247,20 @@ async fn end_attempt(
     note: &AttemptNote,
     jitter: f64,
 ) -> Result<Followed, DbError> {
-    let row = tx
-        .query_opt(
-            "select attempts, max_attempts from tasks where id = $1",
-            &[&hold.task_id.0],
-        )
-        .await?;
+    let row =
+        tx.query_opt("select attempts, max_attempts from tasks where id = $1", &[&hold.task_id.0]).await?;
     let (attempts, most): (i32, i32) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
     let mut followed = Followed::default();
     if error.retryable && attempts < most {
         // A lost worker says nothing about the task: it goes on at once.
-        let wait = if outcome == Outcome::Lost {
-            Duration::ZERO
-        } else {
-            retry::backoff(attempts, jitter)
-        };
+        let wait = if outcome == Outcome::Lost { Duration::ZERO } else { retry::backoff(attempts, jitter) };
         let row = reopen(tx, hold, wait, Some(error), true).await?;
         if wait.is_zero() {
             followed.rings.push(ring(&row, job)?);
         }
         close_attempt(tx, hold, outcome, Some(error), note).await?;
     } else {
+        lock_open_tasks(tx, job).await?;
         close_task(tx, hold, TaskStatus::Failed, Some(error)).await?;
         close_attempt(tx, hold, outcome, Some(error), note).await?;
         jobs::conclude(tx, job, JobStatus::Failed, Some(error)).await?;
@@ -338,12 +323,14 @@ async fn reopen(
     let row = tx
         .query_opt(
             "with reopened as (
-                 update tasks
-                 set status = 'ready', error = $4, attempts = attempts - case when $5 then 0 else 1 end,
-                     -- The key moves with the time, so that priority keeps its meaning.
-                     ready_key = ready_key + (now() + make_interval(secs => $3) - ready_at),
-                     ready_at = now() + make_interval(secs => $3)
-                 where id = $1 and epoch = $2 and status = 'running' returning id, pool, class),
+                 update tasks t
+                 set status = 'ready', error = $4, attempts = t.attempts - case when $5 then 0 else 1 end,
+                     ready_at = r.at, deferred = r.at > now(),
+                     ready_key = case when r.at > now() then r.at
+                                 else r.at - make_interval(secs => $6::float8 * j.priority) end
+                 from jobs j, (select now() + make_interval(secs => $3) as at) r
+                 where t.id = $1 and t.epoch = $2 and t.status = 'running' and j.id = t.job_id
+                 returning t.id, t.pool, t.class),
              freed as (delete from task_leases l using reopened where l.task_id = reopened.id)
              select id, pool, class from reopened",
             &[
@@ -352,6 +339,7 @@ async fn reopen(
                 &wait.as_secs_f64(),
                 &error.map(serde_json::to_value).transpose()?,
                 &counts,
+                &tasks::SECONDS_PER_PRIORITY,
             ],
         )
         .await?;
@@ -416,16 +404,10 @@ async fn publish(
     publication: &Publication,
 ) -> Result<(), DbError> {
     match publication {
-        Publication::Stored {
-            source,
-            pieces,
-            sha256,
-        } => sources::set_stored(tx, *source, pieces, Some(sha256)).await,
-        Publication::Probed {
-            source,
-            probe,
-            sha256,
-        } => sources::set_probe(tx, *source, probe, sha256).await,
+        Publication::Stored { source, pieces, sha256 } => {
+            sources::set_stored(tx, *source, pieces, Some(sha256)).await
+        }
+        Publication::Probed { source, probe, sha256 } => sources::set_probe(tx, *source, probe, sha256).await,
         Publication::Planned { recording, plan } => {
             sets::insert(tx, claimed.project_id, plan.set, claimed.job_id, *recording).await?;
             tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
@@ -433,37 +415,19 @@ async fn publish(
         }
         Publication::Tasks(tasks) => tasks::insert(tx, claimed.job_id, tasks).await,
         Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
-        Publication::Picture {
-            recording,
-            request,
-            key,
-            bytes,
-        } => pictures::put(tx, *recording, *request, key, *bytes).await,
-        Publication::Ready {
-            recording,
-            set,
-            static_prefix,
-            duration_seconds,
-        } => {
+        Publication::Picture { recording, request, key, bytes } => {
+            pictures::put(tx, *recording, *request, key, *bytes).await
+        }
+        Publication::Ready { recording, set, static_prefix, duration_seconds } => {
             sets::activate(tx, *recording, *set, static_prefix).await?;
-            recordings::set_ready(
-                tx,
-                claimed.project_id,
-                *recording,
-                claimed.job_id,
-                *duration_seconds,
-            )
-            .await
+            recordings::set_ready(tx, claimed.project_id, *recording, claimed.job_id, *duration_seconds).await
         }
         Publication::JobResult(result) => merge_result(tx, claimed.job_id, result).await,
     }
 }
 
 async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {
-    tx.execute(
-        "update jobs set result = coalesce(result, '{}') || $2 where id = $1",
-        &[&job.0, result],
-    )
-    .await?;
+    tx.execute("update jobs set result = coalesce(result, '{}') || $2 where id = $1", &[&job.0, result])
+        .await?;
     Ok(())
 }

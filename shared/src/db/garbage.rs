@@ -29,11 +29,7 @@ pub async fn due(db: &Db, limit: i64) -> Result<Vec<Garbage>, DbError> {
         .await?;
     Ok(rows
         .iter()
-        .map(|row| Garbage {
-            id: row.get("id"),
-            prefix: row.get("prefix"),
-            sweeps: row.get("sweeps"),
-        })
+        .map(|row| Garbage { id: row.get("id"), prefix: row.get("prefix"), sweeps: row.get("sweeps") })
         .collect())
 }
 
@@ -49,9 +45,19 @@ pub async fn swept(db: &Db, leadership: &Leadership, garbage: &Garbage) -> Resul
         )
         .await?;
     } else {
-        tx.execute("delete from garbage where id = $1", &[&garbage.id])
-            .await?;
+        tx.execute("delete from garbage where id = $1", &[&garbage.id]).await?;
     }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Puts a prefix that could not be swept back for ten minutes.
+pub async fn postpone(db: &Db, leadership: &Leadership, garbage: &Garbage) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    leadership.guard(&tx).await?;
+    tx.execute("update garbage set due_at = now() + interval '10 minutes' where id = $1", &[&garbage.id])
+        .await?;
     tx.commit().await?;
     Ok(())
 }

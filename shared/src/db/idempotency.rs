@@ -44,13 +44,7 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
              where idempotency_keys.created_at < now() - make_interval(secs => $4)
                 or (idempotency_keys.status is null
                     and idempotency_keys.created_at < now() - make_interval(secs => $5))",
-            &[
-                &project.0,
-                &key,
-                &fingerprint,
-                &KEPT.as_secs_f64(),
-                &IN_FLIGHT.as_secs_f64(),
-            ],
+            &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64()],
         )
         .await?;
     if taken == 1 {

@@ -68,10 +68,7 @@ fn read(row: &Row) -> Result<Job, DbError> {
         spec: serde_json::from_value(row.get("spec"))?,
         metadata: row.get("metadata"),
         result: row.get("result"),
-        error: row
-            .get::<_, Option<_>>("error")
-            .map(serde_json::from_value)
-            .transpose()?,
+        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
         retry_of: row.get::<_, Option<_>>("retry_of").map(JobId),
         traceparent: row.get("traceparent"),
         run_at: row.get("run_at"),
@@ -85,6 +82,13 @@ fn read(row: &Row) -> Result<Job, DbError> {
 pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
+    if !new.new_source {
+        // Held until the commit: a deletion that comes now waits and then sees this job.
+        sources::hold(&tx, new.spec.source).await?;
+    }
+    if new.new_recording.is_none() {
+        recordings::hold(&tx, new.recording_id).await?;
+    }
     if new.new_source {
         sources::insert(&tx, project, new.spec.source, &new.spec.input).await?;
     }
@@ -130,15 +134,8 @@ pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbE
 /// The job with this id, of any project. The caller checks who asks.
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, DbError> {
     let client = db.get().await?;
-    let statement = client
-        .prepare_cached(&format!("select {COLUMNS} from jobs where id = $1"))
-        .await?;
-    client
-        .query_opt(&statement, &[&id.0])
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+    let statement = client.prepare_cached(&format!("select {COLUMNS} from jobs where id = $1")).await?;
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
 }
 
 /// The project's job with this id.
@@ -262,31 +259,26 @@ pub(super) async fn conclude(
         "job_id": id, "kind": row.get::<_, &str>("kind"), "recording_id": recording, "error": error,
     });
     let project_id = ProjectId(row.get("project_id"));
-    append(
-        tx,
-        NewEvent {
-            project_id,
-            kind,
-            job_id: Some(id),
-            recording_id: recording,
-            data,
-        },
-    )
-    .await
+    append(tx, NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, data }).await
 }
 
+/// Cancels what is open. Each statement looks anew: a claim that was let in before the first one has left its lease by the second.
 async fn end_open_tasks(tx: &impl GenericClient, id: JobId) -> Result<(), DbError> {
+    let ended = tx
+        .query(
+            "update tasks set status = 'cancelled', finished_at = now()
+             where job_id = $1 and status = any($2) returning id",
+            &[&id.0, &words(TaskStatus::Cancelled.predecessors())],
+        )
+        .await?;
+    let ended: Vec<uuid::Uuid> = ended.iter().map(|row| row.get(0)).collect();
+    tx.execute("delete from task_leases where task_id = any($1)", &[&ended]).await?;
     tx.execute(
-        "with ended as (
-             update tasks set status = 'cancelled', finished_at = now()
-             where job_id = $1 and status = any($2) returning id),
-         freed as (
-             delete from task_leases l using ended where l.task_id = ended.id),
-         told as (
-             update attempts a set outcome = 'cancelled', finished_at = now()
-             from ended where a.task_id = ended.id and a.outcome = 'running' returning a.prefix)
+        "with told as (
+             update attempts set outcome = 'cancelled', finished_at = now()
+             where task_id = any($1) and outcome = 'running' returning prefix)
          insert into garbage (prefix, due_at) select prefix, now() + interval '1 minute' from told",
-        &[&id.0, &words(TaskStatus::Cancelled.predecessors())],
+        &[&ended],
     )
     .await?;
     Ok(())
@@ -335,8 +327,5 @@ pub async fn count_unfinished(db: &Db) -> Result<Vec<(String, String, i64)>, DbE
             &[],
         )
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2)))
-        .collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }

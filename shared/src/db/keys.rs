@@ -91,12 +91,7 @@ pub async fn find_valid(db: &Db, hash: &[u8]) -> Result<Option<ApiKey>, DbError>
              where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())"
         ))
         .await?;
-    client
-        .query_opt(&statement, &[&hash])
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+    client.query_opt(&statement, &[&hash]).await?.as_ref().map(read).transpose()
 }
 
 /// The key with this id, unless it is revoked or expired.

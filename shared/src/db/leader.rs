@@ -23,9 +23,7 @@ impl Leadership {
                  where name = $1 and holder = $2 and epoch = $3 and expires_at > now() for share",
             )
             .await?;
-        let row = tx
-            .query_opt(&statement, &[&NAME, &self.holder.0, &self.epoch])
-            .await?;
+        let row = tx.query_opt(&statement, &[&NAME, &self.holder.0, &self.epoch]).await?;
         row.map(|_| ()).ok_or(DbError::NotLeader)
     }
 }
@@ -47,10 +45,7 @@ pub async fn acquire(db: &Db, holder: SchedulerId, lease: Duration) -> Result<Op
             &[&NAME, &holder.0, &lease.as_secs_f64()],
         )
         .await?;
-    Ok(row.map(|row| Leadership {
-        holder,
-        epoch: row.get(0),
-    }))
+    Ok(row.map(|row| Leadership { holder, epoch: row.get(0) }))
 }
 
 /// Steps down, so that another may lead at once.

@@ -25,16 +25,8 @@ pub async fn renew(
              returning l.task_id, l.epoch",
         )
         .await?;
-    let rows = client
-        .query(&statement, &[&worker.0, &ids, &epochs, &lease.as_secs_f64()])
-        .await?;
-    Ok(rows
-        .iter()
-        .map(|row| Hold {
-            task_id: TaskId(row.get(0)),
-            epoch: row.get(1),
-        })
-        .collect())
+    let rows = client.query(&statement, &[&worker.0, &ids, &epochs, &lease.as_secs_f64()]).await?;
+    Ok(rows.iter().map(|row| Hold { task_id: TaskId(row.get(0)), epoch: row.get(1) }).collect())
 }
 
 /// Tasks under a lease of this worker, by pool capacity: how many slots of a pool are free right now.

@@ -5,10 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "V1__initial",
-    include_str!("../../../migrations/0001_initial.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("../../../migrations/0001_initial.sql"))];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.
 const LOCK: i64 = 0x7265_656c_6d69_6c6c;
@@ -30,27 +27,18 @@ async fn run(client: &mut tokio_postgres::Client) -> Result<(), DbError> {
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect::<Result<Vec<_>, _>>()?;
-    Runner::new(&migrations)
-        .set_abort_missing(false)
-        .run_async(client)
-        .await?;
+    Runner::new(&migrations).set_abort_missing(false).run_async(client).await?;
     Ok(())
 }
 
 /// True where the schema is at least this program's version.
 pub async fn is_current(db: &Db) -> Result<bool, DbError> {
     let client = db.get().await?;
-    let there = client
-        .query_one("select to_regclass('refinery_schema_history') is not null", &[])
-        .await?;
+    let there = client.query_one("select to_regclass('refinery_schema_history') is not null", &[]).await?;
     if !there.get::<_, bool>(0) {
         return Ok(false);
     }
-    let row = client
-        .query_one(
-            "select coalesce(max(version), 0)::int from refinery_schema_history",
-            &[],
-        )
-        .await?;
+    let row =
+        client.query_one("select coalesce(max(version), 0)::int from refinery_schema_history", &[]).await?;
     Ok(row.get::<_, i32>(0) >= MIGRATIONS.len() as i32)
 }

@@ -53,6 +53,9 @@ pub enum DbError {
     /// The write was guarded by leadership that has passed on.
     #[error("another scheduler leads")]
     NotLeader,
+    /// What the write refers to was deleted meanwhile.
+    #[error("what this refers to was deleted")]
+    Gone,
     #[error("{0}")]
     Settings(String),
 }
@@ -72,10 +75,7 @@ impl DbError {
     /// True where the statement lost against a concurrent one and may be run again as it is.
     pub fn is_contention(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
-        matches!(
-            error.code(),
-            Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE)
-        )
+        matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
     }
 
     /// True where a row with this key is there already.
@@ -112,9 +112,7 @@ impl Db {
         if postgres.get_options().is_none() {
             postgres.options("-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s");
         }
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(postgres, NoTls, recycling))
             .max_size(config.pool_size as usize)
             .wait_timeout(Some(Duration::from_secs(10)))

@@ -32,10 +32,7 @@ pub async fn find(
             ],
         )
         .await?;
-    Ok(row.map(|row| Picture {
-        key: row.get("key"),
-        bytes: row.get::<_, i32>("bytes").max(0) as u64,
-    }))
+    Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
 }
 
 /// Which of `recordings` have a picture for this request.

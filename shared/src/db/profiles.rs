@@ -9,10 +9,7 @@ pub async fn get(db: &Db, project: ProjectId, name: &str) -> Result<Option<Profi
     let row = db
         .get()
         .await?
-        .query_opt(
-            "select body from profiles where project_id = $1 and name = $2",
-            &[&project.0, &name],
-        )
+        .query_opt("select body from profiles where project_id = $1 and name = $2", &[&project.0, &name])
         .await?;
     Ok(row.map(|row| serde_json::from_value(row.get(0))).transpose()?)
 }
@@ -33,9 +30,7 @@ pub async fn list(
             &[&project.0, &after, &limit],
         )
         .await?;
-    rows.into_iter()
-        .map(|row| Ok(serde_json::from_value(row.get(0))?))
-        .collect()
+    rows.into_iter().map(|row| Ok(serde_json::from_value(row.get(0))?)).collect()
 }
 
 /// Writes a new profile; false where the name is taken.
@@ -69,10 +64,7 @@ pub async fn delete(db: &Db, project: ProjectId, name: &str) -> Result<bool, DbE
     let gone = db
         .get()
         .await?
-        .execute(
-            "delete from profiles where project_id = $1 and name = $2",
-            &[&project.0, &name],
-        )
+        .execute("delete from profiles where project_id = $1 and name = $2", &[&project.0, &name])
         .await?;
     Ok(gone == 1)
 }

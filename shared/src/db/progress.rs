@@ -40,12 +40,9 @@ pub async fn put(db: &Db, job: JobId, hold: Hold, progress: &Progress) -> Result
 /// Keeps the exact command of an attempt. Guarded by its epoch through the attempt's key.
 pub async fn note_command(db: &Db, hold: Hold, command: &[String]) -> Result<(), DbError> {
     let client = db.get().await?;
-    let statement = client
-        .prepare_cached("update attempts set command = $3 where task_id = $1 and epoch = $2")
-        .await?;
-    client
-        .execute(&statement, &[&hold.task_id.0, &hold.epoch, &command])
-        .await?;
+    let statement =
+        client.prepare_cached("update attempts set command = $3 where task_id = $1 and epoch = $2").await?;
+    client.execute(&statement, &[&hold.task_id.0, &hold.epoch, &command]).await?;
     Ok(())
 }
 

@@ -12,9 +12,7 @@ pub async fn ensure(db: &Db, name: &str) -> Result<ProjectId, DbError> {
             &[&ProjectId::new().0, &name],
         )
         .await?;
-    let row = client
-        .query_one("select id from projects where name = $1", &[&name])
-        .await?;
+    let row = client.query_one("select id from projects where name = $1", &[&name]).await?;
     Ok(ProjectId(row.get(0)))
 }
 
@@ -28,11 +26,6 @@ pub struct Project {
 /// The project with this id.
 pub async fn get(db: &Db, id: ProjectId) -> Result<Option<Project>, DbError> {
     let client = db.get().await?;
-    let row = client
-        .query_opt("select id, name from projects where id = $1", &[&id.0])
-        .await?;
-    Ok(row.map(|row| Project {
-        id: ProjectId(row.get(0)),
-        name: row.get(1),
-    }))
+    let row = client.query_opt("select id, name from projects where id = $1", &[&id.0]).await?;
+    Ok(row.map(|row| Project { id: ProjectId(row.get(0)), name: row.get(1) }))
 }

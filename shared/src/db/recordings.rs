@@ -51,10 +51,7 @@ fn read(row: &Row) -> Result<Recording, DbError> {
         access: row.get::<_, &str>("access").parse()?,
         source_id: row.get::<_, Option<_>>("source_id").map(SourceId),
         duration_seconds: row.get("duration_seconds"),
-        error: row
-            .get::<_, Option<_>>("error")
-            .map(serde_json::from_value)
-            .transpose()?,
+        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
         metadata: row.get("metadata"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
@@ -72,14 +69,7 @@ pub(crate) async fn insert(
         .execute(
             "insert into recordings (id, project_id, title, access, source_id, metadata)
              values ($1, $2, $3, $4, $5, $6)",
-            &[
-                &new.id.0,
-                &project.0,
-                &new.title,
-                &new.access.as_str(),
-                &new.source_id.0,
-                &new.metadata,
-            ],
+            &[&new.id.0, &project.0, &new.title, &new.access.as_str(), &new.source_id.0, &new.metadata],
         )
         .await?;
     Ok(())
@@ -89,23 +79,14 @@ pub(crate) async fn insert(
 pub async fn find(db: &Db, id: RecordingId) -> Result<Option<Recording>, DbError> {
     let client = db.get().await?;
     let statement = client
-        .prepare_cached(&format!(
-            "select {COLUMNS} from recordings where id = $1 and deleted_at is null"
-        ))
+        .prepare_cached(&format!("select {COLUMNS} from recordings where id = $1 and deleted_at is null"))
         .await?;
-    client
-        .query_opt(&statement, &[&id.0])
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
 }
 
 /// The project's recording with this id.
 pub async fn get(db: &Db, project: ProjectId, id: RecordingId) -> Result<Option<Recording>, DbError> {
-    Ok(find(db, id)
-        .await?
-        .filter(|recording| recording.project_id == project))
+    Ok(find(db, id).await?.filter(|recording| recording.project_id == project))
 }
 
 /// Which recordings are listed.
@@ -132,12 +113,7 @@ pub async fn list(
                    and ($2::text is null or status = $2) and ($3::uuid is null or id < $3)
                  order by id desc limit $4"
             ),
-            &[
-                &project.0,
-                &filter.status.map(|status| status.as_str()),
-                &after.map(|id| id.0),
-                &limit,
-            ],
+            &[&project.0, &filter.status.map(|status| status.as_str()), &after.map(|id| id.0), &limit],
         )
         .await?;
     rows.iter().map(read).collect()
@@ -149,15 +125,9 @@ pub async fn titles(db: &Db, recordings: &[RecordingId]) -> Result<HashMap<Recor
     let rows = db
         .get()
         .await?
-        .query(
-            "select id, title from recordings where id = any($1) and deleted_at is null",
-            &[&ids],
-        )
+        .query("select id, title from recordings where id = any($1) and deleted_at is null", &[&ids])
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| (RecordingId(row.get(0)), row.get(1)))
-        .collect())
+    Ok(rows.iter().map(|row| (RecordingId(row.get(0)), row.get(1))).collect())
 }
 
 /// Changes title or access; false where there is no such recording.
@@ -198,17 +168,8 @@ pub(crate) async fn set_ready(
         .await?;
     let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingReady;
-    append(
-        client,
-        NewEvent {
-            project_id: project,
-            kind,
-            job_id: Some(job),
-            recording_id: Some(id),
-            data,
-        },
-    )
-    .await
+    append(client, NewEvent { project_id: project, kind, job_id: Some(job), recording_id: Some(id), data })
+        .await
 }
 
 /// Tells that the job that would have made a recording did not. One that plays stays playable.
@@ -228,22 +189,62 @@ pub(crate) async fn set_failed(
     Ok(())
 }
 
-/// Deletes a recording: at once for its users, its objects soon after. The caller has cancelled its jobs.
+/// Keeps a recording from being deleted until the caller's transaction ends.
+pub(crate) async fn hold(client: &impl GenericClient, id: RecordingId) -> Result<(), DbError> {
+    let row = client
+        .query_opt("select 1 from recordings where id = $1 and deleted_at is null for share", &[&id.0])
+        .await?;
+    row.map(|_| ()).ok_or(DbError::Gone)
+}
+
+/// Deletes a recording for its users, at once. What it leaves goes with [`discard`], after its jobs are cancelled.
 /// False where there is no such recording.
 pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let marked = tx
-        .execute(
+        .query_opt(
             "update recordings set deleted_at = now(), updated_at = now()
-             where id = $1 and project_id = $2 and deleted_at is null",
+             where id = $1 and project_id = $2 and deleted_at is null returning source_id",
             &[&id.0, &project.0],
         )
         .await?;
-    if marked == 0 {
-        return Ok(false);
-    }
-    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives.
+    let Some(marked) = marked else { return Ok(false) };
+    // The last one that was made from a source takes it along; from here on nothing new may refer to it.
+    tx.execute(
+        "update sources set deleted_at = now()
+         where id = $1 and not exists (
+             select 1 from recordings r where r.source_id = $1 and r.deleted_at is null)",
+        &[&marked.get::<_, Option<uuid::Uuid>>(0)],
+    )
+    .await?;
+    let data = serde_json::json!({ "recording_id": id });
+    let kind = EventType::RecordingDeleted;
+    append(&tx, NewEvent { project_id: project, kind, job_id: None, recording_id: Some(id), data }).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Deleted recordings whose remains have not been handed to the sweeper yet.
+pub async fn undiscarded(db: &Db, limit: i64) -> Result<Vec<(ProjectId, RecordingId)>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select project_id, id from recordings
+             where deleted_at is not null and discarded_at is null order by deleted_at limit $1",
+            &[&limit],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (ProjectId(row.get(0)), RecordingId(row.get(1)))).collect())
+}
+
+/// Hands everything a deleted recording left to the sweeper. The caller has cancelled its jobs. Harmless when done twice.
+pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives, or it is a
+    // source that others were made from.
     tx.execute(
         "insert into garbage (prefix, due_at)
          select a.prefix, now()
@@ -254,38 +255,24 @@ pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool
                join recording_sets rs on rs.set_id = s.id
                join recordings r on r.id = rs.recording_id
                where s.job_id = j.id and r.deleted_at is null)
-           and not exists (
-               select 1 from recordings r join recordings mine on mine.source_id = r.source_id
-               where mine.id = $1 and r.id <> $1 and r.deleted_at is null and t.kind = 'fetch')",
+           and (t.kind <> 'fetch' or exists (
+               select 1 from recordings mine join sources s on s.id = mine.source_id
+               where mine.id = $1 and s.deleted_at is not null))",
         &[&id.0],
     )
     .await?;
     tx.execute(
         "insert into garbage (prefix, due_at)
          select 'p/' || u.project_id::text || '/uploads/' || u.id::text || '/', now()
-         from recordings mine join uploads u on u.source_id = mine.source_id
-         where mine.id = $1
-           and not exists (
-               select 1 from recordings r
-               where r.source_id = mine.source_id and r.id <> $1 and r.deleted_at is null)",
+         from recordings mine
+         join sources s on s.id = mine.source_id and s.deleted_at is not null
+         join uploads u on u.source_id = s.id
+         where mine.id = $1",
         &[&id.0],
     )
     .await?;
-    tx.execute("delete from pictures where recording_id = $1", &[&id.0])
-        .await?;
-    let data = serde_json::json!({ "recording_id": id });
-    let kind = EventType::RecordingDeleted;
-    append(
-        &tx,
-        NewEvent {
-            project_id: project,
-            kind,
-            job_id: None,
-            recording_id: Some(id),
-            data,
-        },
-    )
-    .await?;
+    tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
+    tx.execute("update recordings set discarded_at = now() where id = $1", &[&id.0]).await?;
     tx.commit().await?;
-    Ok(true)
+    Ok(())
 }

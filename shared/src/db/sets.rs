@@ -85,12 +85,7 @@ pub(crate) async fn insert(
         )
         .await?;
     // Two jobs of one recording may be planned at once; the recording's row orders their ordinals.
-    client
-        .query_one(
-            "select id from recordings where id = $1 for no key update",
-            &[&recording.0],
-        )
-        .await?;
+    client.query_one("select id from recordings where id = $1 for no key update", &[&recording.0]).await?;
     client
         .execute(
             "insert into recording_sets (recording_id, set_id, ordinal)
@@ -199,12 +194,7 @@ pub async fn renditions(db: &Db, set: SetId) -> Result<Vec<Rendition>, DbError> 
     let statement = client
         .prepare_cached("select * from renditions where set_id = $1 order by kind desc, position, rung")
         .await?;
-    client
-        .query(&statement, &[&set.0])
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    client.query(&statement, &[&set.0]).await?.iter().map(read).collect()
 }
 
 /// Segments of one rendition in order.
@@ -229,9 +219,7 @@ pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Opt
              where set_id = $1 and rung = $2 and number = $3",
         )
         .await?;
-    let row = client
-        .query_opt(&statement, &[&set.0, &rung, &(number as i32)])
-        .await?;
+    let row = client.query_opt(&statement, &[&set.0, &rung, &(number as i32)]).await?;
     Ok(row.as_ref().map(read_segment))
 }
 
@@ -300,10 +288,7 @@ impl Rendition {
             .iter()
             .map(|segment| hls::Segment {
                 uri: name(segment),
-                duration: hls::Ticks {
-                    ticks: segment.duration_ticks,
-                    timescale: self.timescale,
-                },
+                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
             })
             .collect();
         media(init, segments)

@@ -33,35 +33,23 @@ fn read(row: &Row) -> Result<Source, DbError> {
         id: SourceId(row.get("id")),
         project_id: ProjectId(row.get("project_id")),
         origin: serde_json::from_value(row.get("origin"))?,
-        pieces: row
-            .get::<_, Option<_>>("pieces")
-            .map(serde_json::from_value)
-            .transpose()?,
-        bytes: row
-            .get::<_, Option<i64>>("bytes")
-            .map(|bytes| bytes.max(0) as u64),
+        pieces: row.get::<_, Option<_>>("pieces").map(serde_json::from_value).transpose()?,
+        bytes: row.get::<_, Option<i64>>("bytes").map(|bytes| bytes.max(0) as u64),
         sha256: row.get("sha256"),
-        probe: row
-            .get::<_, Option<_>>("probe")
-            .map(serde_json::from_value)
-            .transpose()?,
+        probe: row.get::<_, Option<_>>("probe").map(serde_json::from_value).transpose()?,
     })
 }
 
-/// The source with this id.
+/// The source with this id, unless it was deleted.
 pub async fn get(db: &Db, id: SourceId) -> Result<Option<Source>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select id, project_id, origin, pieces, bytes, sha256, probe from sources where id = $1",
+            "select id, project_id, origin, pieces, bytes, sha256, probe from sources
+             where id = $1 and deleted_at is null",
         )
         .await?;
-    client
-        .query_opt(&statement, &[&id.0])
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+    client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
 }
 
 /// Writes a source that is still to be fetched.
@@ -78,6 +66,13 @@ pub(crate) async fn insert(
         )
         .await?;
     Ok(())
+}
+
+/// Keeps a source from being deleted until the caller's transaction ends.
+pub(crate) async fn hold(client: &impl GenericClient, id: SourceId) -> Result<(), DbError> {
+    let statement =
+        client.prepare_cached("select 1 from sources where id = $1 and deleted_at is null for share").await?;
+    client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
 }
 
 /// Says where a source lies. In the caller's guarded transaction.

@@ -20,7 +20,7 @@ use crate::job::state::{TaskStatus, UnknownWord};
 use crate::job::task::{TaskKind, TaskSpec};
 
 /// How much earlier each point of priority lets a task start, in seconds: the whole scale is an hour of waiting.
-const SECONDS_PER_PRIORITY: f64 = 36.0;
+pub(super) const SECONDS_PER_PRIORITY: f64 = 36.0;
 
 /// Writes tasks of a job, which has counted them already. In the caller's transaction.
 pub(super) async fn insert(
@@ -31,26 +31,19 @@ pub(super) async fn insert(
     let statement = client
         .prepare_cached(
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
-                 unblocks, max_attempts, ready_at, ready_key)
-             select $1, j.id, j.project_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, r.at,
-                 r.at - make_interval(secs => $12::float8 * j.priority)
+                 unblocks, max_attempts, ready_at, deferred, ready_key)
+             select $1, j.id, j.project_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, r.at, r.at > now(),
+                 case when r.at > now() then r.at else r.at - make_interval(secs => $12::float8 * j.priority) end
              from jobs j, lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r
              where j.id = $2",
         )
         .await?;
     let first = client
-        .query_one(
-            "select coalesce(max(position) + 1, 0) from tasks where job_id = $1",
-            &[&job.0],
-        )
+        .query_one("select coalesce(max(position) + 1, 0) from tasks where job_id = $1", &[&job.0])
         .await?
         .get::<_, i32>(0);
     for (position, task) in (first..).zip(tasks) {
-        let status = if task.blocked_by == 0 {
-            TaskStatus::Ready
-        } else {
-            TaskStatus::Blocked
-        };
+        let status = if task.blocked_by == 0 { TaskStatus::Ready } else { TaskStatus::Blocked };
         let unblocks: Vec<_> = task.unblocks.iter().map(|id| id.0).collect();
         client
             .execute(
@@ -130,10 +123,7 @@ pub async fn of_jobs(db: &Db, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tasks: HashMap<JobId, Vec<Task>> = HashMap::new();
     for row in client.query(&statement, &[&ids]).await? {
-        tasks
-            .entry(JobId(row.get("job_id")))
-            .or_default()
-            .push(read(&row)?);
+        tasks.entry(JobId(row.get("job_id"))).or_default().push(read(&row)?);
     }
     Ok(tasks)
 }
@@ -147,10 +137,7 @@ fn read(row: &Row) -> Result<Task, DbError> {
         pool: row.get("pool"),
         attempts: row.get("attempts"),
         max_attempts: row.get("max_attempts"),
-        error: row
-            .get::<_, Option<_>>("error")
-            .map(serde_json::from_value)
-            .transpose()?,
+        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
         created_at: row.get("created_at"),
         started_at: row.get("started_at"),
         finished_at: row.get("finished_at"),
@@ -225,10 +212,7 @@ pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbEr
     .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Claimed {
-        hold: Hold {
-            task_id: TaskId(row.get("id")),
-            epoch: row.get("epoch"),
-        },
+        hold: Hold { task_id: TaskId(row.get("id")), epoch: row.get("epoch") },
         job_id: JobId(row.get("job_id")),
         project_id: ProjectId(row.get("project_id")),
         recording_id: row.get::<_, Option<_>>("recording_id").map(RecordingId),
@@ -266,7 +250,8 @@ fn claim_sql() -> String {
                    and t.ready_key <= now() and t.ready_at <= now()
                  order by t.ready_key, t.id limit 1) h
              where string_to_array(q.class, '+') <@ $2::text[]
-             order by share, ready_key
+             -- Projects with the same share take turns by chance: priority ranks within a project, never between them.
+             order by share, md5(q.project_id::text || now()::text), ready_key
          ),
          picked as (
              select t.id from ranked, lateral (
@@ -278,7 +263,7 @@ fn claim_sql() -> String {
          ),
          task as (
              update tasks t
-             set status = 'running', epoch = t.epoch + 1, attempts = t.attempts + 1, error = null,
+             set status = 'running', epoch = t.epoch + 1, attempts = t.attempts + 1, error = null, deferred = false,
                  started_at = coalesce(t.started_at, now())
              from picked where t.id = picked.id and t.status = 'ready'
              returning t.*
@@ -316,6 +301,23 @@ fn claim_sql() -> String {
          from task join jobs j on j.id = task.job_id",
         EventType::JobStarted
     )
+}
+
+/// Gives tasks that have become due the place their priority asks for. Returns how many.
+pub async fn promote_due(db: &Db, limit: i64) -> Result<u64, DbError> {
+    let promoted = db
+        .get()
+        .await?
+        .execute(
+            "update tasks t set deferred = false, ready_key = t.ready_at - make_interval(secs => $2::float8 * j.priority)
+             from jobs j
+             where j.id = t.job_id and t.id in (
+                 select id from tasks where status = 'ready' and deferred and ready_at <= now()
+                 order by ready_at limit $1 for update skip locked)",
+            &[&limit, &SECONDS_PER_PRIORITY],
+        )
+        .await?;
+    Ok(promoted)
 }
 
 /// Where an attempt writes its objects. Names carry the epoch: a store cannot fence a zombie.
@@ -423,10 +425,7 @@ pub async fn attempts_of_job(db: &Db, job: JobId) -> Result<Vec<Attempt>, DbErro
                 started_at: row.get("started_at"),
                 finished_at: row.get("finished_at"),
                 command: row.get("command"),
-                error: row
-                    .get::<_, Option<Value>>("error")
-                    .map(serde_json::from_value)
-                    .transpose()?,
+                error: row.get::<_, Option<Value>>("error").map(serde_json::from_value).transpose()?,
                 log_tail: row.get("log_tail"),
             })
         })

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::sources::{self, Piece};
-use super::{Db, DbError};
+use super::{Db, DbError, GenericClient};
 use crate::ids::{ProjectId, SourceId, UploadId};
 use crate::job::spec::Input;
 
@@ -46,9 +46,7 @@ fn read(row: &Row) -> Upload {
     Upload {
         id: UploadId(row.get("id")),
         project_id: ProjectId(row.get("project_id")),
-        length: row
-            .get::<_, Option<i64>>("length")
-            .map(|length| length.max(0) as u64),
+        length: row.get::<_, Option<i64>>("length").map(|length| length.max(0) as u64),
         received: row.get::<_, i64>("received").max(0) as u64,
         metadata: row.get("metadata"),
         source_id: row.get::<_, Option<_>>("source_id").map(SourceId),
@@ -119,39 +117,33 @@ pub async fn append(db: &Db, id: UploadId, new: &NewPiece) -> Result<Appended, D
     };
     tx.execute(
         "insert into upload_pieces (upload_id, start, key, bytes, sha256) values ($1, $2, $3, $4, $5)",
-        &[
-            &id.0,
-            &(new.start as i64),
-            &new.piece.key,
-            &(new.piece.bytes as i64),
-            &new.sha256.as_slice(),
-        ],
+        &[&id.0, &(new.start as i64), &new.piece.key, &(new.piece.bytes as i64), &new.sha256.as_slice()],
     )
     .await?;
+    let mut upload = read(&row);
+    if upload.length == Some(upload.received) {
+        make_source(&tx, &mut upload).await?;
+    }
     tx.commit().await?;
-    drop(client);
-    let upload = read(&row);
-    Ok(Appended::Accepted(if upload.length == Some(upload.received) {
-        complete(db, upload).await?
-    } else {
-        upload
-    }))
+    Ok(Appended::Accepted(upload))
 }
 
-/// Makes the source of an upload that is whole. Does nothing where it has one.
+/// Makes the source of an upload that is whole. Does nothing where it has one, or is not whole.
 pub async fn complete(db: &Db, upload: Upload) -> Result<Upload, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let row = tx
-        .query_one(
-            &format!("select {COLUMNS} from uploads where id = $1 for update"),
-            &[&upload.id.0],
-        )
+        .query_one(&format!("select {COLUMNS} from uploads where id = $1 for update"), &[&upload.id.0])
         .await?;
     let mut upload = read(&row);
-    if upload.source_id.is_some() || upload.length != Some(upload.received) {
-        return Ok(upload);
+    if upload.source_id.is_none() && upload.length == Some(upload.received) {
+        make_source(&tx, &mut upload).await?;
+        tx.commit().await?;
     }
+    Ok(upload)
+}
+
+async fn make_source(tx: &impl GenericClient, upload: &mut Upload) -> Result<(), DbError> {
     let rows = tx
         .query(
             "select key, bytes, sha256 from upload_pieces where upload_id = $1 order by start",
@@ -160,26 +152,18 @@ pub async fn complete(db: &Db, upload: Upload) -> Result<Upload, DbError> {
         .await?;
     let pieces: Vec<Piece> = rows
         .iter()
-        .map(|row| Piece {
-            key: row.get("key"),
-            bytes: row.get::<_, i64>("bytes").max(0) as u64,
-        })
+        .map(|row| Piece { key: row.get("key"), bytes: row.get::<_, i64>("bytes").max(0) as u64 })
         .collect();
     let digest: Option<Vec<u8>> = match rows.as_slice() {
         [only] => only.get("sha256"),
         _ => None,
     };
     let source = SourceId::new();
-    sources::insert(&tx, upload.project_id, source, &Input::UploadId(upload.id)).await?;
-    sources::set_stored(&tx, source, &pieces, digest.as_deref()).await?;
-    tx.execute(
-        "update uploads set source_id = $2 where id = $1",
-        &[&upload.id.0, &source.0],
-    )
-    .await?;
-    tx.commit().await?;
+    sources::insert(tx, upload.project_id, source, &Input::UploadId(upload.id)).await?;
+    sources::set_stored(tx, source, &pieces, digest.as_deref()).await?;
+    tx.execute("update uploads set source_id = $2 where id = $1", &[&upload.id.0, &source.0]).await?;
     upload.source_id = Some(source);
-    Ok(upload)
+    Ok(())
 }
 
 /// Deletes an upload that made no source yet and hands its objects to the sweeper; false where there is none.

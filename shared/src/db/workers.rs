@@ -67,10 +67,7 @@ pub async fn register(db: &Db, worker: &Registration<'_>) -> Result<(), DbError>
 pub async fn touch(db: &Db, id: WorkerId, state: WorkerState) -> Result<(), DbError> {
     db.get()
         .await?
-        .execute(
-            "update workers set seen_at = now(), state = $2 where id = $1",
-            &[&id.0, &state.as_str()],
-        )
+        .execute("update workers set seen_at = now(), state = $2 where id = $1", &[&id.0, &state.as_str()])
         .await?;
     Ok(())
 }

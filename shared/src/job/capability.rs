@@ -30,13 +30,7 @@ pub struct Class(BTreeSet<&'static str>);
 impl Class {
     /// The class that needs all of `capabilities` besides [`Capability::Base`], which every task needs.
     pub fn of(capabilities: &[Capability]) -> Self {
-        Self(
-            capabilities
-                .iter()
-                .filter(|cap| **cap != Capability::Base)
-                .map(|cap| cap.as_str())
-                .collect(),
-        )
+        Self(capabilities.iter().filter(|cap| **cap != Capability::Base).map(|cap| cap.as_str()).collect())
     }
 }
 

@@ -48,20 +48,12 @@ pub struct TaskError {
 impl TaskError {
     /// A failure that another attempt cannot mend: the input is at fault.
     pub fn fatal(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            retryable: false,
-        }
+        Self { reason, message: message.into(), retryable: false }
     }
 
     /// A failure that may pass.
     pub fn retryable(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            retryable: true,
-        }
+        Self { reason, message: message.into(), retryable: true }
     }
 
     /// A fault of the farm or its surroundings, with what was being done when it happened.

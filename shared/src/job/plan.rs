@@ -27,13 +27,7 @@ pub struct NewTask {
 
 impl NewTask {
     fn new(spec: TaskSpec) -> Self {
-        Self {
-            id: TaskId::new(),
-            spec,
-            pool: Pool::Cpu,
-            blocked_by: 0,
-            unblocks: vec![],
-        }
+        Self { id: TaskId::new(), spec, pool: Pool::Cpu, blocked_by: 0, unblocks: vec![] }
     }
 
     fn then(mut self, next: &mut NewTask) -> Self {
@@ -117,10 +111,8 @@ pub fn transcode(
     probe: &Probe,
     circumstances: &Circumstances,
 ) -> Result<Plan, TaskError> {
-    let profile = spec
-        .profile
-        .as_ref()
-        .ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no profile"))?;
+    let profile =
+        spec.profile.as_ref().ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no profile"))?;
     let video = probe.video.as_ref().filter(|_| !profile.rungs.is_empty());
     let audio = probe.audio.first().filter(|_| profile.audio.is_some());
     if video.is_none() && audio.is_none() {
@@ -145,14 +137,7 @@ pub fn transcode(
     let duration = grid.map_or(duration, |grid| grid.duration());
     let mut works = vec![];
     if let (Some(video), Some(grid)) = (video, grid) {
-        works.push(TaskSpec::Encode(encode(
-            spec.source,
-            set,
-            profile,
-            video,
-            grid,
-            circumstances,
-        )));
+        works.push(TaskSpec::Encode(encode(spec.source, set, profile, video, grid, circumstances)));
     }
     if let (Some(audio), Some(recipe)) = (audio, &profile.audio) {
         let sample_rate = output_sample_rate(audio.sample_rate);
@@ -171,31 +156,16 @@ pub fn transcode(
     }
 
     let (expect, renditions) = expectations(&works);
-    let finish = FinishSpec {
-        recording,
-        set,
-        duration_seconds: duration,
-        expect,
-    };
+    let finish = FinishSpec { recording, set, duration_seconds: duration, expect };
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
     if video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
         works.push(thumbnail(spec.source, recording, PictureRequest::DEFAULT).spec);
     }
-    let mut tasks: Vec<NewTask> = works
-        .into_iter()
-        .map(|work| NewTask::new(work).then(&mut finish))
-        .collect();
+    let mut tasks: Vec<NewTask> =
+        works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
     tasks.push(finish);
-    let summary = PlanSummary {
-        renditions,
-        warnings: probe.warnings.clone(),
-    };
-    Ok(Plan {
-        set,
-        duration_seconds: duration,
-        tasks,
-        summary,
-    })
+    let summary = PlanSummary { renditions, warnings: probe.warnings.clone() };
+    Ok(Plan { set, duration_seconds: duration, tasks, summary })
 }
 
 fn encode(
@@ -276,11 +246,7 @@ fn duration(probe: &Probe, video: Option<&VideoStream>, audio: Option<&AudioStre
 
 fn output_sample_rate(source: u32) -> u32 {
     // Families of rates: 11,025 and its multiples stay exact at 44,100.
-    if source.is_multiple_of(11_025) {
-        44_100
-    } else {
-        48_000
-    }
+    if source.is_multiple_of(11_025) { 44_100 } else { 48_000 }
 }
 
 fn deadline(seconds: f64) -> u64 {
@@ -293,15 +259,8 @@ fn nothing_to_use(probe: &Probe, profile: &Profile) -> TaskError {
         (None, false) => "audio tracks only",
         (None, true) => "neither video nor audio",
     };
-    let wants = if profile.rungs.is_empty() {
-        "audio"
-    } else {
-        "video"
-    };
-    TaskError::fatal(
-        Reason::Unsuitable,
-        format!("the source has {has}, but the profile makes {wants}"),
-    )
+    let wants = if profile.rungs.is_empty() { "audio" } else { "video" };
+    TaskError::fatal(Reason::Unsuitable, format!("the source has {has}, but the profile makes {wants}"))
 }
 
 #[cfg(test)]
@@ -358,10 +317,7 @@ mod tests {
         }
     }
 
-    const NOW: Circumstances = Circumstances {
-        max_duration_seconds: 3600.0,
-        encode_threads: 1,
-    };
+    const NOW: Circumstances = Circumstances { max_duration_seconds: 3600.0, encode_threads: 1 };
 
     #[test]
     fn work_unblocks_the_finish() {
@@ -369,14 +325,8 @@ mod tests {
         let finish = plan.tasks.last().unwrap();
         assert_eq!(plan.tasks.len(), 4);
         assert_eq!(finish.blocked_by, 3);
-        assert!(
-            plan.tasks[..3]
-                .iter()
-                .all(|task| task.unblocks == [finish.id] && task.blocked_by == 0)
-        );
-        let TaskSpec::Audio(audio) = &plan.tasks[1].spec else {
-            panic!()
-        };
+        assert!(plan.tasks[..3].iter().all(|task| task.unblocks == [finish.id] && task.blocked_by == 0));
+        let TaskSpec::Audio(audio) = &plan.tasks[1].spec else { panic!() };
         assert_eq!(audio.grid.sample_rate, 44_100);
         assert_eq!(plan.duration_seconds, 5.28);
     }
@@ -384,9 +334,7 @@ mod tests {
     #[test]
     fn a_longer_audio_track_holds_the_last_picture() {
         let plan = transcode(&spec("fast"), RecordingId::new(), &probe(5.0, Some(8.0)), &NOW).unwrap();
-        let TaskSpec::Encode(encode) = &plan.tasks[0].spec else {
-            panic!()
-        };
+        let TaskSpec::Encode(encode) = &plan.tasks[0].spec else { panic!() };
         assert_eq!((encode.grid.frames, encode.hold_frames), (200, 100));
     }
 

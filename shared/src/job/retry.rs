@@ -8,7 +8,7 @@ pub const MAX_ATTEMPTS: i32 = 3;
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The wait before the attempt after `attempts` failed ones (at least 1): doubled fourfold each time, up to five minutes.
+/// The wait before the attempt after `attempts` failed ones (at least 1): four times as long each time, up to five minutes.
 /// `jitter` in `[0, 1)` spreads it over the upper half, so that what failed together does not return together.
 pub fn backoff(attempts: i32, jitter: f64) -> Duration {
     let doublings = 2 * attempts.clamp(1, 8).unsigned_abs().saturating_sub(1);

@@ -61,9 +61,5 @@ pub struct PictureRequest {
 
 impl PictureRequest {
     /// The picture a recording has anyway: at 5 s or earlier, 320x180.
-    pub const DEFAULT: Self = Self {
-        at_ms: None,
-        width: 320,
-        height: 180,
-    };
+    pub const DEFAULT: Self = Self { at_ms: None, width: 320, height: 180 };
 }

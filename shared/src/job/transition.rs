@@ -51,16 +51,10 @@ mod tests {
     #[test]
     fn nothing_follows_a_final_state() {
         for next in JobStatus::ALL {
-            assert!(
-                next.predecessors().iter().all(|state| !state.is_final()),
-                "{next}"
-            );
+            assert!(next.predecessors().iter().all(|state| !state.is_final()), "{next}");
         }
         for next in TaskStatus::ALL {
-            assert!(
-                next.predecessors().iter().all(|state| !state.is_final()),
-                "{next}"
-            );
+            assert!(next.predecessors().iter().all(|state| !state.is_final()), "{next}");
         }
     }
 

@@ -14,22 +14,13 @@ pub struct Rate {
 /// Rates of the trade, to which a measured rate within 0.1 % is snapped: containers that count in milliseconds
 /// cannot state 30000/1001.
 const STANDARD_RATES: [Rate; 8] = [
-    Rate {
-        num: 24000,
-        den: 1001,
-    },
+    Rate { num: 24000, den: 1001 },
     Rate { num: 24, den: 1 },
     Rate { num: 25, den: 1 },
-    Rate {
-        num: 30000,
-        den: 1001,
-    },
+    Rate { num: 30000, den: 1001 },
     Rate { num: 30, den: 1 },
     Rate { num: 50, den: 1 },
-    Rate {
-        num: 60000,
-        den: 1001,
-    },
+    Rate { num: 60000, den: 1001 },
     Rate { num: 60, den: 1 },
 ];
 
@@ -40,10 +31,7 @@ impl Rate {
             return None;
         }
         let divisor = gcd(num, den);
-        Some(Self {
-            num: u32::try_from(num / divisor).ok()?,
-            den: u32::try_from(den / divisor).ok()?,
-        })
+        Some(Self { num: u32::try_from(num / divisor).ok()?, den: u32::try_from(den / divisor).ok()? })
     }
 
     /// Parses FFmpeg's `num/den`; `None` for `0/0` and nonsense.
@@ -125,15 +113,9 @@ impl Grid {
     /// A grid with GOPs of about two seconds and segments of about `segment_seconds` (1 to 30).
     pub fn new(rate: Rate, frames: u64, segment_seconds: u32) -> Self {
         let gop_frames = rate.frames_in(GOP_SECONDS).max(1) as u32;
-        let segment_gops = (f64::from(segment_seconds) / rate.seconds(u64::from(gop_frames)))
-            .round()
-            .max(1.0) as u32;
-        Self {
-            rate,
-            gop_frames,
-            segment_gops,
-            frames,
-        }
+        let segment_gops =
+            (f64::from(segment_seconds) / rate.seconds(u64::from(gop_frames))).round().max(1.0) as u32;
+        Self { rate, gop_frames, segment_gops, frames }
     }
 
     /// The grid of a rung whose rate is capped at `max_fps`: the same GOP times with fewer frames in each.
@@ -196,26 +178,14 @@ impl AudioGrid {
             .map(|n| (at(n * grid.segment_frames()) + AAC_FRAME / 2) / AAC_FRAME)
             .filter(|start| *start < frames)
             .collect();
-        Self {
-            sample_rate,
-            frames,
-            starts,
-        }
+        Self { sample_rate, frames, starts }
     }
 
     /// Audio without a picture: segments of about `segment_seconds`.
     pub fn alone(seconds: f64, sample_rate: u32, segment_seconds: u32) -> Self {
-        let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64)
-            .ceil()
-            .max(1.0) as u64;
-        let step = (u64::from(segment_seconds) * u64::from(sample_rate))
-            .div_ceil(AAC_FRAME)
-            .max(1);
-        Self {
-            sample_rate,
-            frames,
-            starts: (0..frames).step_by(step as usize).collect(),
-        }
+        let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64).ceil().max(1.0) as u64;
+        let step = (u64::from(segment_seconds) * u64::from(sample_rate)).div_ceil(AAC_FRAME).max(1);
+        Self { sample_rate, frames, starts: (0..frames).step_by(step as usize).collect() }
     }
 
     /// AAC frames in segment `n`, counted from zero; zero beyond the last.
@@ -246,15 +216,7 @@ mod tests {
 
     #[test]
     fn a_capped_rung_keeps_the_gop_times() {
-        for (num, den) in [
-            (25, 1),
-            (30, 1),
-            (30000, 1001),
-            (60000, 1001),
-            (179, 6),
-            (50, 1),
-            (10, 1),
-        ] {
+        for (num, den) in [(25, 1), (30, 1), (30000, 1001), (60000, 1001), (179, 6), (50, 1), (10, 1)] {
             let grid = Grid::new(rate(num, den), 1000, 10);
             for cap in [24, 30] {
                 let capped = grid.capped(Some(cap));
@@ -270,10 +232,7 @@ mod tests {
             }
         }
         assert_eq!(Grid::new(rate(25, 1), 100, 6).capped(Some(24)).rate, rate(24, 1));
-        assert_eq!(
-            Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate,
-            rate(30000, 1001)
-        );
+        assert_eq!(Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate, rate(30000, 1001));
     }
 
     #[test]

@@ -21,16 +21,8 @@ const WORTHWHILE: f64 = 1.1;
 pub fn fit(rungs: &[Rung], width: f64, height: f64) -> Vec<FittedRung> {
     // How much of the source a rung can show: 1 or more holds all of it.
     let scale = |rung: &Rung| box_scale(rung, width, height);
-    let best_below = rungs
-        .iter()
-        .map(scale)
-        .filter(|scale| *scale < 1.0)
-        .fold(0.0, f64::max);
-    let smallest_above = rungs
-        .iter()
-        .map(scale)
-        .filter(|scale| *scale >= 1.0)
-        .fold(f64::INFINITY, f64::min);
+    let best_below = rungs.iter().map(scale).filter(|scale| *scale < 1.0).fold(0.0, f64::max);
+    let smallest_above = rungs.iter().map(scale).filter(|scale| *scale >= 1.0).fold(f64::INFINITY, f64::min);
     let keep_above = smallest_above.is_finite() && best_below * WORTHWHILE <= 1.0;
 
     rungs
@@ -53,11 +45,7 @@ pub fn fit(rungs: &[Rung], width: f64, height: f64) -> Vec<FittedRung> {
 
 fn turned_box(rung: &Rung, width: f64, height: f64) -> (u32, u32) {
     let portrait = height > width;
-    if portrait == (rung.height > rung.width) {
-        (rung.width, rung.height)
-    } else {
-        (rung.height, rung.width)
-    }
+    if portrait == (rung.height > rung.width) { (rung.width, rung.height) } else { (rung.height, rung.width) }
 }
 
 fn box_scale(rung: &Rung, width: f64, height: f64) -> f64 {
@@ -91,21 +79,14 @@ mod tests {
     fn a_720p_source_gets_three_rungs() {
         assert_eq!(
             sizes("web", 1280.0, 720.0),
-            [
-                row("720p", 1280, 720),
-                row("480p", 854, 480),
-                row("360p", 640, 360)
-            ]
+            [row("720p", 1280, 720), row("480p", 854, 480), row("360p", 640, 360)]
         );
     }
 
     #[test]
     fn an_in_between_source_keeps_its_own_size() {
         assert_eq!(sizes("web", 1440.0, 1074.0)[0], row("1080p", 1440, 1074));
-        assert_eq!(
-            sizes("web", 404.0, 720.0),
-            [row("480p", 404, 720), row("360p", 360, 640)]
-        );
+        assert_eq!(sizes("web", 404.0, 720.0), [row("480p", 404, 720), row("360p", 360, 640)]);
         assert_eq!(sizes("web", 853.0, 481.0)[0], row("480p", 852, 480));
     }
 
@@ -116,20 +97,14 @@ mod tests {
 
     #[test]
     fn rungs_that_share_a_size_stay_together() {
-        assert_eq!(
-            sizes("classic", 640.0, 360.0),
-            [row("normal", 640, 360), row("low", 640, 360)]
-        );
+        assert_eq!(sizes("classic", 640.0, 360.0), [row("normal", 640, 360), row("low", 640, 360)]);
         assert_eq!(sizes("classic", 3840.0, 2160.0).len(), 4);
     }
 
     #[test]
     fn a_wild_shape_stays_inside_the_box() {
         for (name, width, height) in sizes("web", 128_000.0, 64.0) {
-            assert!(
-                width <= 1920 && (2..=1080).contains(&height),
-                "{name} {width}x{height}"
-            );
+            assert!(width <= 1920 && (2..=1080).contains(&height), "{name} {width}x{height}");
         }
     }
 }

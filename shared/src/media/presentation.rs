@@ -22,42 +22,24 @@ pub struct Presented {
 /// Picture or sound.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PresentedTrack {
-    Video {
-        width: u32,
-        height: u32,
-        frame_rate: Option<(u32, u32)>,
-    },
-    Audio {
-        channels: u32,
-        language: Option<String>,
-    },
+    Video { width: u32, height: u32, frame_rate: Option<(u32, u32)> },
+    Audio { channels: u32, language: Option<String> },
 }
 
 const AUDIO_GROUP: &str = "audio";
 
 /// The master playlist: every video rendition with the audio group beside it, or audio alone.
 pub fn master(renditions: &[Presented]) -> MasterPlaylist {
-    let audio: Vec<&Presented> = renditions
-        .iter()
-        .filter(|r| matches!(r.track, PresentedTrack::Audio { .. }))
-        .collect();
-    let has_video = renditions
-        .iter()
-        .any(|r| matches!(r.track, PresentedTrack::Video { .. }));
+    let audio: Vec<&Presented> =
+        renditions.iter().filter(|r| matches!(r.track, PresentedTrack::Audio { .. })).collect();
+    let has_video = renditions.iter().any(|r| matches!(r.track, PresentedTrack::Video { .. }));
     // A variant's bandwidth counts the most demanding rendition of the group that plays beside it (RFC 8216, 4.3.4.2).
     let beside_peak = audio.iter().map(|r| r.peak_bandwidth).max().unwrap_or(0);
     let beside_average = audio.iter().map(|r| r.average_bandwidth).max().unwrap_or(0);
-    let mut playlist = MasterPlaylist {
-        variants: vec![],
-        audio: vec![],
-    };
+    let mut playlist = MasterPlaylist { variants: vec![], audio: vec![] };
     for rendition in renditions {
         match &rendition.track {
-            PresentedTrack::Video {
-                width,
-                height,
-                frame_rate,
-            } => {
+            PresentedTrack::Video { width, height, frame_rate } => {
                 let mut codecs = vec![rendition.codec.clone()];
                 codecs.extend(audio.iter().map(|r| r.codec.clone()));
                 codecs.dedup();
@@ -105,10 +87,7 @@ pub fn media(map_uri: String, segments: Vec<Segment>) -> MediaPlaylist {
             let cross = |x: &Ticks, y: &Ticks| u128::from(x.ticks) * u128::from(y.timescale);
             cross(a, b).cmp(&cross(b, a))
         })
-        .unwrap_or(Ticks {
-            ticks: 1,
-            timescale: 1,
-        });
+        .unwrap_or(Ticks { ticks: 1, timescale: 1 });
     MediaPlaylist {
         kind: PlaylistKind::Vod,
         target_duration: target_duration(longest),

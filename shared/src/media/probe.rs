@@ -78,10 +78,6 @@ impl VideoStream {
         let (num, den) = self.sample_aspect;
         let width = f64::from(self.width) * f64::from(num) / f64::from(den);
         let height = f64::from(self.height);
-        if self.rotation % 180 == 90 {
-            (height, width)
-        } else {
-            (width, height)
-        }
+        if self.rotation % 180 == 90 { (height, width) } else { (width, height) }
     }
 }

@@ -125,21 +125,14 @@ impl Profile {
             name: name.into(),
             width,
             height,
-            rate_control: RateControl::CappedCrf {
-                crf,
-                max_bitrate: kbps * 1000,
-                buffer: kbps * 2000,
-            },
+            rate_control: RateControl::CappedCrf { crf, max_bitrate: kbps * 1000, buffer: kbps * 2000 },
             max_frame_rate: None,
         };
         let steady = |name: &str, width, height, kbps: u64, fps| Rung {
             name: name.into(),
             width,
             height,
-            rate_control: RateControl::Constant {
-                bitrate: kbps * 1000,
-                buffer: kbps * 2000,
-            },
+            rate_control: RateControl::Constant { bitrate: kbps * 1000, buffer: kbps * 2000 },
             max_frame_rate: Some(fps),
         };
         let (rungs, preset, segment_duration, audio) = match name {
@@ -175,13 +168,7 @@ impl Profile {
             _ => return None,
         };
         let audio = Some(AudioRecipe { bitrate: audio });
-        Some(Self {
-            name: Some(name.into()),
-            rungs,
-            audio,
-            preset,
-            segment_duration,
-        })
+        Some(Self { name: Some(name.into()), rungs, audio, preset, segment_duration })
     }
 
     /// Reads a profile from a body, naming everything that is wrong at once.
@@ -237,27 +224,16 @@ mod tests {
             "/segment_duration",
             "/audio/bitrate",
         ] {
-            assert!(
-                pointers.contains(&pointer),
-                "{pointer} is missing in {pointers:?}"
-            );
+            assert!(pointers.contains(&pointer), "{pointer} is missing in {pointers:?}");
         }
     }
 
     #[test]
     fn nonsense_is_no_profile() {
-        for body in [
-            json!([]),
-            json!("web"),
-            json!({}),
-            json!({"rungs": []}),
-            json!({"rungs": {}}),
-            json!(null),
-        ] {
-            assert!(
-                Profile::from_json(&body).is_err() || body == json!({"rungs": []}),
-                "{body}"
-            );
+        for body in
+            [json!([]), json!("web"), json!({}), json!({"rungs": []}), json!({"rungs": {}}), json!(null)]
+        {
+            assert!(Profile::from_json(&body).is_err() || body == json!({"rungs": []}), "{body}");
         }
         // No rungs is audio alone; without audio there is nothing to make.
         assert!(Profile::from_json(&json!({"rungs": [], "audio": null})).is_err());

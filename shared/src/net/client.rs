@@ -83,11 +83,7 @@ impl GuardedClient {
             builder(&policy, &limits).tls_certs_only([]).build()
         });
         let client = client.map_err(|error| NetError::Setup(innermost(&error).to_string()))?;
-        Ok(Self {
-            client,
-            policy,
-            limits,
-        })
+        Ok(Self { client, policy, limits })
     }
 
     /// The policy, for what connects without HTTP.
@@ -129,8 +125,7 @@ impl GuardedClient {
         body: Bytes,
         limits: Limits,
     ) -> Result<GuardedResponse, NetError> {
-        self.exchange(Method::POST, url, headers, Some(body), limits)
-            .await
+        self.exchange(Method::POST, url, headers, Some(body), limits).await
     }
 
     async fn exchange(
@@ -157,10 +152,8 @@ impl GuardedClient {
             url = request.url().clone();
             headers = request.headers().clone();
             let response = self.send(request, &url, &limits, deadline).await?;
-            let location = response
-                .headers()
-                .get(header::LOCATION)
-                .filter(|_| follows && is_redirect(&response));
+            let location =
+                response.headers().get(header::LOCATION).filter(|_| follows && is_redirect(&response));
             let Some(location) = location else {
                 return Self::accept(response, limits, deadline).await;
             };
@@ -168,10 +161,7 @@ impl GuardedClient {
             headers = carried(headers, &url, &next);
             url = next;
         }
-        Err(NetError::TooManyRedirects {
-            url: redacted(start),
-            limit: limits.max_redirects,
-        })
+        Err(NetError::TooManyRedirects { url: redacted(start), limit: limits.max_redirects })
     }
 
     async fn send(
@@ -191,11 +181,7 @@ impl GuardedClient {
             } else {
                 ("the whole exchange", limits.total)
             };
-            NetError::Timeout {
-                url: redacted(url),
-                what,
-                after,
-            }
+            NetError::Timeout { url: redacted(url), what, after }
         })?;
         let response = response.map_err(|error| self.translated(&error, url))?;
         // The resolver and `check_target` have seen to this already. It stays as the check of the fact
@@ -203,10 +189,7 @@ impl GuardedClient {
         let host = || url.host_str().unwrap_or_default().to_owned();
         match response.remote_addr() {
             Some(addr) if self.policy.permits(addr.ip()) => Ok(response),
-            Some(addr) => Err(NetError::Refused {
-                host: host(),
-                ip: addr.ip(),
-            }),
+            Some(addr) => Err(NetError::Refused { host: host(), ip: addr.ip() }),
             None => Err(NetError::Transport {
                 url: redacted(url),
                 detail: "it is not known where the connection leads".to_owned(),
@@ -224,17 +207,10 @@ impl GuardedClient {
             return GuardedResponse::new(response, limits, deadline);
         }
         let url = redacted(response.url());
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| wait_of(value, Utc::now()));
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| wait_of(value, Utc::now()));
         let excerpt = excerpt(response, deadline).await;
-        Err(NetError::Status {
-            url,
-            status,
-            retry_after,
-            excerpt,
-        })
+        Err(NetError::Status { url, status, retry_after, excerpt })
     }
 
     fn translated(&self, error: &reqwest::Error, url: &Url) -> NetError {
@@ -289,9 +265,7 @@ mod wait_tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = DateTime::parse_from_rfc3339("2026-11-20T10:00:00Z")
-            .unwrap()
-            .to_utc();
+        let now = DateTime::parse_from_rfc3339("2026-11-20T10:00:00Z").unwrap().to_utc();
         let wait =
             |text: &'static str| wait_of(&HeaderValue::from_static(text), now).map(|wait| wait.as_secs());
         assert_eq!(wait("120"), Some(120));

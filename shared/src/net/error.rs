@@ -108,11 +108,8 @@ impl NetError {
             Self::Timeout { .. } | Self::Transport { .. } => true,
             Self::Dns { retryable, .. } => *retryable,
             Self::Status { status, .. } => {
-                const ASKS_FOR_ANOTHER: [StatusCode; 3] = [
-                    StatusCode::REQUEST_TIMEOUT,
-                    StatusCode::TOO_EARLY,
-                    StatusCode::TOO_MANY_REQUESTS,
-                ];
+                const ASKS_FOR_ANOTHER: [StatusCode; 3] =
+                    [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
                 status.is_server_error() || ASKS_FOR_ANOTHER.contains(status)
             }
             Self::Scheme(_)
@@ -152,11 +149,7 @@ impl NetError {
         }
         let url = url.to_owned();
         if error.is_timeout() {
-            return Self::Timeout {
-                url,
-                what: "a connection",
-                after: connect,
-            };
+            return Self::Timeout { url, what: "a connection", after: connect };
         }
         // rustls' own errors arrive as invalid data; what the network did to the handshake has other kinds.
         let mut kinds = causes(error).filter_map(|cause| cause.downcast_ref().map(io::Error::kind));
@@ -172,21 +165,10 @@ impl NetError {
     /// A copy, for the errors that the resolver makes.
     fn verdict(&self) -> Option<Self> {
         match self {
-            Self::Refused { host, ip } => Some(Self::Refused {
-                host: host.clone(),
-                ip: *ip,
-            }),
-            Self::Dns {
-                host,
-                retryable,
-                source,
-            } => {
+            Self::Refused { host, ip } => Some(Self::Refused { host: host.clone(), ip: *ip }),
+            Self::Dns { host, retryable, source } => {
                 let source = io::Error::new(source.kind(), source.to_string());
-                Some(Self::Dns {
-                    host: host.clone(),
-                    retryable: *retryable,
-                    source,
-                })
+                Some(Self::Dns { host: host.clone(), retryable: *retryable, source })
             }
             _ => None,
         }

@@ -30,10 +30,7 @@ impl NetPolicy {
     /// Public addresses, and the given ranges as well.
     #[must_use]
     pub fn allowing(allow: Vec<IpNet>) -> Self {
-        Self {
-            allow,
-            allow_downgrade: false,
-        }
+        Self { allow, allow_downgrade: false }
     }
 
     /// Also follow redirects from `https` to `http`, which hand what was asked for in private to everyone on
@@ -56,10 +53,7 @@ impl NetPolicy {
         // Both forms are looked up in the allow-list, or `::ffff:127.0.0.1` would be refused where 127.0.0.1
         // is open.
         let reached = canonical(ip);
-        self.allow
-            .iter()
-            .any(|net| net.contains(ip) || net.contains(reached))
-            || is_public(ip)
+        self.allow.iter().any(|net| net.contains(ip) || net.contains(reached)) || is_public(ip)
     }
 
     /// Resolves a host (a name, or an address with or without brackets) to the addresses that may be
@@ -72,10 +66,7 @@ impl NetPolicy {
     /// [`NetError::Refused`] when there are addresses but none is permitted, [`NetError::Dns`] when there are
     /// none.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, NetError> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let found = tokio::net::lookup_host((bare, port)).await;
         let found = found.map_err(|source| NetError::Dns {
             host: host.to_owned(),
@@ -87,18 +78,11 @@ impl NetPolicy {
         let found: Vec<SocketAddr> = found.filter(|addr| seen.insert(*addr)).collect();
         let Some(first) = found.first().map(SocketAddr::ip) else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
-            return Err(NetError::Dns {
-                host: host.to_owned(),
-                retryable: false,
-                source,
-            });
+            return Err(NetError::Dns { host: host.to_owned(), retryable: false, source });
         };
         let permitted: Vec<SocketAddr> = found.into_iter().filter(|addr| self.permits(addr.ip())).collect();
         if permitted.is_empty() {
-            return Err(NetError::Refused {
-                host: host.to_owned(),
-                ip: first,
-            });
+            return Err(NetError::Refused { host: host.to_owned(), ip: first });
         }
         Ok(permitted)
     }
@@ -117,11 +101,7 @@ impl FromStr for NetPolicy {
                 Err(error) => errors.push(IpNetError::to_string(&error)),
             }
         }
-        if errors.is_empty() {
-            Ok(Self::allowing(allow))
-        } else {
-            Err(PolicyError(errors.join("; ")))
-        }
+        if errors.is_empty() { Ok(Self::allowing(allow)) } else { Err(PolicyError(errors.join("; "))) }
     }
 }
 
@@ -164,14 +144,7 @@ mod tests {
     fn only_public_addresses_by_default() {
         let policy = NetPolicy::default();
         assert!(policy.permits("8.8.8.8".parse().unwrap()));
-        for ip in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "::1",
-            "::ffff:127.0.0.1",
-            "169.254.169.254",
-            "fd00::1",
-        ] {
+        for ip in ["127.0.0.1", "10.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fd00::1"] {
             assert!(!policy.permits(ip.parse().unwrap()), "{ip}");
         }
     }
@@ -179,14 +152,7 @@ mod tests {
     #[test]
     fn a_list_opens_its_ranges_in_every_spelling() {
         let policy: NetPolicy = " 10.0.0.0/8, 127.0.0.1/32 ,::1/128, ".parse().unwrap();
-        for ip in [
-            "10.255.0.1",
-            "127.0.0.1",
-            "::ffff:127.0.0.1",
-            "::1",
-            "64:ff9b::10.1.1.1",
-            "8.8.8.8",
-        ] {
+        for ip in ["10.255.0.1", "127.0.0.1", "::ffff:127.0.0.1", "::1", "64:ff9b::10.1.1.1", "8.8.8.8"] {
             assert!(policy.permits(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["127.0.0.2", "172.16.0.1", "::ffff:127.0.0.2", "fe80::1"] {
@@ -197,10 +163,7 @@ mod tests {
 
     #[test]
     fn a_bad_list_names_every_bad_entry() {
-        let error = "10.0.0.0/8, nonsense, 10.0.0.1/8"
-            .parse::<NetPolicy>()
-            .unwrap_err()
-            .to_string();
+        let error = "10.0.0.0/8, nonsense, 10.0.0.1/8".parse::<NetPolicy>().unwrap_err().to_string();
         assert_eq!(
             error,
             "`nonsense` is not an IP address or a range such as 10.0.0.0/8 or fd00::/8; \
@@ -211,36 +174,20 @@ mod tests {
     #[tokio::test]
     async fn resolving_gives_permitted_addresses_or_says_why_not() {
         let refused = NetPolicy::default().resolve("localhost", 80).await.unwrap_err();
-        assert!(
-            matches!(&refused, NetError::Refused { host, .. } if host == "localhost"),
-            "{refused:?}"
-        );
+        assert!(matches!(&refused, NetError::Refused { host, .. } if host == "localhost"), "{refused:?}");
         assert!(!refused.retryable());
         let open: NetPolicy = "127.0.0.0/8,::1".parse().unwrap();
         let found = open.resolve("localhost", 80).await.unwrap();
-        assert!(
-            !found.is_empty()
-                && found
-                    .iter()
-                    .all(|addr| addr.ip().is_loopback() && addr.port() == 80)
-        );
-        assert_eq!(
-            open.resolve("[::1]", 1).await.unwrap(),
-            ["[::1]:1".parse().unwrap()]
-        );
+        assert!(!found.is_empty() && found.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
+        assert_eq!(open.resolve("[::1]", 1).await.unwrap(), ["[::1]:1".parse().unwrap()]);
         let unknown = open.resolve("nul\0inside", 80).await.unwrap_err();
-        assert!(
-            matches!(unknown, NetError::Dns { retryable: false, .. }),
-            "{unknown:?}"
-        );
+        assert!(matches!(unknown, NetError::Dns { retryable: false, .. }), "{unknown:?}");
     }
 
     #[test]
     fn a_missing_name_is_final_and_a_silent_resolver_is_not() {
         let says = |text: &str| {
-            is_temporary(&io::Error::other(format!(
-                "failed to lookup address information: {text}"
-            )))
+            is_temporary(&io::Error::other(format!("failed to lookup address information: {text}")))
         };
         assert!(says("Temporary failure in name resolution"));
         assert!(says("Try again"));

@@ -39,17 +39,11 @@ pub enum IpNetError {
 
 impl IpNet {
     const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Self {
-        Self {
-            address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-            prefix,
-        }
+        Self { address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
     }
 
     const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Self {
-        Self {
-            address: IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)),
-            prefix,
-        }
+        Self { address: IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)), prefix }
     }
 
     /// Whether `ip` lies in this range. IPv4 and IPv6 ranges never contain each other's addresses.
@@ -78,9 +72,7 @@ impl FromStr for IpNet {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| IpNetError::Address(text.to_owned()))?;
+        let address: IpAddr = address.parse().map_err(|_| IpNetError::Address(text.to_owned()))?;
         let max = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => max,
@@ -89,24 +81,15 @@ impl FromStr for IpNet {
                 .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
                 .and_then(|digits| digits.parse().ok())
                 .filter(|prefix| *prefix <= max)
-                .ok_or_else(|| IpNetError::Prefix {
-                    text: text.to_owned(),
-                    max,
-                })?,
+                .ok_or_else(|| IpNetError::Prefix { text: text.to_owned(), max })?,
         };
         let start = match address {
             IpAddr::V4(ip) => IpAddr::V4(mask_v4(ip, prefix)),
             IpAddr::V6(ip) => IpAddr::V6(mask_v6(ip, prefix)),
         };
         if start != address {
-            let meant = Self {
-                address: start,
-                prefix,
-            };
-            return Err(IpNetError::HostBits {
-                text: text.to_owned(),
-                meant,
-            });
+            let meant = Self { address: start, prefix };
+            return Err(IpNetError::HostBits { text: text.to_owned(), meant });
         }
         Ok(Self { address, prefix })
     }
@@ -195,79 +178,19 @@ mod tests {
     fn every_special_ipv4_range_is_refused_exactly() {
         for (first, last, below, above) in [
             ("0.0.0.0", "0.255.255.255", None, Some("1.0.0.0")),
-            (
-                "10.0.0.0",
-                "10.255.255.255",
-                Some("9.255.255.255"),
-                Some("11.0.0.0"),
-            ),
-            (
-                "100.64.0.0",
-                "100.127.255.255",
-                Some("100.63.255.255"),
-                Some("100.128.0.0"),
-            ),
-            (
-                "127.0.0.0",
-                "127.255.255.255",
-                Some("126.255.255.255"),
-                Some("128.0.0.0"),
-            ),
-            (
-                "168.63.129.16",
-                "168.63.129.16",
-                Some("168.63.129.15"),
-                Some("168.63.129.17"),
-            ),
-            (
-                "169.254.0.0",
-                "169.254.255.255",
-                Some("169.253.255.255"),
-                Some("169.255.0.0"),
-            ),
-            (
-                "172.16.0.0",
-                "172.31.255.255",
-                Some("172.15.255.255"),
-                Some("172.32.0.0"),
-            ),
-            (
-                "192.0.0.0",
-                "192.0.0.255",
-                Some("191.255.255.255"),
-                Some("192.0.1.0"),
-            ),
+            ("10.0.0.0", "10.255.255.255", Some("9.255.255.255"), Some("11.0.0.0")),
+            ("100.64.0.0", "100.127.255.255", Some("100.63.255.255"), Some("100.128.0.0")),
+            ("127.0.0.0", "127.255.255.255", Some("126.255.255.255"), Some("128.0.0.0")),
+            ("168.63.129.16", "168.63.129.16", Some("168.63.129.15"), Some("168.63.129.17")),
+            ("169.254.0.0", "169.254.255.255", Some("169.253.255.255"), Some("169.255.0.0")),
+            ("172.16.0.0", "172.31.255.255", Some("172.15.255.255"), Some("172.32.0.0")),
+            ("192.0.0.0", "192.0.0.255", Some("191.255.255.255"), Some("192.0.1.0")),
             ("192.0.2.0", "192.0.2.255", Some("192.0.1.255"), Some("192.0.3.0")),
-            (
-                "192.88.99.0",
-                "192.88.99.255",
-                Some("192.88.98.255"),
-                Some("192.88.100.0"),
-            ),
-            (
-                "192.168.0.0",
-                "192.168.255.255",
-                Some("192.167.255.255"),
-                Some("192.169.0.0"),
-            ),
-            (
-                "198.18.0.0",
-                "198.19.255.255",
-                Some("198.17.255.255"),
-                Some("198.20.0.0"),
-            ),
-            (
-                "198.51.100.0",
-                "198.51.100.255",
-                Some("198.51.99.255"),
-                Some("198.51.101.0"),
-            ),
-            (
-                "203.0.113.0",
-                "203.0.113.255",
-                Some("203.0.112.255"),
-                Some("203.0.114.0"),
-            ),
+            ("192.88.99.0", "192.88.99.255", Some("192.88.98.255"), Some("192.88.100.0")),
+            ("192.168.0.0", "192.168.255.255", Some("192.167.255.255"), Some("192.169.0.0")),
+            ("198.18.0.0", "198.19.255.255", Some("198.17.255.255"), Some("198.20.0.0")),
+            ("198.51.100.0", "198.51.100.255", Some("198.51.99.255"), Some("198.51.101.0")),
+            ("203.0.113.0", "203.0.113.255", Some("203.0.112.255"), Some("203.0.114.0")),
             ("224.0.0.0", "239.255.255.255", Some("223.255.255.255"), None),
             ("240.0.0.0", "255.255.255.255", None, None),
         ] {
@@ -355,21 +278,9 @@ mod tests {
             error("10.1.2.3/8"),
             "`10.1.2.3/8` has bits set beyond its prefix; did you mean 10.0.0.0/8?"
         );
-        assert_eq!(
-            error("fd12::/8"),
-            "`fd12::/8` has bits set beyond its prefix; did you mean fd00::/8?"
-        );
-        assert_eq!(
-            error("10.0.0.0/33"),
-            "`10.0.0.0/33`: the prefix length must be a number from 0 to 32"
-        );
-        for bad in [
-            "::/129",
-            "10.0.0.0/",
-            "10.0.0.0/+8",
-            "10.0.0.0/-1",
-            "10.0.0.0/8/8",
-        ] {
+        assert_eq!(error("fd12::/8"), "`fd12::/8` has bits set beyond its prefix; did you mean fd00::/8?");
+        assert_eq!(error("10.0.0.0/33"), "`10.0.0.0/33`: the prefix length must be a number from 0 to 32");
+        for bad in ["::/129", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/-1", "10.0.0.0/8/8"] {
             assert!(error(bad).contains("prefix length"), "{bad}");
         }
         for bad in ["", "localhost", "10.0.0/8", "010.0.0.0/8"] {

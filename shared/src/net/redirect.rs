@@ -65,25 +65,19 @@ pub(super) fn check_target(policy: &NetPolicy, url: &Url) -> Result<(), NetError
         None => None,
     };
     match literal {
-        Some(ip) if !policy.permits(ip) => Err(NetError::Refused {
-            host: url.host_str().unwrap_or_default().to_owned(),
-            ip,
-        }),
+        Some(ip) if !policy.permits(ip) => {
+            Err(NetError::Refused { host: url.host_str().unwrap_or_default().to_owned(), ip })
+        }
         _ => Ok(()),
     }
 }
 
 /// Where a redirect from `from` leads.
 pub(super) fn next_hop(policy: &NetPolicy, from: &Url, location: &HeaderValue) -> Result<Url, NetError> {
-    let bad = |reason: String| NetError::BadRedirect {
-        url: redacted(from),
-        reason,
-    };
+    let bad = |reason: String| NetError::BadRedirect { url: redacted(from), reason };
     // Some servers send raw UTF-8 here; the URL parser escapes it.
     let location = String::from_utf8_lossy(location.as_bytes());
-    let to = from
-        .join(&location)
-        .map_err(|error| bad(format!("its address is not valid ({error})")))?;
+    let to = from.join(&location).map_err(|error| bad(format!("its address is not valid ({error})")))?;
     check_target(policy, &to)?;
     if from.scheme() == "https" && to.scheme() == "http" && !policy.permits_https_downgrade() {
         return Err(bad("it would leave https for plain http".to_owned()));
@@ -129,10 +123,7 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         for (given, shown) in [
-            (
-                "https://u:p@example.com/a/b.mp4?X-Amz-Signature=s#f",
-                "https://example.com/a/b.mp4?…",
-            ),
+            ("https://u:p@example.com/a/b.mp4?X-Amz-Signature=s#f", "https://example.com/a/b.mp4?…"),
             ("http://token@example.com:8080", "http://example.com:8080/"),
             ("https://example.com/#frag", "https://example.com/"),
             ("ftp://u:p@example.com/x", "ftp://example.com/x"),
@@ -175,24 +166,16 @@ mod tests {
             assert!(matches!(error, NetError::Refused { .. }), "{text}: {error:?}");
             assert!(!error.retryable());
         }
-        for fine in [
-            "http://8.8.8.8/",
-            "https://[2606:4700::1111]/",
-            "https://example.com/",
-        ] {
+        for fine in ["http://8.8.8.8/", "https://[2606:4700::1111]/", "https://example.com/"] {
             check_target(&policy, &url(fine)).unwrap();
         }
     }
 
     #[test]
     fn only_http_and_https() {
-        for text in [
-            "file:///etc/passwd",
-            "ftp://example.com/",
-            "data:,x",
-            "gopher://example.com/",
-            "rtmp://h/a",
-        ] {
+        for text in
+            ["file:///etc/passwd", "ftp://example.com/", "data:,x", "gopher://example.com/", "rtmp://h/a"]
+        {
             let error = check_target(&NetPolicy::default(), &url(text)).unwrap_err();
             assert!(matches!(error, NetError::Scheme(_)), "{text}: {error:?}");
         }
@@ -202,54 +185,24 @@ mod tests {
     fn redirects_lead_only_where_requests_may_go() {
         let policy = NetPolicy::default();
         let hop = |from: &str, to: &str| next_hop(&policy, &url(from), &HeaderValue::from_str(to).unwrap());
-        assert_eq!(
-            hop("https://a.example/x/y?q", "z").unwrap().as_str(),
-            "https://a.example/x/z"
-        );
-        assert_eq!(
-            hop("https://a.example/x", "//b.example/").unwrap().as_str(),
-            "https://b.example/"
-        );
-        assert_eq!(
-            hop("http://a.example/", "https://a.example/").unwrap().as_str(),
-            "https://a.example/"
-        );
+        assert_eq!(hop("https://a.example/x/y?q", "z").unwrap().as_str(), "https://a.example/x/z");
+        assert_eq!(hop("https://a.example/x", "//b.example/").unwrap().as_str(), "https://b.example/");
+        assert_eq!(hop("http://a.example/", "https://a.example/").unwrap().as_str(), "https://a.example/");
         for to in ["http://169.254.169.254/", "//127.0.0.1/", "http://[::1]/"] {
-            assert!(
-                matches!(hop("http://a.example/", to), Err(NetError::Refused { .. })),
-                "{to}"
-            );
+            assert!(matches!(hop("http://a.example/", to), Err(NetError::Refused { .. })), "{to}");
         }
-        assert!(matches!(
-            hop("http://a.example/", "file:///etc/passwd"),
-            Err(NetError::Scheme(_))
-        ));
-        assert!(matches!(
-            hop("http://a.example/", "http://"),
-            Err(NetError::BadRedirect { .. })
-        ));
+        assert!(matches!(hop("http://a.example/", "file:///etc/passwd"), Err(NetError::Scheme(_))));
+        assert!(matches!(hop("http://a.example/", "http://"), Err(NetError::BadRedirect { .. })));
         let to = HeaderValue::from_static("http://a.example/");
         let error = next_hop(&policy, &url("https://a.example/"), &to).unwrap_err();
         assert!(error.to_string().contains("plain http"), "{error}");
-        next_hop(
-            &policy.clone().with_https_downgrade(),
-            &url("https://a.example/"),
-            &to,
-        )
-        .unwrap();
+        next_hop(&policy.clone().with_https_downgrade(), &url("https://a.example/"), &to).unwrap();
     }
 
     #[test]
     fn other_origins_learn_no_secrets() {
         let mut given = HeaderMap::new();
-        for name in [
-            "authorization",
-            "cookie",
-            "x-auth-token",
-            "range",
-            "host",
-            "transfer-encoding",
-        ] {
+        for name in ["authorization", "cookie", "x-auth-token", "range", "host", "transfer-encoding"] {
             given.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
         }
         let own = callers(given);
@@ -262,20 +215,11 @@ mod tests {
                 kept.contains_key("range"),
             )
         };
-        assert_eq!(
-            after("https://a.example/", "https://a.example/b"),
-            (true, true, true)
-        );
-        assert_eq!(
-            after("http://a.example/", "https://a.example/"),
-            (true, true, true)
-        );
-        for to in [
-            "https://b.example/",
-            "https://a.example:8443/",
-            "http://a.example/",
-            "https://sub.a.example/",
-        ] {
+        assert_eq!(after("https://a.example/", "https://a.example/b"), (true, true, true));
+        assert_eq!(after("http://a.example/", "https://a.example/"), (true, true, true));
+        for to in
+            ["https://b.example/", "https://a.example:8443/", "http://a.example/", "https://sub.a.example/"]
+        {
             assert_eq!(after("https://a.example/", to), (false, false, true), "{to}");
         }
     }

@@ -28,13 +28,7 @@ pub struct GuardedResponse {
 impl GuardedResponse {
     /// Takes an answer, unless it already says that it is too large.
     pub(super) fn new(inner: reqwest::Response, limits: Limits, deadline: Instant) -> Result<Self, NetError> {
-        let response = Self {
-            inner,
-            limits,
-            deadline,
-            received: 0,
-            failed: false,
-        };
+        let response = Self { inner, limits, deadline, received: 0, failed: false };
         match response.content_length() {
             Some(length) if length > response.limits.max_bytes => Err(response.too_large()),
             _ => Ok(response),
@@ -82,10 +76,7 @@ impl GuardedResponse {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, NetError> {
         if self.failed {
             let url = redacted(self.url());
-            return Err(NetError::Transport {
-                url,
-                detail: "an earlier read failed".to_owned(),
-            });
+            return Err(NetError::Transport { url, detail: "an earlier read failed".to_owned() });
         }
         let next = self.read().await;
         self.failed = next.is_err();
@@ -98,17 +89,9 @@ impl GuardedResponse {
         let next = next.map_err(|_| {
             let url = redacted(self.url());
             if idle < self.deadline {
-                NetError::Timeout {
-                    url,
-                    what: "more data",
-                    after: self.limits.idle,
-                }
+                NetError::Timeout { url, what: "more data", after: self.limits.idle }
             } else {
-                NetError::Timeout {
-                    url,
-                    what: "the whole exchange",
-                    after: self.limits.total,
-                }
+                NetError::Timeout { url, what: "the whole exchange", after: self.limits.total }
             }
         })?;
         let next =
@@ -116,18 +99,10 @@ impl GuardedResponse {
         // A steady trickle is never idle, and data that is always there never lets the timer fire.
         if next.is_some() && Instant::now() >= self.deadline {
             let url = redacted(self.url());
-            return Err(NetError::Timeout {
-                url,
-                what: "the whole exchange",
-                after: self.limits.total,
-            });
+            return Err(NetError::Timeout { url, what: "the whole exchange", after: self.limits.total });
         }
         self.received += next.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if self.received > self.limits.max_bytes {
-            Err(self.too_large())
-        } else {
-            Ok(next)
-        }
+        if self.received > self.limits.max_bytes { Err(self.too_large()) } else { Ok(next) }
     }
 
     /// The body as a stream that ends after its first error.
@@ -150,10 +125,7 @@ impl GuardedResponse {
     }
 
     fn too_large(&self) -> NetError {
-        NetError::TooLarge {
-            url: redacted(self.url()),
-            limit: self.limits.max_bytes,
-        }
+        NetError::TooLarge { url: redacted(self.url()), limit: self.limits.max_bytes }
     }
 }
 
@@ -172,9 +144,5 @@ pub(super) async fn excerpt(mut response: reqwest::Response, deadline: Instant) 
     // What came in time is good enough.
     let _ = tokio::time::timeout_at(deadline.min(Instant::now() + PATIENCE), reading).await;
     let text = String::from_utf8_lossy(&start);
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect::<String>()
-        .trim()
-        .to_owned()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }

@@ -51,10 +51,7 @@ mod tests {
 
     #[test]
     fn references_climb_only_as_far_as_needed() {
-        assert_eq!(
-            relative("p/a/t/x/1/", "p/a/t/y/2/720p/init.mp4"),
-            "../../y/2/720p/init.mp4"
-        );
+        assert_eq!(relative("p/a/t/x/1/", "p/a/t/y/2/720p/init.mp4"), "../../y/2/720p/init.mp4");
         assert_eq!(relative("p/a/", "p/a/b.m3u8"), "b.m3u8");
     }
 }

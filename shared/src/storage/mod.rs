@@ -70,24 +70,14 @@ impl Storage {
                 .canonicalize()
                 .map_err(|error| StorageError::Settings(format!("{}: {error}", root.display())))?;
             let store = LocalFileSystem::new_with_prefix(&root)?;
-            return Ok(Self {
-                store: Arc::new(store),
-                root: Some(root),
-            });
+            return Ok(Self { store: Arc::new(store), root: Some(root) });
         }
         // Credentials, region and endpoint come from the store's own variables.
         let options = std::env::vars()
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
-            .filter(|(name, _)| {
-                ["aws_", "google_", "azure_"]
-                    .iter()
-                    .any(|vendor| name.starts_with(vendor))
-            });
+            .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|vendor| name.starts_with(vendor)));
         let (store, prefix) = object_store::parse_url_opts(url, options)?;
-        Ok(Self {
-            store: Arc::new(PrefixStore::new(store, prefix)),
-            root: None,
-        })
+        Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), root: None })
     }
 
     /// Writes a whole object.
@@ -97,26 +87,19 @@ impl Storage {
             writer.write(bytes).await?;
             return writer.finish().await;
         }
-        self.store
-            .put(&Path::from(key), PutPayload::from_bytes(bytes))
-            .await?;
+        self.store.put(&Path::from(key), PutPayload::from_bytes(bytes)).await?;
         Ok(())
     }
 
     /// Writes an object as its bytes come.
     pub async fn writer(&self, key: &str) -> Result<Writer, StorageError> {
         let upload = self.store.put_multipart(&Path::from(key)).await?;
-        Ok(Writer {
-            inner: WriteMultipart::new_with_chunk_size(upload, PART_BYTES),
-        })
+        Ok(Writer { inner: WriteMultipart::new_with_chunk_size(upload, PART_BYTES) })
     }
 
     /// Reads an object, or `range` of it; a range beyond its end is cut.
     pub async fn get(&self, key: &str, range: Option<std::ops::Range<u64>>) -> Result<Object, StorageError> {
-        let options = GetOptions {
-            range: range.map(GetRange::Bounded),
-            ..GetOptions::default()
-        };
+        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let result = self.store.get_opts(&Path::from(key), options).await?;
         let (size, range) = (result.meta.size, result.range.clone());
         let body = result.into_stream().map_err(StorageError::from).boxed();

@@ -24,17 +24,10 @@ async fn a_project_with_many_tasks_does_not_delay_another_with_one() {
     // Submitted last and with the least priority: priority ranks within a project, never between them.
     let late = fixture.job(single, 0).await;
     assert_eq!(fixture.claim(&claimant).await.unwrap().job_id, late);
-    // Weight counts: three running of weight three are one share each.
-    fixture
-        .execute("update projects set weight = 3 where name = 'crowd'")
-        .await;
-    fixture.job(single, 0).await;
-    let next = fixture.claim(&claimant).await.unwrap();
-    assert_eq!(
-        next.project_id, crowd,
-        "3/3 and 1/1 are even; the older task goes first"
-    );
-    assert_eq!(fixture.claim(&claimant).await.unwrap().project_id, single);
+    // Weight counts: three running of weight four are less than one of weight one.
+    fixture.execute("update projects set weight = 4 where name = 'crowd'").await;
+    fixture.job(single, 100).await;
+    assert_eq!(fixture.claim(&claimant).await.unwrap().project_id, crowd);
     fixture.done().await;
 }
 
@@ -61,6 +54,44 @@ async fn priority_goes_first_but_waiting_counts() {
 }
 
 #[tokio::test]
+async fn projects_with_even_shares_take_turns_whatever_their_priorities() {
+    let fixture = Fixture::new().await;
+    let (loud, quiet) = (fixture.project("loud").await, fixture.project("quiet").await);
+    for _ in 0..40 {
+        fixture.job(loud, 100).await;
+        fixture.job(quiet, 0).await;
+    }
+    let mut quiet_first = 0;
+    for _ in 0..40 {
+        let claimed = fixture.claim(&claimant()).await.unwrap();
+        quiet_first += usize::from(claimed.project_id == quiet);
+        // Nothing runs when the next one is chosen: shares are even.
+        fixture.execute("delete from task_leases").await;
+    }
+    // One chance in a million to fall outside.
+    assert!((5..=35).contains(&quiet_first), "{quiet_first} of 40");
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn what_becomes_due_gets_its_priority_back() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let plain = fixture.job(project, 50).await;
+    let urgent = fixture.job(project, 90).await;
+    let later = "update tasks set deferred = true, ready_at = now() + interval '1 hour',
+                     ready_key = now() + interval '1 hour' where job_id = ";
+    fixture.execute(&format!("{later}'{urgent}'")).await;
+    assert_eq!(tasks::promote_due(&fixture.db, 10).await.unwrap(), 0);
+    let due = "update tasks set ready_at = now(), ready_key = now() where job_id = ";
+    fixture.execute(&format!("{due}'{urgent}'")).await;
+    assert_eq!(tasks::promote_due(&fixture.db, 10).await.unwrap(), 1);
+    assert_eq!(fixture.claim(&claimant()).await.unwrap().job_id, urgent);
+    assert_eq!(fixture.claim(&claimant()).await.unwrap().job_id, plain);
+    fixture.done().await;
+}
+
+#[tokio::test]
 async fn only_what_is_proven_and_due_is_claimed() {
     let fixture = Fixture::new().await;
     let project = fixture.project("p").await;
@@ -69,16 +100,11 @@ async fn only_what_is_proven_and_due_is_claimed() {
     fixture.execute("update tasks set class = 'h264_nvenc'").await;
     assert!(fixture.claim(&claimant).await.is_none());
     claimant.capabilities.push("h264_nvenc".into());
-    fixture
-        .execute("update tasks set ready_at = now() + interval '1 minute'")
-        .await;
+    fixture.execute("update tasks set ready_at = now() + interval '1 minute'").await;
     assert!(fixture.claim(&claimant).await.is_none());
     fixture.execute("update tasks set ready_at = now()").await;
     let claimed = fixture.claim(&claimant).await.unwrap();
-    assert_eq!(
-        (claimed.spec.kind(), claimed.attempt, claimed.hold.epoch),
-        (TaskKind::Probe, 1, 1)
-    );
+    assert_eq!((claimed.spec.kind(), claimed.attempt, claimed.hold.epoch), (TaskKind::Probe, 1, 1));
     assert!(fixture.claim(&claimant).await.is_none());
     fixture.done().await;
 }
@@ -114,18 +140,8 @@ async fn sixty_four_claimers_never_share_a_task() {
     let distinct: HashSet<_> = all.iter().map(|hold| hold.task_id).collect();
     assert_eq!((all.len(), distinct.len()), (120, 120));
     assert!(all.iter().all(|hold| hold.epoch == 1));
-    assert_eq!(
-        fixture
-            .count("select count(*) from jobs where status = 'running'")
-            .await,
-        120
-    );
-    assert_eq!(
-        fixture
-            .count("select count(*) from events where type = 'job.started'")
-            .await,
-        120
-    );
+    assert_eq!(fixture.count("select count(*) from jobs where status = 'running'").await, 120);
+    assert_eq!(fixture.count("select count(*) from events where type = 'job.started'").await, 120);
     Arc::into_inner(fixture).unwrap().done().await;
 }
 
@@ -136,36 +152,13 @@ async fn a_beat_renews_only_what_still_stands() {
     fixture.job(project, 50).await;
     fixture.job(project, 50).await;
     let claimant = claimant();
-    let (a, b) = (
-        fixture.claim(&claimant).await.unwrap(),
-        fixture.claim(&claimant).await.unwrap(),
-    );
-    fixture
-        .execute(&format!(
-            "update task_leases set epoch = 2 where task_id = '{}'",
-            b.hold.task_id
-        ))
-        .await;
-    let standing = leases::renew(&fixture.db, claimant.worker_id, &[a.hold, b.hold], LEASE)
-        .await
-        .unwrap();
+    let (a, b) = (fixture.claim(&claimant).await.unwrap(), fixture.claim(&claimant).await.unwrap());
+    fixture.execute(&format!("update task_leases set epoch = 2 where task_id = '{}'", b.hold.task_id)).await;
+    let standing = leases::renew(&fixture.db, claimant.worker_id, &[a.hold, b.hold], LEASE).await.unwrap();
     assert_eq!(standing, HashSet::from([a.hold]));
-    let figures = tasks::Progress {
-        progress: 0.5,
-        phase: "x".into(),
-        fps: None,
-        speed: None,
-        eta_seconds: None,
-    };
-    assert!(
-        progress::put(&fixture.db, a.job_id, a.hold, &figures)
-            .await
-            .unwrap()
-    );
-    assert!(
-        !progress::put(&fixture.db, b.job_id, b.hold, &figures)
-            .await
-            .unwrap()
-    );
+    let figures =
+        tasks::Progress { progress: 0.5, phase: "x".into(), fps: None, speed: None, eta_seconds: None };
+    assert!(progress::put(&fixture.db, a.job_id, a.hold, &figures).await.unwrap());
+    assert!(!progress::put(&fixture.db, b.job_id, b.hold, &figures).await.unwrap());
     fixture.done().await;
 }

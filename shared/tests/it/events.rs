@@ -40,12 +40,7 @@ async fn a_reader_never_skips_what_commits_late() {
         (events::end(&fixture.db).await.unwrap() == seen[1].position).then_some(())
     })
     .await;
-    assert!(
-        events::after(&fixture.db, seen[1].position, 100)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(events::after(&fixture.db, seen[1].position, 100).await.unwrap().is_empty());
     fixture.done().await;
 }
 
@@ -57,21 +52,15 @@ async fn a_job_tells_its_story_in_order_and_only_to_its_project() {
     fixture.job(other, 50).await;
     while fixture.claim(&crate::fixture::claimant()).await.is_some() {}
     let story = until("the horizon to pass", WAIT, || async {
-        let story = events::of_job_after(&fixture.db, id, Position::default())
-            .await
-            .unwrap();
+        let story = events::of_job_after(&fixture.db, id, Position::default()).await.unwrap();
         (story.len() == 2).then_some(story)
     })
     .await;
     let kinds: Vec<EventType> = story.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventType::JobQueued, EventType::JobStarted]);
-    let all = events::of_project_after(&fixture.db, mine, Position::default(), 100)
-        .await
-        .unwrap();
+    let all = events::of_project_after(&fixture.db, mine, Position::default(), 100).await.unwrap();
     assert!(all.len() == 2 && all.iter().all(|event| event.project_id == mine));
-    let rest = events::of_job_after(&fixture.db, id, story[0].position)
-        .await
-        .unwrap();
+    let rest = events::of_job_after(&fixture.db, id, story[0].position).await.unwrap();
     assert_eq!(rest.len(), 1);
     fixture.done().await;
 }

@@ -26,11 +26,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 impl Fixture {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let db = Db::new(&DatabaseConfig {
-            url: database.url.clone(),
-            pool_size: 24,
-        })
-        .unwrap();
+        let db = Db::new(&DatabaseConfig { url: database.url.clone(), pool_size: 24 }).unwrap();
         migrate::migrate(&db).await.unwrap();
         Self { db, database }
     }
@@ -88,14 +84,7 @@ impl Fixture {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        self.db
-            .get()
-            .await
-            .unwrap()
-            .query_one(sql, &[])
-            .await
-            .unwrap()
-            .get(0)
+        self.db.get().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
     }
 
     pub(crate) async fn done(self) {

@@ -43,23 +43,22 @@ fn guarded_input(args: &mut Args, input: &Path) {
 /// How FFmpeg starts: quiet, without a terminal, telling progress on stdout twice a second.
 fn ffmpeg_start() -> Args {
     let mut args = Args::default();
-    args.add([
-        "-nostdin",
-        "-hide_banner",
-        "-loglevel",
-        "level+warning",
-        "-max_alloc",
-        MAX_ALLOC,
-    ]);
+    args.add(["-nostdin", "-hide_banner", "-loglevel", "level+warning", "-max_alloc", MAX_ALLOC]);
     args.add(["-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-y"]);
     args
 }
+
+/// What is asked of ffprobe.
+const DESCRIBED: &str = "format=format_name,start_time,duration,bit_rate:stream=index,codec_type,codec_name,width,height,\
+sample_aspect_ratio,pix_fmt,field_order,color_transfer,r_frame_rate,avg_frame_rate,time_base,start_time,duration,sample_rate,\
+channels:stream_disposition=default,attached_pic:stream_tags=language,rotate:stream_side_data=rotation";
 
 /// Asks ffprobe for container and streams as JSON.
 pub fn describe(input: &Path) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    args.add(["-show_format", "-show_streams", "-of", "json=compact=1"]);
+    // Only what is read: a file may carry megabytes of tags.
+    args.add(["-show_entries", DESCRIBED, "-of", "json=compact=1"]);
     guarded_input(&mut args, input);
     args.0
 }
@@ -68,12 +67,7 @@ pub fn describe(input: &Path) -> Vec<OsString> {
 pub fn list_packets(input: &Path) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    args.add([
-        "-show_entries",
-        "packet=stream_index,pts,duration,flags",
-        "-of",
-        "csv=p=0",
-    ]);
+    args.add(["-show_entries", "packet=stream_index,pts,duration,flags", "-of", "csv=p=0"]);
     guarded_input(&mut args, input);
     args.0
 }
@@ -84,7 +78,9 @@ pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> 
     let threads = spec.threads.to_string();
     let mut args = ffmpeg_start();
     args.add(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
-    args.add(["-threads", &threads]);
+    // A picture that changes its size in the middle is scaled as it comes; starting the filters anew would count frames from
+    // zero again.
+    args.add(["-threads", &threads, "-reinit_filter", "0"]);
     guarded_input(&mut args, input);
     args.add(["-filter_complex", &filter_graph(spec)]);
     for (index, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
@@ -97,27 +93,11 @@ pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> 
 
 fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str) {
     let gop = rung.grid.gop_frames.to_string();
-    args.add([
-        "-c:v",
-        "libx264",
-        "-preset",
-        spec.preset.as_str(),
-        "-threads",
-        threads,
-    ]);
+    args.add(["-c:v", "libx264", "-preset", spec.preset.as_str(), "-threads", threads]);
     match rung.rate_control {
-        RateControl::CappedCrf {
-            crf,
-            max_bitrate,
-            buffer,
-        } => {
+        RateControl::CappedCrf { crf, max_bitrate, buffer } => {
             args.add(["-crf", &crf.to_string()]);
-            args.add([
-                "-maxrate",
-                &max_bitrate.to_string(),
-                "-bufsize",
-                &buffer.to_string(),
-            ]);
+            args.add(["-maxrate", &max_bitrate.to_string(), "-bufsize", &buffer.to_string()]);
         }
         RateControl::Constant { bitrate, buffer } => {
             let rate = bitrate.to_string();
@@ -125,25 +105,9 @@ fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str)
         }
     }
     // Every GOP has exactly this length and stands alone: the same cuts in every rung.
-    args.add([
-        "-g",
-        &gop,
-        "-keyint_min",
-        &gop,
-        "-sc_threshold",
-        "0",
-        "-flags:v",
-        "+cgop+bitexact",
-    ]);
+    args.add(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0", "-flags:v", "+cgop+bitexact"]);
     if spec.tone_map {
-        args.add([
-            "-color_primaries",
-            "bt709",
-            "-color_trc",
-            "bt709",
-            "-colorspace",
-            "bt709",
-        ]);
+        args.add(["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"]);
     }
     args.add([
         "-fps_mode",
@@ -159,20 +123,8 @@ fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str)
 
 fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
     // Neither names nor times nor versions get into the output: the same plan gives the same bytes.
-    args.add([
-        "-map_metadata",
-        "-1",
-        "-map_chapters",
-        "-1",
-        "-fflags",
-        "+bitexact",
-    ]);
-    args.add([
-        "-movflags",
-        &format!("+{cut}+empty_moov+default_base_moof"),
-        "-f",
-        "mp4",
-    ]);
+    args.add(["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]);
+    args.add(["-movflags", &format!("+{cut}+empty_moov+default_base_moof"), "-f", "mp4"]);
     args.0.push(file_url(output));
 }
 
@@ -199,21 +151,14 @@ fn filter_graph(spec: &EncodeSpec) -> String {
     for (index, members) in groups.iter().enumerate() {
         let rung = members.first().map(|(_, rung)| *rung);
         let Some(rung) = rung else { continue };
-        graph.push_str(&if groups.len() > 1 {
-            format!(";[g{index}]")
-        } else {
-            ",".to_owned()
-        });
+        graph.push_str(&if groups.len() > 1 { format!(";[g{index}]") } else { ",".to_owned() });
         if rung.grid.rate != spec.grid.rate {
             let hold = rung.grid.rate.frames_in(1.0).max(1);
             graph.push_str(&to_grid(rung.grid.rate, hold, rung.grid.frames));
             graph.push(',');
         }
-        let _ = write!(
-            graph,
-            "scale=w={}:h={}:flags=bicubic,format=yuv420p,setsar=1",
-            rung.width, rung.height
-        );
+        let _ =
+            write!(graph, "scale=w={}:h={}:flags=bicubic,format=yuv420p,setsar=1", rung.width, rung.height);
         if members.len() > 1 {
             let _ = write!(graph, ",split={}", members.len());
         }
@@ -235,9 +180,7 @@ fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
     let mut groups: Vec<Vec<(usize, &EncodeRung)>> = vec![];
     for (index, rung) in rungs.iter().enumerate() {
         let key = |r: &EncodeRung| (r.width, r.height, r.grid.rate);
-        match groups
-            .iter_mut()
-            .find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung)))
+        match groups.iter_mut().find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung)))
         {
             Some(group) => group.push((index, rung)),
             None => groups.push(vec![(index, rung)]),
@@ -269,14 +212,7 @@ pub fn audio(spec: &AudioSpec, input: &Path, output: &Path) -> Vec<OsString> {
              adelay=delays={lead}S:all=1,apad=whole_len={total},atrim=end_sample={total}"
         ),
     ]);
-    args.add([
-        "-c:a",
-        "aac",
-        "-b:a",
-        &spec.bitrate.to_string(),
-        "-flags:a",
-        "+bitexact",
-    ]);
+    args.add(["-c:a", "aac", "-b:a", &spec.bitrate.to_string(), "-flags:a", "+bitexact"]);
     let ceiling = spec.bitrate as f64 / 8.0 * (total as f64 / f64::from(rate) + 30.0) * 2.0;
     args.add(["-fs", &format!("{}", ceiling as u64)]);
     // In microseconds: the size of the pieces we read, nothing more.
@@ -322,18 +258,7 @@ pub fn picture(
     }
     filters.push_str("format=yuvj420p,setsar=1");
     args.add(["-map", &format!("0:{stream}"), "-frames:v", "1", "-vf", &filters]);
-    args.add([
-        "-c:v",
-        "mjpeg",
-        "-threads",
-        "1",
-        "-q:v",
-        "4",
-        "-map_metadata",
-        "-1",
-        "-fflags",
-        "+bitexact",
-    ]);
+    args.add(["-c:v", "mjpeg", "-threads", "1", "-q:v", "4", "-map_metadata", "-1", "-fflags", "+bitexact"]);
     args.add(["-f", "image2", "-update", "1"]);
     args.0.push(file_url(output));
     args.0
@@ -357,18 +282,8 @@ mod tests {
     use super::*;
 
     fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
-        let rate_control = RateControl::CappedCrf {
-            crf: 22,
-            max_bitrate: 1_000_000,
-            buffer: 2_000_000,
-        };
-        EncodeRung {
-            name: name.into(),
-            width,
-            height,
-            grid,
-            rate_control,
-        }
+        let rate_control = RateControl::CappedCrf { crf: 22, max_bitrate: 1_000_000, buffer: 2_000_000 };
+        EncodeRung { name: name.into(), width, height, grid, rate_control }
     }
 
     fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
@@ -388,18 +303,10 @@ mod tests {
     }
 
     fn text(args: &[OsString]) -> String {
-        args.iter()
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect::<Vec<_>>()
-            .join(" ")
+        args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
-    const GRID: Grid = Grid {
-        rate: Rate { num: 30, den: 1 },
-        gop_frames: 60,
-        segment_gops: 3,
-        frames: 300,
-    };
+    const GRID: Grid = Grid { rate: Rate { num: 30, den: 1 }, gop_frames: 60, segment_gops: 3, frames: 300 };
 
     #[test]
     fn rungs_that_share_a_size_share_a_scaler() {
@@ -419,21 +326,14 @@ mod tests {
     #[test]
     fn one_rung_needs_no_split() {
         let graph = filter_graph(&spec(vec![rung("a", 640, 360, GRID)], GRID));
-        assert!(
-            !graph.contains("split") && graph.ends_with("setsar=1[r0]"),
-            "{graph}"
-        );
+        assert!(!graph.contains("split") && graph.ends_with("setsar=1[r0]"), "{graph}");
     }
 
     #[test]
     fn every_command_guards_its_input_before_it_is_named() {
         let input = Path::new("/s/source");
         let output = Path::new("/s/out");
-        let grid = AudioGrid {
-            sample_rate: 48_000,
-            frames: 10,
-            starts: vec![0],
-        };
+        let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0] };
         let sound = AudioSpec {
             source: SourceId::new(),
             set: SetId::new(),
@@ -452,12 +352,9 @@ mod tests {
         ] {
             let line = text(&args);
             let named = line.find("-i file:/s/source").unwrap();
-            for guard in [
-                "-protocol_whitelist file,pipe",
-                "-format_whitelist ",
-                "-codec_whitelist ",
-                "-max_pixels ",
-            ] {
+            for guard in
+                ["-protocol_whitelist file,pipe", "-format_whitelist ", "-codec_whitelist ", "-max_pixels "]
+            {
                 assert!(line.find(guard).is_some_and(|at| at < named), "{guard} in {line}");
             }
             assert!(!line.contains("http"), "{line}");

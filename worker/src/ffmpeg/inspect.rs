@@ -80,11 +80,7 @@ impl Described {
 
     /// True for tracks whose packets the scan should keep: the picture and the first sound.
     pub fn wanted(&self) -> Vec<u32> {
-        self.video()
-            .into_iter()
-            .chain(self.audio().next())
-            .map(|stream| stream.index)
-            .collect()
+        self.video().into_iter().chain(self.audio().next()).map(|stream| stream.index).collect()
     }
 
     fn video(&self) -> Option<&Stream> {
@@ -92,20 +88,13 @@ impl Described {
             stream.codec_type.as_deref() == Some("video")
                 && stream.disposition.get("attached_pic") != Some(&1)
         };
-        let default = self
-            .streams
-            .iter()
-            .filter(pictures)
-            .find(|s| s.disposition.get("default") == Some(&1));
+        let default = self.streams.iter().filter(pictures).find(|s| s.disposition.get("default") == Some(&1));
         default.or_else(|| self.streams.iter().find(pictures))
     }
 
     fn audio(&self) -> impl Iterator<Item = &Stream> {
-        let mut found: Vec<&Stream> = self
-            .streams
-            .iter()
-            .filter(|stream| stream.codec_type.as_deref() == Some("audio"))
-            .collect();
+        let mut found: Vec<&Stream> =
+            self.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio")).collect();
         // The default track first, else as in the file.
         found.sort_by_key(|stream| stream.disposition.get("default") != Some(&1));
         found.into_iter()
@@ -120,39 +109,23 @@ impl Described {
         let start = number(format.start_time.as_deref()).unwrap_or(0.0);
         let mut warnings = vec![];
         let video = match self.video() {
-            Some(stream) => Some(video_stream(
-                stream,
-                packets.get(&stream.index),
-                start,
-                &mut warnings,
-            )?),
+            Some(stream) => Some(video_stream(stream, packets.get(&stream.index), start, &mut warnings)?),
             None => None,
         };
-        let audio: Vec<AudioStream> = self
-            .audio()
-            .map(|stream| audio_stream(stream, packets.get(&stream.index), start))
-            .collect();
+        let audio: Vec<AudioStream> =
+            self.audio().map(|stream| audio_stream(stream, packets.get(&stream.index), start)).collect();
         if video.is_none() && audio.is_empty() {
             return Err(TaskError::fatal(
                 Reason::NotMedia,
                 "the source has neither a video nor an audio track",
             ));
         }
-        let ends = video
-            .iter()
-            .map(|v| v.end_seconds)
-            .chain(audio.iter().filter_map(|a| a.end_seconds));
+        let ends = video.iter().map(|v| v.end_seconds).chain(audio.iter().filter_map(|a| a.end_seconds));
         let duration = ends.fold(0.0, f64::max);
-        let duration = if duration > 0.0 {
-            duration
-        } else {
-            number(format.duration.as_deref()).unwrap_or(0.0)
-        };
+        let duration =
+            if duration > 0.0 { duration } else { number(format.duration.as_deref()).unwrap_or(0.0) };
         if duration <= 0.0 {
-            return Err(TaskError::fatal(
-                Reason::Damaged,
-                "the source holds no media that lasts any time",
-            ));
+            return Err(TaskError::fatal(Reason::Damaged, "the source holds no media that lasts any time"));
         }
         Ok(Probe {
             format: format.format_name.clone(),
@@ -161,11 +134,8 @@ impl Described {
             bitrate: format.bit_rate.as_deref().and_then(|rate| rate.parse().ok()),
             video,
             audio,
-            subtitles: self
-                .streams
-                .iter()
-                .filter(|s| s.codec_type.as_deref() == Some("subtitle"))
-                .count() as u32,
+            subtitles: self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).count()
+                as u32,
             warnings,
         })
     }
@@ -177,28 +147,18 @@ fn video_stream(
     start: f64,
     warnings: &mut Vec<String>,
 ) -> Result<VideoStream, TaskError> {
-    let (Some(width), Some(height)) = (
-        stream.width.filter(|side| *side > 0),
-        stream.height.filter(|side| *side > 0),
-    ) else {
+    let (Some(width), Some(height)) =
+        (stream.width.filter(|side| *side > 0), stream.height.filter(|side| *side > 0))
+    else {
         return Err(TaskError::fatal(
             Reason::Damaged,
             "the video track does not say how large its picture is",
         ));
     };
-    let tick = stream
-        .time_base
-        .as_deref()
-        .and_then(Rate::parse)
-        .map_or(1e-6, Rate::as_f64);
-    let scanned = scanned
-        .filter(|scanned| !scanned.times.is_empty())
-        .ok_or_else(|| {
-            TaskError::fatal(
-                Reason::Damaged,
-                "the video track holds no frames; the file may be cut off",
-            )
-        })?;
+    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let scanned = scanned.filter(|scanned| !scanned.times.is_empty()).ok_or_else(|| {
+        TaskError::fatal(Reason::Damaged, "the video track holds no frames; the file may be cut off")
+    })?;
     let interlaced = matches!(stream.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"));
     let timing = timing(stream, &scanned.times, tick, interlaced);
     if timing.gap > MAX_GAP_SECONDS {
@@ -213,9 +173,9 @@ fn video_stream(
     let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
     // Some containers give the last frame no length, or an absurd one.
     let frame = 1.0 / timing.rate.as_f64();
-    let end = scanned.end.map_or(last + frame, |end| {
-        (end as f64 * tick).clamp(last + frame * 0.5, last + 1.0_f64.max(frame))
-    });
+    let end = scanned
+        .end
+        .map_or(last + frame, |end| (end as f64 * tick).clamp(last + frame * 0.5, last + 1.0_f64.max(frame)));
     let declared = number(stream.duration.as_deref())
         .map(|duration| number(stream.start_time.as_deref()).unwrap_or(start) + duration);
     if let Some(declared) = declared.filter(|declared| *declared > end + MISSING_SECONDS.max(declared * 0.02))
@@ -230,10 +190,7 @@ fn video_stream(
         ));
     }
     if timing.variable {
-        warnings.push(format!(
-            "the frame rate varies; converted to a constant {} fps",
-            timing.rate
-        ));
+        warnings.push(format!("the frame rate varies; converted to a constant {} fps", timing.rate));
     }
     Ok(VideoStream {
         index: stream.index,
@@ -271,19 +228,12 @@ fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
-    let mut steps: Vec<f64> = sorted
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]) as f64 * tick)
-        .collect();
+    let mut steps: Vec<f64> = sorted.windows(2).map(|pair| (pair[1] - pair[0]) as f64 * tick).collect();
     steps.sort_by(f64::total_cmp);
     let gap = steps.last().copied().unwrap_or(0.0);
     let Some(median) = steps.get(steps.len() / 2).copied().filter(|step| *step > 0.0) else {
         let rate = average.or(nominal).unwrap_or(Rate { num: 25, den: 1 });
-        return Timing {
-            rate: capped(rate.snapped()),
-            variable: false,
-            gap,
-        };
+        return Timing { rate: capped(rate.snapped()), variable: false, gap };
     };
     // A container that counts in milliseconds is off by one of its ticks here and there.
     let slack = (2.0 * tick).max(0.0021);
@@ -299,16 +249,10 @@ fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing
         // Field-coded pictures come as two packets a frame.
         average.or(nominal)
     } else {
-        nominal
-            .filter(|rate| close(rate, measured))
-            .or(average.filter(|rate| close(rate, measured)))
+        nominal.filter(|rate| close(rate, measured)).or(average.filter(|rate| close(rate, measured)))
     };
     let rate = rate.or_else(|| Rate::new((measured * 1000.0).round() as u64, 1000));
-    Timing {
-        rate: capped(rate.unwrap_or(Rate { num: 25, den: 1 }).snapped()),
-        variable,
-        gap,
-    }
+    Timing { rate: capped(rate.unwrap_or(Rate { num: 25, den: 1 }).snapped()), variable, gap }
 }
 
 fn capped(rate: Rate) -> Rate {
@@ -323,23 +267,13 @@ fn capped(rate: Rate) -> Rate {
 }
 
 fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
-    let tick = stream
-        .time_base
-        .as_deref()
-        .and_then(Rate::parse)
-        .map_or(1e-6, Rate::as_f64);
-    let end = scanned
-        .and_then(|scanned| scanned.end)
-        .map(|end| end as f64 * tick - start);
+    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * tick - start);
     let language = stream.tags.get("language").map(|tag| tag.to_ascii_lowercase());
     AudioStream {
         index: stream.index,
         codec: stream.codec_name.clone().unwrap_or_default(),
-        sample_rate: stream
-            .sample_rate
-            .as_deref()
-            .and_then(|rate| rate.parse().ok())
-            .unwrap_or(48_000),
+        sample_rate: stream.sample_rate.as_deref().and_then(|rate| rate.parse().ok()).unwrap_or(48_000),
         channels: stream.channels.unwrap_or(2),
         // Reaches playlists: only what BCP 47 knows.
         language: language.filter(|tag| {
@@ -363,11 +297,7 @@ fn sample_aspect(text: Option<&str>) -> (u32, u32) {
 
 /// Degrees clockwise, from the display matrix (which counts the other way round) or the older tag.
 fn rotation(stream: &Stream) -> u32 {
-    let matrix = stream
-        .side_data_list
-        .iter()
-        .find_map(|data| data.rotation)
-        .map(|angle| -angle);
+    let matrix = stream.side_data_list.iter().find_map(|data| data.rotation).map(|angle| -angle);
     let tag = stream.tags.get("rotate").and_then(|tag| tag.parse::<f64>().ok());
     let angle = matrix.or(tag).unwrap_or(0.0).rem_euclid(360.0);
     // FFmpeg turns by right angles; anything else is drawn as it is.
@@ -389,10 +319,7 @@ impl Scanned {
         let mut fields = line.trim().split(',');
         let index = fields.next().and_then(|field| field.parse::<u32>().ok());
         let time = fields.next().and_then(|field| field.parse::<i64>().ok());
-        let duration = fields
-            .next()
-            .and_then(|field| field.parse::<i64>().ok())
-            .unwrap_or(0);
+        let duration = fields.next().and_then(|field| field.parse::<i64>().ok()).unwrap_or(0);
         let flags = fields.next().unwrap_or_default();
         let (Some(index), Some(time)) = (index, time) else {
             return;
@@ -428,10 +355,7 @@ mod tests {
             "index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 360,
             "time_base": "1/1000", "r_frame_rate": "25/1", "avg_frame_rate": "25/1"
         });
-        stream
-            .as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
+        stream.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         let body =
             json!({ "format": { "format_name": "matroska,webm", "start_time": "0.0" }, "streams": [stream] });
         Described::parse(body.to_string().as_bytes()).unwrap()
@@ -442,16 +366,7 @@ mod tests {
         let times = (0..300).map(|n| (f64::from(n) * 1001.0 / 30.0).round() as i64);
         let found = described(json!({"r_frame_rate": "30000/1001", "avg_frame_rate": "2997/100"}));
         let video = found.probe(&scan(times, 33), 1).unwrap().video.unwrap();
-        assert_eq!(
-            (video.rate, video.variable_rate),
-            (
-                Rate {
-                    num: 30000,
-                    den: 1001
-                },
-                false
-            )
-        );
+        assert_eq!((video.rate, video.variable_rate), (Rate { num: 30000, den: 1001 }, false));
     }
 
     #[test]
@@ -459,26 +374,18 @@ mod tests {
         let times = (0..200).filter(|n| n % 7 != 3 && n % 11 != 5).map(|n| n * 40);
         let found = described(json!({"avg_frame_rate": "19/1"}));
         let video = found.probe(&scan(times, 40), 1).unwrap().video.unwrap();
-        assert_eq!(
-            (video.rate, video.variable_rate),
-            (Rate { num: 25, den: 1 }, true)
-        );
+        assert_eq!((video.rate, video.variable_rate), (Rate { num: 25, den: 1 }, true));
         // Frame 199 is one of those dropped.
         assert_eq!(video.end_seconds, 7.96);
     }
 
     #[test]
     fn a_day_between_two_frames_and_a_cut_file_are_refused() {
-        let error = described(json!({}))
-            .probe(&scan([0, 40, 86_400_000], 40), 1)
-            .unwrap_err();
+        let error = described(json!({})).probe(&scan([0, 40, 86_400_000], 40), 1).unwrap_err();
         assert_eq!(error.reason, Reason::LimitExceeded);
         let found = described(json!({"duration": "10.0"}));
         let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
-        assert!(
-            error.reason == Reason::Damaged && error.message.contains("10.0 s"),
-            "{error}"
-        );
+        assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
     }
 
     #[test]
@@ -488,9 +395,6 @@ mod tests {
         assert_eq!(sample_aspect(Some("0:1")), (1, 1));
         let found = described(json!({"side_data_list": [{"rotation": -90}]}));
         assert_eq!(rotation(&found.streams[0]), 90);
-        assert_eq!(
-            rotation(&described(json!({"tags": {"rotate": "13"}})).streams[0]),
-            0
-        );
+        assert_eq!(rotation(&described(json!({"tags": {"rotate": "13"}})).streams[0]), 0);
     }
 }

@@ -28,19 +28,13 @@ impl Programs {
                 format!("{name} is not installed (looked in PATH); install FFmpeg 5.1 or later")
             })
         };
-        Ok(Self {
-            ffmpeg: need("ffmpeg")?,
-            ffprobe: need("ffprobe")?,
-            setpriv: on_path("setpriv"),
-        })
+        Ok(Self { ffmpeg: need("ffmpeg")?, ffprobe: need("ffprobe")?, setpriv: on_path("setpriv") })
     }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// `file:` and the path: never taken for an option, a pattern or another protocol.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -36,11 +36,7 @@ pub struct Limits {
 impl Limits {
     /// For one encode or probe that may take `deadline` on `threads` cores.
     pub fn standard(deadline: Duration, threads: u32) -> Self {
-        Self {
-            address_space: 6 << 30,
-            file_size: 1 << 40,
-            cpu: deadline.saturating_mul(threads.max(1) + 1),
-        }
+        Self { address_space: 6 << 30, file_size: 1 << 40, cpu: deadline.saturating_mul(threads.max(1) + 1) }
     }
 }
 
@@ -77,7 +73,7 @@ pub async fn run(
 ) -> Result<Ended, RunError> {
     let name = run.program.display().to_string();
     let mut child = spawn(programs, &run).map_err(|error| RunError::Start(name, error))?;
-    let group = Group::of(&child);
+    let mut group = Group::of(&child);
     if let Some(pid) = child.id() {
         limit(pid, run.limits);
         // Best effort: without the note a crash leaves the child to the operator.
@@ -91,16 +87,19 @@ pub async fn run(
         // Both pipes end when the child does.
         log_tail = &mut reading => {
             let status = child.wait().await?;
+            group.disarm();
             Ok(Ended { status, log_tail })
         }
         () = stop.cancelled() => {
             group.kill();
             let _ = child.wait().await;
+            group.disarm();
             Err(RunError::Stopped)
         }
         () = tokio::time::sleep(run.deadline) => {
             group.kill();
             let _ = child.wait().await;
+            group.disarm();
             Err(RunError::Deadline(run.deadline, reading.await))
         }
     }
@@ -144,10 +143,7 @@ fn limit(pid: u32, limits: Limits) {
         (Resource::Nofile, 256),
         (Resource::Core, 0),
     ] {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
         if let Err(error) = prlimit(Some(pid), resource, limit) {
             // The child may be over already.
             tracing::debug!(%error, ?resource, "could not limit a child");
@@ -163,12 +159,7 @@ struct Group(Option<Pid>);
 
 impl Group {
     fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|pid| i32::try_from(pid).ok())
-                .map(Pid::from_raw),
-        )
+        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
     }
 
     fn kill(&self) {
@@ -176,20 +167,46 @@ impl Group {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
+
+    /// The child was waited for: its id may be somebody else's soon.
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
 }
 
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Longest line that is looked at; what is beyond is passed over.
+const LONGEST_LINE: usize = 64 * 1024;
+
 async fn read_lines(stdout: Option<ChildStdout>, on_line: &mut impl FnMut(&str)) {
-    let Some(stdout) = stdout else { return };
-    let mut lines = BufReader::new(stdout).lines();
-    loop {
-        match lines.next_line().await {
-            Ok(Some(line)) => on_line(&line),
-            Ok(None) => return,
-            // Not UTF-8: nothing of ours.
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
-            Err(_) => return,
+    let Some(mut stdout) = stdout else { return };
+    let mut buffer = vec![0; 64 * 1024];
+    let mut line: Vec<u8> = vec![];
+    while let Ok(count) = stdout.read(&mut buffer).await {
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        let mut pieces = bytes.split(|byte| *byte == b'\n');
+        if let Some(first) = pieces.next() {
+            add_capped(&mut line, first);
+        }
+        for piece in pieces {
+            on_line(&String::from_utf8_lossy(&line));
+            line.clear();
+            add_capped(&mut line, piece);
         }
     }
+    if !line.is_empty() {
+        on_line(&String::from_utf8_lossy(&line));
+    }
+}
+
+fn add_capped(line: &mut Vec<u8>, more: &[u8]) {
+    let room = LONGEST_LINE.saturating_sub(line.len()).min(more.len());
+    line.extend_from_slice(&more[..room]);
 }
 
 async fn read_tail(stderr: Option<ChildStderr>) -> String {
@@ -217,11 +234,7 @@ mod tests {
     use super::*;
 
     fn programs() -> Programs {
-        Programs {
-            ffmpeg: "ffmpeg".into(),
-            ffprobe: "ffprobe".into(),
-            setpriv: None,
-        }
+        Programs { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None }
     }
 
     async fn shell(
@@ -233,13 +246,7 @@ mod tests {
         let args = ["-c".into(), script.into()];
         let limits = Limits::standard(deadline, 1);
         let mut lines = vec![];
-        let job = Run {
-            program: Path::new("/bin/sh"),
-            args: &args,
-            dir: dir.path(),
-            deadline,
-            limits,
-        };
+        let job = Run { program: Path::new("/bin/sh"), args: &args, dir: dir.path(), deadline, limits };
         let result = run(&programs(), job, stop, |line| lines.push(line.to_owned())).await;
         (result, lines)
     }

@@ -32,10 +32,7 @@ impl Parser {
             "speed" => self.current.speed = value.trim_end_matches('x').trim().parse().ok(),
             "progress" => {
                 let ended = value == "end";
-                return Some(Report {
-                    ended,
-                    ..std::mem::take(&mut self.current)
-                });
+                return Some(Report { ended, ..std::mem::take(&mut self.current) });
             }
             _ => {}
         }
@@ -57,13 +54,7 @@ mod tests {
         assert_eq!(report.fps, Some(24.5));
         assert_eq!(report.speed, Some(1.5));
         assert_eq!(report.out_time_us, Some(480_000));
-        assert_eq!(
-            parser.line("progress=end"),
-            Some(Report {
-                ended: true,
-                ..Report::default()
-            })
-        );
+        assert_eq!(parser.line("progress=end"), Some(Report { ended: true, ..Report::default() }));
     }
 
     #[test]

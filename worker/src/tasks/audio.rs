@@ -22,19 +22,17 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     let lead = (argv::AUDIO_LEAD * AAC_FRAME) as f64;
     let seconds = ((spec.grid.frames * AAC_FRAME) as f64 + lead) / f64::from(spec.grid.sample_rate);
     let deadline = Duration::from_secs(spec.deadline_seconds);
-    let ended = bench
-        .ffmpeg("encoding audio", &args, seconds, deadline, 1)
-        .await?;
+    let ended = bench.ffmpeg("encoding audio", &args, seconds, deadline, 1).await?;
     check_exit("encoding audio", &ended)?;
 
     let cut = AudioCut::new(&spec.grid);
     let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
     let encoded = packager.finish(0, spec.language.clone()).await?;
-    Ok(vec![Publication::Rendition {
-        set: spec.set,
-        encoded: Box::new(encoded),
-    }])
+    Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
 }
+
+/// The encoder's flush gives a frame more than was asked for.
+const LEFT_OVER: usize = 2;
 
 /// Cuts where the video is cut, to the nearest AAC frame.
 struct AudioCut {
@@ -50,13 +48,7 @@ struct AudioCut {
 impl AudioCut {
     fn new(grid: &AudioGrid) -> Self {
         let skip = argv::AUDIO_LEAD + argv::AUDIO_PRIMING;
-        Self {
-            grid: grid.clone(),
-            skip,
-            waiting: VecDeque::new(),
-            number: 0,
-            done: 0,
-        }
+        Self { grid: grid.clone(), skip, waiting: VecDeque::new(), number: 0, done: 0 }
     }
 
     fn next_segment(&mut self) -> Option<Cutting> {
@@ -81,10 +73,7 @@ impl Cut for AudioCut {
         if track.timescale != self.grid.sample_rate {
             return Err(TaskError::retryable(
                 Reason::CheckFailed,
-                format!(
-                    "the audio is not what was planned: a timescale of {}",
-                    track.timescale
-                ),
+                format!("the audio is not what was planned: a timescale of {}", track.timescale),
             ));
         }
         for mut sample in samples {
@@ -101,6 +90,13 @@ impl Cut for AudioCut {
     }
 
     fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
+        // FFmpeg starts its filters anew where the sound changes its format, with lead and padding once more.
+        if self.waiting.len() > LEFT_OVER {
+            return Err(TaskError::fatal(
+                Reason::Unsuitable,
+                "the sound changes its format (channels or sample rate) in the middle, which is not supported yet",
+            ));
+        }
         if self.done != self.grid.frames {
             return Err(TaskError::retryable(
                 Reason::CheckFailed,

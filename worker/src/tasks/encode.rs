@@ -7,6 +7,7 @@ use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
 use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 
 use super::{Bench, check_exit};
 use crate::ffmpeg::argv;
@@ -18,52 +19,48 @@ const FOLLOW: Duration = Duration::from_millis(500);
 pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let file = bench.open(&source).await?;
-    let outputs: Vec<_> = (0..spec.rungs.len())
-        .map(|index| bench.dir.join(format!("rung-{index}.mp4")))
-        .collect();
+    let outputs: Vec<_> =
+        (0..spec.rungs.len()).map(|index| bench.dir.join(format!("rung-{index}.mp4"))).collect();
     let mut packagers: Vec<Packager<VideoCut>> = spec
         .rungs
         .iter()
         .zip(&outputs)
         .map(|(rung, path)| {
             let cut = VideoCut::new(rung);
-            Packager::new(
-                bench.shop.storage.clone(),
-                &bench.prefix,
-                &rung.name,
-                path.clone(),
-                cut,
-            )
+            Packager::new(bench.shop.storage.clone(), &bench.prefix, &rung.name, path.clone(), cut)
         })
         .collect();
 
     let args = argv::encode(spec, &file.path, &outputs);
     let deadline = Duration::from_secs(spec.deadline_seconds);
-    let encoding = bench.ffmpeg("encoding", &args, spec.grid.duration(), deadline, spec.threads);
+    let done = CancellationToken::new();
+    let encoding = async {
+        let ended = bench.ffmpeg("encoding", &args, spec.grid.duration(), deadline, spec.threads).await;
+        done.cancel();
+        ended
+    };
+    // Never dropped in mid-flight: a segment on its way to the store would be lost. An error of either ends both; the child is
+    // killed when its future is dropped.
     let following = async {
         let mut tick = interval(FOLLOW);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = done.cancelled() => return Ok(()),
+            }
             for packager in &mut packagers {
                 packager.follow().await?;
             }
         }
     };
-    let ended = tokio::select! {
-        ended = encoding => ended?,
-        // Only ever ends with an error; the child is killed when its future is dropped.
-        error = following => return error,
-    };
+    let (ended, ()) = tokio::try_join!(encoding, following)?;
     check_exit("encoding", &ended)?;
 
     let mut publications = vec![];
     for ((position, packager), (rung, path)) in (0..).zip(packagers).zip(spec.rungs.iter().zip(&outputs)) {
         let mut encoded = packager.finish(position, None).await?;
         encoded.rendition.frame_rate = Some((rung.grid.rate.num, rung.grid.rate.den));
-        publications.push(Publication::Rendition {
-            set: spec.set,
-            encoded: Box::new(encoded),
-        });
+        publications.push(Publication::Rendition { set: spec.set, encoded: Box::new(encoded) });
         discard(path).await;
     }
     Ok(publications)
@@ -84,14 +81,7 @@ struct VideoCut {
 
 impl VideoCut {
     fn new(rung: &EncodeRung) -> Self {
-        Self {
-            rung: rung.clone(),
-            gops: vec![],
-            frames: 0,
-            cut: 0,
-            number: 0,
-            delay: None,
-        }
+        Self { rung: rung.clone(), gops: vec![], frames: 0, cut: 0, number: 0, delay: None }
     }
 
     fn off_plan(&self, what: impl std::fmt::Display) -> TaskError {
@@ -124,27 +114,19 @@ impl Cut for VideoCut {
         // One fragment is one GOP: it starts with the only keyframe, at its place on the grid.
         let keyframes = samples.iter().filter(|sample| sample.sync).count();
         if keyframes != 1 || !samples.first().is_some_and(|sample| sample.sync) {
-            return Err(self.off_plan(format!(
-                "a GOP with {keyframes} keyframes at frame {}",
-                self.frames
-            )));
+            return Err(self.off_plan(format!("a GOP with {keyframes} keyframes at frame {}", self.frames)));
         }
         if !self.frames.is_multiple_of(u64::from(grid.gop_frames)) || samples.len() > grid.gop_frames as usize
         {
             return Err(self.off_plan(format!("a keyframe at frame {}", self.frames)));
         }
-        let delay = samples
-            .first()
-            .map(|sample| sample.composition_offset)
-            .unwrap_or(0);
+        let delay = samples.first().map(|sample| sample.composition_offset).unwrap_or(0);
         let known = *self.delay.get_or_insert(u32::try_from(delay).unwrap_or(0));
         if delay < 0 || known != delay as u32 || samples.iter().any(|sample| sample.composition_offset < 0) {
             return Err(self.off_plan(format!("a reordering delay of {delay} after one of {known}")));
         }
         // A frame's length is the grid's, whatever the muxer made of the last one.
-        samples
-            .iter_mut()
-            .for_each(|sample| sample.duration = grid.rate.frame_ticks());
+        samples.iter_mut().for_each(|sample| sample.duration = grid.rate.frame_ticks());
         self.frames += samples.len() as u64;
         self.gops.push(samples);
         let full = self.gops.len() as u32 == grid.segment_gops;
@@ -161,11 +143,7 @@ impl Cut for VideoCut {
                 ),
             ));
         }
-        Ok(if self.gops.is_empty() {
-            vec![]
-        } else {
-            vec![self.close_segment()]
-        })
+        Ok(if self.gops.is_empty() { vec![] } else { vec![self.close_segment()] })
     }
 
     fn delay(&self) -> u32 {

@@ -21,10 +21,7 @@ use super::Bench;
 pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let Input::Url(url) = &source.origin else {
-        return Err(TaskError::fatal(
-            Reason::Internal,
-            "the source has no URL to fetch",
-        ));
+        return Err(TaskError::fatal(Reason::Internal, "the source has no URL to fetch"));
     };
     let stored = match url.scheme() {
         "file" => {
@@ -47,26 +44,14 @@ pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publi
             };
             let response = bench.shop.http.get(url, HeaderMap::new()).await.map_err(&net)?;
             let size = response.content_length();
-            store(
-                bench,
-                size,
-                response.into_stream().map(|chunk| chunk.map_err(&net)),
-            )
-            .await?
+            store(bench, size, response.into_stream().map(|chunk| chunk.map_err(&net))).await?
         }
     };
-    Ok(vec![Publication::Stored {
-        source: spec.source,
-        pieces: vec![stored.0],
-        sha256: stored.1,
-    }])
+    Ok(vec![Publication::Stored { source: spec.source, pieces: vec![stored.0], sha256: stored.1 }])
 }
 
 fn unreadable_late(error: std::io::Error) -> TaskError {
-    TaskError::retryable(
-        Reason::Unreachable,
-        format!("reading the file broke off: {error}"),
-    )
+    TaskError::retryable(Reason::Unreachable, format!("reading the file broke off: {error}"))
 }
 
 async fn store(
@@ -91,9 +76,7 @@ async fn store(
                 bytes += chunk.len() as u64;
                 hash.update(&chunk);
                 writer.write(chunk).await.map_err(storage_error)?;
-                let done = size
-                    .filter(|size| *size > 0)
-                    .map_or(0.0, |size| bytes as f64 / size as f64);
+                let done = size.filter(|size| *size > 0).map_or(0.0, |size| bytes as f64 / size as f64);
                 bench.say(done, "fetching the source", None);
             }
             Some(Err(error)) => {
@@ -106,10 +89,7 @@ async fn store(
     }
     if bytes == 0 {
         let _ = writer.abort().await;
-        return Err(TaskError::fatal(
-            Reason::NotMedia,
-            "the source is empty: zero bytes",
-        ));
+        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
     }
     writer.finish().await.map_err(storage_error)?;
     Ok((Piece { key, bytes }, hash.finalize().to_vec()))
@@ -129,22 +109,12 @@ fn allowed_path(url: &Url, roots: &[PathBuf]) -> Result<PathBuf, TaskError> {
         true => TaskError::fatal(Reason::Unreachable, format!("there is no file {url}")),
         false => refused(),
     })?;
-    if under_any(&path, roots) && path.is_file() {
-        Ok(path)
-    } else {
-        Err(refused())
-    }
+    if under_any(&path, roots) && path.is_file() { Ok(path) } else { Err(refused()) }
 }
 
 fn under_any(path: &Path, roots: &[PathBuf]) -> bool {
-    let plain = !path
-        .components()
-        .any(|part| matches!(part, std::path::Component::ParentDir));
-    plain
-        && roots
-            .iter()
-            .filter_map(|root| root.canonicalize().ok())
-            .any(|root| path.starts_with(root))
+    let plain = !path.components().any(|part| matches!(part, std::path::Component::ParentDir));
+    plain && roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| path.starts_with(root))
 }
 
 #[cfg(test)]

@@ -19,21 +19,14 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
             return Err(incomplete(format!("the rendition {name} is missing")));
         };
         let segments = sets::segments(db, spec.set, name).await.map_err(reading)?;
-        let contiguous = segments
-            .iter()
-            .zip(0..)
-            .all(|(segment, number)| segment.number == number);
+        let contiguous = segments.iter().zip(0..).all(|(segment, number)| segment.number == number);
         if segments.len() as u64 != *expected || !contiguous {
-            return Err(incomplete(format!(
-                "{name} has {} of {expected} segments",
-                segments.len()
-            )));
+            return Err(incomplete(format!("{name} has {} of {expected} segments", segments.len())));
         }
-        let playlist = rendition.playlist(
-            keys::relative(&bench.prefix, &rendition.init_key),
-            &segments,
-            |segment| keys::relative(&bench.prefix, &segment.key),
-        );
+        let playlist =
+            rendition.playlist(keys::relative(&bench.prefix, &rendition.init_key), &segments, |segment| {
+                keys::relative(&bench.prefix, &segment.key)
+            });
         put(bench, name, playlist.render()).await?;
     }
     let presented: Vec<_> = renditions
@@ -54,12 +47,7 @@ fn incomplete(what: String) -> TaskError {
 }
 
 async fn put(bench: &Bench, name: &str, text: String) -> Result<(), TaskError> {
-    bench
-        .shop
-        .storage
-        .put(&keys::playlist(&bench.prefix, name), text.into())
-        .await
-        .map_err(|error| {
-            TaskError::retryable(Reason::Storage, format!("could not store a playlist: {error}"))
-        })
+    bench.shop.storage.put(&keys::playlist(&bench.prefix, name), text.into()).await.map_err(|error| {
+        TaskError::retryable(Reason::Storage, format!("could not store a playlist: {error}"))
+    })
 }

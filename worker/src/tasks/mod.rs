@@ -87,14 +87,10 @@ impl Bench {
     fn say(&self, done: f64, phase: &str, report: Option<&Report>) {
         let speed = report.and_then(|report| report.speed);
         let done = done.clamp(0.0, 1.0) as f32;
-        let started = report
-            .and_then(|report| report.out_time_us)
-            .map(|us| us as f32 / 1e6);
+        let started = report.and_then(|report| report.out_time_us).map(|us| us as f32 / 1e6);
         // What is left of the media at the present speed.
-        let eta_seconds = started
-            .zip(speed)
-            .filter(|(_, speed)| *speed > 0.0 && done > 0.0)
-            .map(|(time, speed)| {
+        let eta_seconds =
+            started.zip(speed).filter(|(_, speed)| *speed > 0.0 && done > 0.0).map(|(time, speed)| {
                 let whole = time / done;
                 (whole - time).max(0.0) / speed
             });
@@ -119,9 +115,7 @@ impl Bench {
         let mut parser = Parser::default();
         let on_line = |line: &str| {
             if let Some(report) = parser.line(line) {
-                let done = report
-                    .out_time_us
-                    .map_or(0.0, |us| us as f64 / 1e6 / seconds.max(0.001));
+                let done = report.out_time_us.map_or(0.0, |us| us as f64 / 1e6 / seconds.max(0.001));
                 self.say(done, phase, Some(&report));
             }
         };
@@ -142,31 +136,20 @@ impl Bench {
         on_line: impl FnMut(&str) + Send,
     ) -> Result<Ended, TaskError> {
         let limits = Limits::standard(deadline, threads);
-        let job = Run {
-            program,
-            args,
-            dir: &self.dir,
-            deadline,
-            limits,
-        };
+        let job = Run { program, args, dir: &self.dir, deadline, limits };
         metrics::histogram!("reelmill_task_process_start_seconds", "kind" => self.claimed.spec.kind().as_str())
             .record(self.claimed.waited.as_secs_f64());
-        run(&self.shop.programs, job, &self.stop, on_line)
-            .await
-            .map_err(|error| match error {
-                RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
-                RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
-                RunError::Deadline(_, log) => {
-                    self.keep_log(&log);
-                    TaskError::retryable(
-                        Reason::DeadlineExceeded,
-                        format!(
-                            "FFmpeg ran longer than the {} s this task may take",
-                            deadline.as_secs()
-                        ),
-                    )
-                }
-            })
+        run(&self.shop.programs, job, &self.stop, on_line).await.map_err(|error| match error {
+            RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
+            RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
+            RunError::Deadline(_, log) => {
+                self.keep_log(&log);
+                TaskError::retryable(
+                    Reason::DeadlineExceeded,
+                    format!("FFmpeg ran longer than the {} s this task may take", deadline.as_secs()),
+                )
+            }
+        })
     }
 
     /// Keeps the exact command with the attempt, beside the work.
@@ -196,19 +179,10 @@ fn check_exit(what: &str, ended: &Ended) -> Result<(), TaskError> {
     if ended.status.success() {
         return Ok(());
     }
-    let reason: Vec<&str> = ended
-        .log_tail
-        .lines()
-        .rev()
-        .filter(|line| !line.trim().is_empty())
-        .take(2)
-        .collect();
+    let reason: Vec<&str> =
+        ended.log_tail.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
     let reason: Vec<&str> = reason.into_iter().rev().collect();
-    let text = if reason.is_empty() {
-        "it gave no reason".to_owned()
-    } else {
-        reason.join("; ")
-    };
+    let text = if reason.is_empty() { "it gave no reason".to_owned() } else { reason.join("; ") };
     // A signal comes from outside (out of memory, an operator); an exit code is FFmpeg's own judgement of this input,
     // but that may be a full disk too, so it is worth another attempt.
     let end = match ended.status.code() {
@@ -217,8 +191,5 @@ fn check_exit(what: &str, ended: &Ended) -> Result<(), TaskError> {
     };
     let full = ended.log_tail.contains("No space left on device");
     let reason = if full { Reason::Storage } else { Reason::Ffmpeg };
-    Err(TaskError::retryable(
-        reason,
-        format!("{what}: FFmpeg {end}: {text}"),
-    ))
+    Err(TaskError::retryable(reason, format!("{what}: FFmpeg {end}: {text}")))
 }

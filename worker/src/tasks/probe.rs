@@ -17,9 +17,12 @@ use super::Bench;
 use crate::cache::digest;
 use crate::ffmpeg::argv;
 use crate::ffmpeg::inspect::{Described, Scanned};
+use crate::ffmpeg::process::Ended;
 
 /// Long enough to walk through a day of video on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(900);
+/// Bytes of ffprobe's description that are read.
+const MAX_DESCRIPTION: usize = 1 << 20;
 /// More packets than twelve hours at sixty frames with sound have.
 const MAX_PACKETS: usize = 20_000_000;
 /// An encode never gets more than this many threads of idle slots: x264 gains little beyond.
@@ -47,28 +50,17 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
 
 async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), TaskError> {
     if source.bytes == Some(0) {
-        return Err(TaskError::fatal(
-            Reason::NotMedia,
-            "the source is empty: zero bytes",
-        ));
+        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
     }
     let file = bench.open(source).await?;
     bench.say(0.1, "looking into the source", None);
     let unreadable = |log: &str| {
-        let last = log
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or_default();
+        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         // The line names our scratch file first; the person knows no such file.
         let last = last
             .rsplit_once("file:")
             .map_or(last, |(_, tail)| tail.split_once(": ").map_or("", |(_, why)| why));
-        let why = if last.is_empty() {
-            String::new()
-        } else {
-            format!(" (FFmpeg says: {})", last.trim())
-        };
+        let why = if last.is_empty() { String::new() } else { format!(" (FFmpeg says: {})", last.trim()) };
         TaskError::fatal(
             Reason::NotMedia,
             format!("the source is not a video or audio file we can read{why}"),
@@ -79,20 +71,21 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
     let args = argv::describe(&file.path);
     bench.note(&ffprobe, &args);
     let mut json = String::new();
-    let ended = bench
-        .child(&ffprobe, &args, DEADLINE, 1, |line| json.push_str(line))
-        .await?;
+    let on_line = |line: &str| {
+        if json.len() + line.len() <= MAX_DESCRIPTION {
+            json.push_str(line);
+        }
+    };
+    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, on_line).await?;
     bench.keep_log(&ended.log_tail);
+    passing_failure(&ended)?;
     if !ended.status.success() {
         return Err(unreadable(&ended.log_tail));
     }
     let described = Described::parse(json.as_bytes())?;
 
-    let mut packets: BTreeMap<u32, Scanned> = described
-        .wanted()
-        .into_iter()
-        .map(|index| (index, Scanned::default()))
-        .collect();
+    let mut packets: BTreeMap<u32, Scanned> =
+        described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
     let mut count = 0;
     let ended = bench
         .child(&ffprobe, &argv::list_packets(&file.path), DEADLINE, 1, |line| {
@@ -102,6 +95,7 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
             }
         })
         .await?;
+    passing_failure(&ended)?;
     if !ended.status.success() {
         return Err(unreadable(&ended.log_tail));
     }
@@ -114,11 +108,30 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
     let probe = described.probe(&packets, source.bytes.unwrap_or(0))?;
     let sha256 = match &source.sha256 {
         Some(known) => known.clone(),
-        None => digest(&file.path)
-            .await
-            .map_err(|error| TaskError::internal("hashing the source", error))?,
+        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
     };
     Ok((probe, sha256))
+}
+
+/// Ends of ffprobe that say nothing about the source: it was killed, or this machine lacked something.
+fn passing_failure(ended: &Ended) -> Result<(), TaskError> {
+    const LACKS: [&str; 5] = [
+        "Cannot allocate memory",
+        "Input/output error",
+        "Too many open files",
+        "No space left on device",
+        "No such file or directory",
+    ];
+    let killed = ended.status.code().is_none();
+    let lacking = !ended.status.success() && LACKS.iter().any(|lack| ended.log_tail.contains(lack));
+    if killed || lacking {
+        let why = if killed { ended.status.to_string() } else { ended.log_tail.trim().to_owned() };
+        return Err(TaskError::retryable(
+            Reason::Ffmpeg,
+            format!("looking into the source was broken off: {why}"),
+        ));
+    }
+    Ok(())
 }
 
 async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
@@ -132,10 +145,7 @@ async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, Tas
             encode_threads: encode_threads(bench).await?,
         };
         let plan = plan::transcode(&claimed.job_spec, recording, probe, &circumstances)?;
-        return Ok(vec![Publication::Planned {
-            recording,
-            plan: Box::new(plan),
-        }]);
+        return Ok(vec![Publication::Planned { recording, plan: Box::new(plan) }]);
     }
     if let Some(picture) = claimed.job_spec.picture {
         if probe.video.is_none() {

@@ -34,15 +34,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
     // Where the container's index leads nowhere, FFmpeg ends well without a picture.
     for at in [PictureAt::Seek(seconds), PictureAt::First] {
         let tone_map = video.transfer != Transfer::Sdr;
-        let args = argv::picture(
-            video.index,
-            at,
-            size,
-            video.interlaced,
-            tone_map,
-            &file.path,
-            &output,
-        );
+        let args = argv::picture(video.index, at, size, video.interlaced, tone_map, &file.path, &output);
         let ended = bench.ffmpeg("taking a picture", &args, 1.0, deadline, 1).await?;
         if let Ok(jpeg) = tokio::fs::read(&output).await
             && !jpeg.is_empty()
@@ -53,29 +45,19 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
                 TaskError::retryable(Reason::Storage, format!("could not store the picture: {error}"))
             })?;
             let (recording, request) = (spec.recording, spec.picture);
-            return Ok(vec![Publication::Picture {
-                recording,
-                request,
-                key,
-                bytes,
-            }]);
+            return Ok(vec![Publication::Picture { recording, request, key, bytes }]);
         }
         if at == PictureAt::First {
             check_exit("taking a picture", &ended)?;
         }
     }
-    Err(TaskError::fatal(
-        Reason::Damaged,
-        "no picture of the source could be decoded",
-    ))
+    Err(TaskError::fatal(Reason::Damaged, "no picture of the source could be decoded"))
 }
 
 /// The largest size of the video's shape inside the box, never larger than the video.
 fn fit(video: &VideoStream, width: u32, height: u32) -> (u32, u32) {
     let (shown_width, shown_height) = video.display_size();
-    let scale = (f64::from(width) / shown_width)
-        .min(f64::from(height) / shown_height)
-        .min(1.0);
+    let scale = (f64::from(width) / shown_width).min(f64::from(height) / shown_height).min(1.0);
     let side = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
     (side(shown_width), side(shown_height))
 }

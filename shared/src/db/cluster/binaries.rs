@@ -22,10 +22,7 @@ pub(super) struct Binaries {
 impl Binaries {
     /// The first ones found: those the user put in PATH are preferred.
     pub(super) fn any() -> Result<Self, ClusterError> {
-        candidates()
-            .into_iter()
-            .find_map(Self::at)
-            .ok_or(ClusterError::NoBinaries)
+        candidates().into_iter().find_map(Self::at).ok_or(ClusterError::NoBinaries)
     }
 
     /// Those of the version that made an existing cluster: another major version cannot read it.
@@ -47,11 +44,9 @@ impl Binaries {
         others.dedup();
         match others.is_empty() {
             true => Err(ClusterError::NoBinaries),
-            false => Err(ClusterError::Version {
-                cluster: cluster.to_owned(),
-                wanted,
-                found: others.join(", "),
-            }),
+            false => {
+                Err(ClusterError::Version { cluster: cluster.to_owned(), wanted, found: others.join(", ") })
+            }
         }
     }
 
@@ -85,9 +80,7 @@ impl Binaries {
 /// `postgres (PostgreSQL) 15.13 (Debian …)` → 15; also `18beta1`.
 fn major_version(said: &str) -> Option<u32> {
     let version = said.split("(PostgreSQL) ").nth(1)?;
-    let end = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     version[..end].parse().ok()
 }
 
@@ -127,10 +120,7 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_server_says() {
-        assert_eq!(
-            major_version("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major_version("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some(15));
         assert_eq!(major_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(major_version("postgres: command not found"), None);
     }
@@ -151,29 +141,16 @@ mod tests {
     #[test]
     fn only_the_version_that_made_a_cluster_will_do() {
         let cluster = tempfile::tempdir().unwrap();
-        let installed = || {
-            [17, 15]
-                .map(|major| Binaries {
-                    dir: PathBuf::from(format!("/{major}")),
-                    major,
-                })
-                .into_iter()
-        };
+        let installed =
+            || [17, 15].map(|major| Binaries { dir: PathBuf::from(format!("/{major}")), major }).into_iter();
         fs::write(cluster.path().join("PG_VERSION"), "15\n").unwrap();
         assert_eq!(
-            Binaries::of_version(cluster.path(), installed())
-                .unwrap()
-                .initdb(),
+            Binaries::of_version(cluster.path(), installed()).unwrap().initdb(),
             Path::new("/15/initdb")
         );
         fs::write(cluster.path().join("PG_VERSION"), "14\n").unwrap();
-        let error = Binaries::of_version(cluster.path(), installed())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("made by PostgreSQL 14, but only 17, 15 is installed"),
-            "{error}"
-        );
+        let error = Binaries::of_version(cluster.path(), installed()).unwrap_err().to_string();
+        assert!(error.contains("made by PostgreSQL 14, but only 17, 15 is installed"), "{error}");
         assert!(matches!(
             Binaries::of_version(cluster.path(), std::iter::empty()),
             Err(ClusterError::NoBinaries)

@@ -49,10 +49,7 @@ pub(super) async fn make(
     if !durable {
         initdb.arg("--no-sync");
     }
-    let output = initdb
-        .output()
-        .await
-        .map_err(|source| ClusterError::Spawn { program, source });
+    let output = initdb.output().await.map_err(|source| ClusterError::Spawn { program, source });
     let result = output.and_then(|output| {
         if output.status.success() {
             return fs::rename(&made, &place.cluster).map_err(io_error("create", &place.cluster));
@@ -79,10 +76,7 @@ pub(super) async fn make(
 /// that people think up; ours has 192 random bits, and they would cost every new connection of an unoptimised
 /// build 60 ms.
 fn verifier(password: &str, salt: &[u8; 16]) -> String {
-    let salted = hmac(
-        password.as_bytes(),
-        &[salt.as_slice(), &1_u32.to_be_bytes()].concat(),
-    );
+    let salted = hmac(password.as_bytes(), &[salt.as_slice(), &1_u32.to_be_bytes()].concat());
     let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
     let server_key = hmac(&salted, b"Server Key");
     let [salt, stored_key, server_key] =
@@ -93,8 +87,7 @@ fn verifier(password: &str, salt: &[u8; 16]) -> String {
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mac = Hmac::<Sha256>::new_from_slice(key).map(|mac| mac.chain_update(text));
     // A key of any length will do for HMAC; the error is there for other kinds.
-    mac.map(|mac| mac.finalize().into_bytes().to_vec())
-        .unwrap_or_default()
+    mac.map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default()
 }
 
 /// Removes what starts that were killed left behind. The data directory's lock is ours, so nobody is at work

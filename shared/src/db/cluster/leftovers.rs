@@ -31,13 +31,9 @@ pub(super) async fn clear(cluster: &Path) -> Result<(), ClusterError> {
     // In order, then at once, then without asking. Only the postmaster takes the first for a shutdown.
     for (signal, patience) in [(Signal::SIGINT, 10), (Signal::SIGQUIT, 5), (Signal::SIGKILL, 5)] {
         let targets = running();
-        let targets = targets
-            .iter()
-            .filter(|pid| signal != Signal::SIGINT || Some(**pid) == postmaster);
+        let targets = targets.iter().filter(|pid| signal != Signal::SIGINT || Some(**pid) == postmaster);
         // It may be gone by itself in between.
-        let sent = targets
-            .filter(|pid| kill(Pid::from_raw(**pid), signal).is_ok())
-            .count();
+        let sent = targets.filter(|pid| kill(Pid::from_raw(**pid), signal).is_ok()).count();
         let deadline = Instant::now() + Duration::from_secs(patience);
         while sent > 0 && !running().is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
@@ -45,10 +41,7 @@ pub(super) async fn clear(cluster: &Path) -> Result<(), ClusterError> {
     }
     let pids = running();
     if !pids.is_empty() {
-        return Err(ClusterError::Leftover {
-            cluster: cluster.to_owned(),
-            pids,
-        });
+        return Err(ClusterError::Leftover { cluster: cluster.to_owned(), pids });
     }
     // The number was given to another program: PostgreSQL would take that for a server and refuse to start.
     // Otherwise the file stays, from which PostgreSQL makes sure by itself that nobody uses the old shared
@@ -72,10 +65,7 @@ fn processes(cluster: &Path, postmaster: Option<i32>) -> Vec<i32> {
             .filter(|pid| is_server(*pid, cluster))
             .collect(),
         // macOS: only the postmaster has the cluster in its command line; its sessions end with it.
-        _ => postmaster
-            .into_iter()
-            .filter(|pid| says_so(*pid, cluster))
-            .collect(),
+        _ => postmaster.into_iter().filter(|pid| says_so(*pid, cluster)).collect(),
     }
 }
 
@@ -90,11 +80,7 @@ fn is_server(pid: i32, cluster: &Path) -> bool {
 }
 
 fn says_so(pid: i32, cluster: &Path) -> bool {
-    let said = Command::new("ps")
-        .args(["-o", "command=", "-p", &pid.to_string()])
-        .output();
-    let said = said
-        .map(|said| String::from_utf8_lossy(&said.stdout).into_owned())
-        .unwrap_or_default();
+    let said = Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
+    let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
     said.contains("postgres") && said.contains(&*cluster.to_string_lossy())
 }

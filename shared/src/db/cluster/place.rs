@@ -56,16 +56,11 @@ impl DataDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
-                return Err(ClusterError::InUse {
-                    data_dir: self.0.clone(),
-                    pid,
-                });
+                return Err(ClusterError::InUse { data_dir: self.0.clone(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(failed()(source)),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(failed())?;
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed())?;
         Ok(file)
     }
 
@@ -79,10 +74,7 @@ impl DataDir {
                 return Err(io_error("read", &file)(error));
             }
             _ if place.exists() => {
-                return Err(ClusterError::PasswordMissing {
-                    cluster: place.cluster.clone(),
-                    file,
-                });
+                return Err(ClusterError::PasswordMissing { cluster: place.cluster.clone(), file });
             }
             _ => {}
         }
@@ -107,11 +99,7 @@ impl DataDir {
     pub(super) fn fresh_log(&self) -> Result<(PathBuf, File), ClusterError> {
         let path = self.0.join("postgres.log");
         let _ = fs::rename(&path, self.0.join("postgres.log.1"));
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         Ok((path.clone(), file.map_err(io_error("write", &path))?))
     }
 
@@ -149,28 +137,15 @@ impl ServerUser {
     fn by_name() -> Option<Self> {
         let find = |name| User::from_name(name).ok().flatten();
         let user = find("postgres").or_else(|| find("nobody"))?;
-        Some(Self {
-            name: user.name,
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-        })
+        Some(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
     /// Asks the kernel, since modes alone do not tell (access lists, network file systems, read-only roots).
     async fn can_enter(&self, dir: &Path) -> Result<bool, ClusterError> {
         let mut shell = command(Path::new("/bin/sh"), Some(self));
-        shell
-            .args(["-c", r#"cd -- "$1""#, "sh"])
-            .arg(dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        shell.args(["-c", r#"cd -- "$1""#, "sh"]).arg(dir).stdout(Stdio::null()).stderr(Stdio::null());
         let status = shell.status().await;
-        Ok(status
-            .map_err(|source| ClusterError::Spawn {
-                program: "/bin/sh".into(),
-                source,
-            })?
-            .success())
+        Ok(status.map_err(|source| ClusterError::Spawn { program: "/bin/sh".into(), source })?.success())
     }
 }
 
@@ -184,10 +159,7 @@ pub(super) async fn locate(data: &DataDir, shared: &Path) -> Result<Place, Clust
         return if place.exists() {
             Ok(place)
         } else {
-            Err(ClusterError::Lost {
-                cluster: place.cluster,
-                record,
-            })
+            Err(ClusterError::Lost { cluster: place.cluster, record })
         };
     }
     let inside = data.0.join("postgres");
@@ -196,44 +168,30 @@ pub(super) async fn locate(data: &DataDir, shared: &Path) -> Result<Place, Clust
         return existing(inside, false).await;
     }
     if !geteuid().is_root() {
-        return Ok(Place {
-            cluster: inside,
-            user: None,
-            recorded: false,
-        });
+        return Ok(Place { cluster: inside, user: None, recorded: false });
     }
     let user = ServerUser::by_name().ok_or(ClusterError::NoUser)?;
-    let cluster = match data
-        .read(&data.intended())?
-        .filter(|cluster| cluster.parent().is_some_and(Path::is_dir))
-    {
-        Some(begun) if begun.exists() => return existing(begun, false).await,
-        Some(begun) => begun,
-        None if user.can_enter(&data.0).await? => inside,
-        None => {
-            let own = shared.join(hex::encode(rand::random::<[u8; 8]>()));
-            write_whole(&data.intended(), &own.join("postgres").to_string_lossy())?;
-            for dir in [shared, &own] {
-                fs::create_dir_all(dir).map_err(io_error("create", dir))?;
-                // Whatever the umask says: others must be able to pass, and the cluster itself is private.
-                fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(io_error("open up", dir))?;
+    let cluster =
+        match data.read(&data.intended())?.filter(|cluster| cluster.parent().is_some_and(Path::is_dir)) {
+            Some(begun) if begun.exists() => return existing(begun, false).await,
+            Some(begun) => begun,
+            None if user.can_enter(&data.0).await? => inside,
+            None => {
+                let own = shared.join(hex::encode(rand::random::<[u8; 8]>()));
+                write_whole(&data.intended(), &own.join("postgres").to_string_lossy())?;
+                for dir in [shared, &own] {
+                    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+                    // Whatever the umask says: others must be able to pass, and the cluster itself is private.
+                    fs::set_permissions(dir, Permissions::from_mode(0o755))
+                        .map_err(io_error("open up", dir))?;
+                }
+                fs::canonicalize(&own).map_err(io_error("open", &own))?.join("postgres")
             }
-            fs::canonicalize(&own)
-                .map_err(io_error("open", &own))?
-                .join("postgres")
-        }
-    };
+        };
     if !user.can_enter(cluster.parent().unwrap_or(&cluster)).await? {
-        return Err(ClusterError::CannotEnter {
-            user: user.name,
-            cluster,
-        });
+        return Err(ClusterError::CannotEnter { user: user.name, cluster });
     }
-    Ok(Place {
-        cluster,
-        user: Some(user),
-        recorded: false,
-    })
+    Ok(Place { cluster, user: Some(user), recorded: false })
 }
 
 /// A cluster that is there already (or should be) is run by its owner: the one root dropped to at the time,
@@ -242,11 +200,7 @@ async fn existing(cluster: PathBuf, recorded: bool) -> Result<Place, ClusterErro
     let owner = match fs::metadata(&cluster) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Place {
-                cluster,
-                user: None,
-                recorded,
-            });
+            return Ok(Place { cluster, user: None, recorded });
         }
         Err(error) => return Err(io_error("look at", &cluster)(error)),
     };
@@ -254,39 +208,18 @@ async fn existing(cluster: PathBuf, recorded: bool) -> Result<Place, ClusterErro
     // link.
     let cluster = fs::canonicalize(&cluster).map_err(io_error("open", &cluster))?;
     if owner.uid() == 0 || !(geteuid().is_root() || geteuid().as_raw() == owner.uid()) {
-        return Err(ClusterError::Owner {
-            cluster,
-            owner: owner.uid(),
-        });
+        return Err(ClusterError::Owner { cluster, owner: owner.uid() });
     }
     if !geteuid().is_root() {
-        return Ok(Place {
-            cluster,
-            user: None,
-            recorded,
-        });
+        return Ok(Place { cluster, user: None, recorded });
     }
-    let name = User::from_uid(Uid::from_raw(owner.uid()))
-        .ok()
-        .flatten()
-        .map(|user| user.name);
+    let name = User::from_uid(Uid::from_raw(owner.uid())).ok().flatten().map(|user| user.name);
     let name = name.unwrap_or_else(|| owner.uid().to_string());
-    let user = ServerUser {
-        name,
-        uid: owner.uid(),
-        gid: owner.gid(),
-    };
+    let user = ServerUser { name, uid: owner.uid(), gid: owner.gid() };
     if !user.can_enter(&cluster).await? {
-        return Err(ClusterError::CannotEnter {
-            user: user.name,
-            cluster,
-        });
+        return Err(ClusterError::CannotEnter { user: user.name, cluster });
     }
-    Ok(Place {
-        cluster,
-        user: Some(user),
-        recorded,
-    })
+    Ok(Place { cluster, user: Some(user), recorded })
 }
 
 /// A command as the server's user, who shall see as little of us as possible.
@@ -313,10 +246,7 @@ pub(super) fn command(program: &Path, user: Option<&ServerUser>) -> Command {
 
 /// A directory that nobody else may enter, new for certain, given to the server's user.
 pub(super) fn private_dir(path: &Path, user: Option<&ServerUser>) -> Result<(), ClusterError> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(io_error("create", path))?;
+    DirBuilder::new().mode(0o700).create(path).map_err(io_error("create", path))?;
     user.map_or(Ok(()), |user| user.own(path))
 }
 
@@ -325,11 +255,7 @@ pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), ClusterError> {
     let part = path.with_extension("part");
     let _ = fs::remove_file(&part);
     let write = || {
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&part)?;
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&part)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
         fs::rename(&part, path)

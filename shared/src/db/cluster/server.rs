@@ -79,15 +79,9 @@ impl Server {
         }
         // A Ctrl-C in the terminal is for us, who then shut the server down in order.
         postgres.process_group(0);
-        let spawned = log_file
-            .try_clone()
-            .and_then(|copy| postgres.stdout(copy).stderr(log_file).spawn());
+        let spawned = log_file.try_clone().and_then(|copy| postgres.stdout(copy).stderr(log_file).spawn());
         match spawned {
-            Ok(child) => Ok(Self {
-                child,
-                socket_dir,
-                log,
-            }),
+            Ok(child) => Ok(Self { child, socket_dir, log }),
             Err(source) => {
                 remove_socket_dir(&socket_dir);
                 Err(ClusterError::Spawn { program, source })
@@ -128,22 +122,13 @@ impl Server {
                 },
                 Err(_) => ("no answer".to_owned(), READY_LIMIT),
             };
-            if let Some(status) = self
-                .child
-                .try_wait()
-                .map_err(io_error("wait for the server of", &self.log))?
+            if let Some(status) =
+                self.child.try_wait().map_err(io_error("wait for the server of", &self.log))?
             {
-                return Err(ClusterError::Exited {
-                    status,
-                    log: tail(&self.log),
-                });
+                return Err(ClusterError::Exited { status, log: tail(&self.log) });
             }
             if begun.elapsed() > limit {
-                return Err(ClusterError::NotReady {
-                    after: begun.elapsed(),
-                    last,
-                    log: tail(&self.log),
-                });
+                return Err(ClusterError::NotReady { after: begun.elapsed(), last, log: tail(&self.log) });
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
@@ -152,10 +137,7 @@ impl Server {
 
     pub(super) async fn failed(&mut self) -> ClusterError {
         match self.child.wait().await {
-            Ok(status) => ClusterError::Exited {
-                status,
-                log: tail(&self.log),
-            },
+            Ok(status) => ClusterError::Exited { status, log: tail(&self.log) },
             Err(source) => io_error("wait for the server of", &self.log)(source),
         }
     }
@@ -165,9 +147,7 @@ impl Server {
             self.signal(signal);
             if let Ok(ended) = timeout(limit, self.child.wait()).await {
                 remove_socket_dir(&self.socket_dir);
-                return ended
-                    .map(drop)
-                    .map_err(io_error("wait for the server of", &self.log));
+                return ended.map(drop).map_err(io_error("wait for the server of", &self.log));
             }
             tracing::warn!(?signal, ?limit, "the database server has not ended");
         }
@@ -213,11 +193,7 @@ impl Drop for Server {
 fn new_socket_dir(place: &Place) -> Result<PathBuf, ClusterError> {
     let name = format!("{SOCKET_DIR}{}", hex::encode(rand::random::<[u8; 8]>()));
     let short = Path::new("/tmp");
-    let base = if short.is_dir() {
-        short.to_owned()
-    } else {
-        std::env::temp_dir()
-    };
+    let base = if short.is_dir() { short.to_owned() } else { std::env::temp_dir() };
     let dir = base.join(name);
     private_dir(&dir, place.user.as_ref())?;
     Ok(dir)
@@ -226,9 +202,7 @@ fn new_socket_dir(place: &Place) -> Result<PathBuf, ClusterError> {
 /// Removes a socket's directory, whose name may come from a file: so only if it is one of ours, and nothing
 /// else in it.
 pub(super) fn remove_socket_dir(dir: &Path) {
-    let ours = dir
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(SOCKET_DIR));
+    let ours = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SOCKET_DIR));
     if ours && fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_dir()) {
         let _ = fs::remove_file(dir.join(SOCKET));
         let _ = fs::remove_file(dir.join(format!("{SOCKET}.lock")));

@@ -11,9 +11,7 @@ pub struct FourCc(pub [u8; 4]);
 impl fmt::Display for FourCc {
     /// Writes the code with anything but printable ASCII escaped: it comes from hostile input and goes to logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .escape_ascii()
-            .try_for_each(|byte| f.write_char(char::from(byte)))
+        self.0.escape_ascii().try_for_each(|byte| f.write_char(char::from(byte)))
     }
 }
 
@@ -50,11 +48,7 @@ impl BoxHeader {
         let kind = FourCc(*code);
         let (size, header_len) = match u32::from_be_bytes(*short) {
             0 => {
-                return Ok(Some(Self {
-                    kind,
-                    header_len: 8,
-                    body_len: None,
-                }));
+                return Ok(Some(Self { kind, header_len: 8, body_len: None }));
             }
             1 => match rest.first_chunk::<8>() {
                 Some(long) => (u64::from_be_bytes(*long), 16),
@@ -63,11 +57,7 @@ impl BoxHeader {
             size => (u64::from(size), 8),
         };
         match size.checked_sub(header_len as u64) {
-            Some(body_len) => Ok(Some(Self {
-                kind,
-                header_len,
-                body_len: Some(body_len),
-            })),
+            Some(body_len) => Ok(Some(Self { kind, header_len, body_len: Some(body_len) })),
             None => Err(CmafError::BoxLength { kind, size }),
         }
     }
@@ -100,19 +90,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], CmafError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(CmafError::Truncated { kind: self.kind })?;
+        let (taken, rest) =
+            self.rest.split_at_checked(count).ok_or(CmafError::Truncated { kind: self.kind })?;
         self.rest = rest;
         Ok(taken)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], CmafError> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(CmafError::Truncated { kind: self.kind })?;
+        let (taken, rest) =
+            self.rest.split_first_chunk::<N>().ok_or(CmafError::Truncated { kind: self.kind })?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -158,16 +144,10 @@ impl<'a> Reader<'a> {
                     kind: header.kind,
                     size: len.saturating_add(header.header_len as u64),
                 };
-                usize::try_from(len)
-                    .ok()
-                    .and_then(|len| self.bytes(len).ok())
-                    .ok_or(too_long)?
+                usize::try_from(len).ok().and_then(|len| self.bytes(len).ok()).ok_or(too_long)?
             }
         };
-        Ok(Some(RawBox {
-            kind: header.kind,
-            body,
-        }))
+        Ok(Some(RawBox { kind: header.kind, body }))
     }
 }
 

@@ -11,9 +11,7 @@ pub(super) fn avc(sample_entry: FourCc, avcc: RawBox<'_>) -> Result<String, Cmaf
     let mut reader = Reader::new(avcc.kind, avcc.body);
     expect_version(&mut reader, avcc.kind, 1)?;
     let [profile, constraints, level] = reader.array()?;
-    Ok(format!(
-        "{sample_entry}.{profile:02x}{constraints:02x}{level:02x}"
-    ))
+    Ok(format!("{sample_entry}.{profile:02x}{constraints:02x}{level:02x}"))
 }
 
 /// `hvc1.[A-C]P.C.TL[.constraints]`: profile space and profile, compatibility flags in reverse bit order, tier and
@@ -26,17 +24,11 @@ pub(super) fn hevc(sample_entry: FourCc, hvcc: RawBox<'_>) -> Result<String, Cma
     let constraints: [u8; 6] = reader.array()?;
     let level = reader.u8()?;
 
-    let space = ["", "A", "B", "C"]
-        .get(usize::from(profile_byte >> 6))
-        .copied()
-        .unwrap_or_default();
+    let space = ["", "A", "B", "C"].get(usize::from(profile_byte >> 6)).copied().unwrap_or_default();
     let tier = if profile_byte & 0x20 == 0 { 'L' } else { 'H' };
     let profile = profile_byte & 0x1f;
     let mut codec = format!("{sample_entry}.{space}{profile}.{compatibility:X}.{tier}{level}");
-    let significant = constraints
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let significant = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     for byte in constraints.iter().take(significant) {
         // Writing to a String cannot fail.
         let _ = write!(codec, ".{byte:X}");
@@ -57,10 +49,7 @@ pub(super) fn vp9(vpcc: RawBox<'_>) -> Result<String, CmafError> {
     // Value 2 is "unspecified": a player then takes the default, BT.709.
     let colour_is_default = matches!((primaries, transfer, matrix), (1, 1, 1) | (2, 2, 2));
     if chroma > 1 || full_range == 1 || !colour_is_default {
-        let _ = write!(
-            codec,
-            ".{chroma:02}.{primaries:02}.{transfer:02}.{matrix:02}.{full_range:02}"
-        );
+        let _ = write!(codec, ".{chroma:02}.{primaries:02}.{transfer:02}.{matrix:02}.{full_range:02}");
     }
     Ok(codec)
 }
@@ -71,10 +60,7 @@ pub(super) fn av1(av1c: RawBox<'_>, colr: Option<RawBox<'_>>) -> Result<String, 
     let mut reader = Reader::new(av1c.kind, av1c.body);
     let [marker, profile_level, packed] = reader.array()?;
     if marker != 0x81 {
-        return Err(CmafError::Invalid {
-            kind: av1c.kind,
-            reason: "its version is not known",
-        });
+        return Err(CmafError::Invalid { kind: av1c.kind, reason: "its version is not known" });
     }
     let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
     let bit = |position: u8| packed >> position & 1;
@@ -86,23 +72,14 @@ pub(super) fn av1(av1c: RawBox<'_>, colr: Option<RawBox<'_>>) -> Result<String, 
     };
     let (monochrome, subsampling_x, subsampling_y) = (bit(4), bit(3), bit(2));
     // Where chroma samples lie is only told for 4:2:0.
-    let position = if (subsampling_x, subsampling_y) == (1, 1) {
-        packed & 3
-    } else {
-        0
-    };
+    let position = if (subsampling_x, subsampling_y) == (1, 1) { packed & 3 } else { 0 };
     let chroma = [subsampling_x, subsampling_y, position];
     let colour = colr.map(nclx).transpose()?.flatten().unwrap_or(Nclx::BT709);
 
     let mut codec = format!("av01.{profile}.{level:02}{tier}.{depth:02}");
     if monochrome == 1 || chroma != [1, 1, 0] || colour != Nclx::BT709 {
         let [x, y, position] = chroma;
-        let Nclx {
-            primaries,
-            transfer,
-            matrix,
-            full_range,
-        } = colour;
+        let Nclx { primaries, transfer, matrix, full_range } = colour;
         let full_range = u8::from(full_range);
         let _ = write!(
             codec,
@@ -122,12 +99,7 @@ struct Nclx {
 }
 
 impl Nclx {
-    const BT709: Self = Self {
-        primaries: 1,
-        transfer: 1,
-        matrix: 1,
-        full_range: false,
-    };
+    const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, full_range: false };
 }
 
 /// Reads a `colr` box (14496-12, 12.1.5); `None` when it holds an ICC profile instead.
@@ -137,12 +109,7 @@ fn nclx(colr: RawBox<'_>) -> Result<Option<Nclx>, CmafError> {
         return Ok(None);
     }
     let (primaries, transfer, matrix) = (reader.u16()?, reader.u16()?, reader.u16()?);
-    Ok(Some(Nclx {
-        primaries,
-        transfer,
-        matrix,
-        full_range: reader.u8()? & 0x80 != 0,
-    }))
+    Ok(Some(Nclx { primaries, transfer, matrix, full_range: reader.u8()? & 0x80 != 0 }))
 }
 
 /// What an `esds` says about an audio stream.
@@ -179,10 +146,7 @@ pub(super) fn mp4a(esds: RawBox<'_>) -> Result<Mp4Audio, CmafError> {
     let mut decoder = descriptor(&mut stream, esds.kind, 4)?;
     let object_type = decoder.u8()?;
     if object_type != MPEG4_AUDIO {
-        return Ok(Mp4Audio {
-            codec: format!("mp4a.{object_type:x}"),
-            channels: None,
-        });
+        return Ok(Mp4Audio { codec: format!("mp4a.{object_type:x}"), channels: None });
     }
     // Stream type, buffer size, largest and average bit rate.
     decoder.skip(1 + 3 + 4 + 4)?;
@@ -194,10 +158,7 @@ pub(super) fn mp4a(esds: RawBox<'_>) -> Result<Mp4Audio, CmafError> {
 /// writes four.
 fn descriptor<'a>(reader: &mut Reader<'a>, esds: FourCc, tag: u8) -> Result<Reader<'a>, CmafError> {
     if reader.u8()? != tag {
-        return Err(CmafError::Invalid {
-            kind: esds,
-            reason: "its descriptors are not in order",
-        });
+        return Err(CmafError::Invalid { kind: esds, reason: "its descriptors are not in order" });
     }
     let mut len = 0_usize;
     for _ in 0..4 {
@@ -207,10 +168,7 @@ fn descriptor<'a>(reader: &mut Reader<'a>, esds: FourCc, tag: u8) -> Result<Read
             return Ok(Reader::new(esds, reader.bytes(len)?));
         }
     }
-    Err(CmafError::Invalid {
-        kind: esds,
-        reason: "the length of a descriptor has no end",
-    })
+    Err(CmafError::Invalid { kind: esds, reason: "the length of a descriptor has no end" })
 }
 
 /// The first fields of an `AudioSpecificConfig` (14496-3, 1.6.2.1). All that is wanted lies within its first 43 bits.
@@ -243,20 +201,14 @@ fn audio_specific_config(config: &[u8]) -> Option<Mp4Audio> {
         11 => Some(7),
         _ => None,
     };
-    Some(Mp4Audio {
-        codec: format!("mp4a.40.{object_type}"),
-        channels,
-    })
+    Some(Mp4Audio { codec: format!("mp4a.40.{object_type}"), channels })
 }
 
 fn expect_version(reader: &mut Reader<'_>, kind: FourCc, expected: u8) -> Result<(), CmafError> {
     if reader.u8()? == expected {
         Ok(())
     } else {
-        Err(CmafError::Invalid {
-            kind,
-            reason: "its version is not known",
-        })
+        Err(CmafError::Invalid { kind, reason: "its version is not known" })
     }
 }
 
@@ -265,10 +217,7 @@ mod tests {
     use super::*;
 
     fn raw<'a>(code: &[u8; 4], body: &'a [u8]) -> RawBox<'a> {
-        RawBox {
-            kind: kind(code),
-            body,
-        }
+        RawBox { kind: kind(code), body }
     }
 
     #[test]
@@ -276,30 +225,18 @@ mod tests {
         let high_level_4 = raw(b"avcC", &[1, 0x64, 0x00, 0x28, 0xff]);
         assert_eq!(avc(kind(b"avc1"), high_level_4).unwrap(), "avc1.640028");
         let version_2 = raw(b"avcC", &[2, 0x64, 0x00, 0x28]);
-        assert!(matches!(
-            avc(kind(b"avc1"), version_2),
-            Err(CmafError::Invalid { .. })
-        ));
+        assert!(matches!(avc(kind(b"avc1"), version_2), Err(CmafError::Invalid { .. })));
         let short = raw(b"avcC", &[1, 0x64]);
-        assert_eq!(
-            avc(kind(b"avc1"), short),
-            Err(CmafError::Truncated { kind: kind(b"avcC") })
-        );
+        assert_eq!(avc(kind(b"avc1"), short), Err(CmafError::Truncated { kind: kind(b"avcC") }));
     }
 
     #[test]
     fn hevc_reverses_compatibility_and_drops_trailing_zeros() {
         // The example of 14496-15, annex E: main profile, main tier, level 3.1, one constraint byte.
         let main = [1, 0x01, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93];
-        assert_eq!(
-            hevc(kind(b"hvc1"), raw(b"hvcC", &main)).unwrap(),
-            "hvc1.1.6.L93.B0"
-        );
+        assert_eq!(hevc(kind(b"hvc1"), raw(b"hvcC", &main)).unwrap(), "hvc1.1.6.L93.B0");
         let high_tier = [1, 0x62, 0x20, 0, 0, 0, 0x90, 0, 0x10, 0, 0, 0, 153];
-        assert_eq!(
-            hevc(kind(b"hev1"), raw(b"hvcC", &high_tier)).unwrap(),
-            "hev1.A2.4.H153.90.0.10"
-        );
+        assert_eq!(hevc(kind(b"hev1"), raw(b"hvcC", &high_tier)).unwrap(), "hev1.A2.4.H153.90.0.10");
         let none = [1, 0x01, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 60];
         assert_eq!(hevc(kind(b"hvc1"), raw(b"hvcC", &none)).unwrap(), "hvc1.1.6.L60");
     }
@@ -314,10 +251,7 @@ mod tests {
 
     #[test]
     fn av1_names_colours_only_where_they_are_not_the_default() {
-        assert_eq!(
-            av1(raw(b"av1C", &[0x81, 0x04, 0x0c, 0]), None).unwrap(),
-            "av01.0.04M.08"
-        );
+        assert_eq!(av1(raw(b"av1C", &[0x81, 0x04, 0x0c, 0]), None).unwrap(), "av01.0.04M.08");
         let colr = [b'n', b'c', b'l', b'x', 0, 9, 0, 16, 0, 9, 0];
         let hdr = av1(raw(b"av1C", &[0x81, 0x0c, 0xce, 0]), Some(raw(b"colr", &colr))).unwrap();
         assert_eq!(hdr, "av01.0.12H.10.0.112.09.16.09.0");
@@ -353,10 +287,7 @@ mod tests {
             assert_eq!((aac.codec.as_str(), aac.channels), ("mp4a.40.2", Some(2)));
         }
         let body = esds(0x40, 5, &[0x12, 0x10]);
-        assert!(matches!(
-            mp4a(raw(b"esds", &body)),
-            Err(CmafError::Invalid { .. })
-        ));
+        assert!(matches!(mp4a(raw(b"esds", &body)), Err(CmafError::Invalid { .. })));
     }
 
     #[test]
@@ -365,25 +296,13 @@ mod tests {
             let body = esds(object_type, 4, config);
             mp4a(raw(b"esds", &body)).map(|audio| (audio.codec, audio.channels))
         };
-        assert_eq!(
-            of(0x40, &[0x11, 0x88]).unwrap(),
-            ("mp4a.40.2".to_owned(), Some(1))
-        );
-        assert_eq!(
-            of(0x40, &[0x2b, 0x09, 0x88]).unwrap(),
-            ("mp4a.40.5".to_owned(), Some(1))
-        );
-        assert_eq!(
-            of(0x40, &[0xeb, 0x09, 0x88]).unwrap(),
-            ("mp4a.40.29".to_owned(), Some(2))
-        );
+        assert_eq!(of(0x40, &[0x11, 0x88]).unwrap(), ("mp4a.40.2".to_owned(), Some(1)));
+        assert_eq!(of(0x40, &[0x2b, 0x09, 0x88]).unwrap(), ("mp4a.40.5".to_owned(), Some(1)));
+        assert_eq!(of(0x40, &[0xeb, 0x09, 0x88]).unwrap(), ("mp4a.40.29".to_owned(), Some(2)));
         // Escaped: 31, then 10 more than 32; an explicit sampling rate; five channels and a subwoofer.
         let escaped = [0xf9, 0x5e, 0x01, 0x77, 0x00, 0xc0];
         assert_eq!(of(0x40, &escaped).unwrap(), ("mp4a.40.42".to_owned(), Some(6)));
         assert_eq!(of(0x6b, &[]).unwrap(), ("mp4a.6b".to_owned(), None));
-        assert_eq!(
-            of(0x40, &[0x12]),
-            Err(CmafError::Truncated { kind: kind(b"esds") })
-        );
+        assert_eq!(of(0x40, &[0x12]), Err(CmafError::Truncated { kind: kind(b"esds") }));
     }
 }

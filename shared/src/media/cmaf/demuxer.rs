@@ -71,10 +71,7 @@ impl Demuxer {
     /// # Errors
     ///
     /// When the bytes are not a fragmented MP4 with one track, or when a box is longer than the limit.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator would end at the first None"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator would end at the first None")]
     pub fn next(&mut self) -> Result<Option<Event>, CmafError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -143,10 +140,7 @@ impl Demuxer {
                         return Ok(None);
                     };
                     if let Some(fragment) = self.pending.take() {
-                        return fragment
-                            .into_fragment(&data, start)
-                            .map(Event::Fragment)
-                            .map(Some);
+                        return fragment.into_fragment(&data, start).map(Event::Fragment).map(Some);
                     }
                 }
                 (b"moof" | b"mdat", _) => return Err(out_of_place),
@@ -163,18 +157,11 @@ impl Demuxer {
     /// `None` when they are not all there yet. That is the whole body, but for a box that goes on to the end.
     fn take_body(&mut self, header: BoxHeader, len: Option<u64>) -> Result<Option<(u64, Bytes)>, CmafError> {
         let Some(len) = len else {
-            return Err(CmafError::Invalid {
-                kind: header.kind,
-                reason: "it states no length",
-            });
+            return Err(CmafError::Invalid { kind: header.kind, reason: "it states no length" });
         };
         let size = len.saturating_add(header.header_len as u64);
         if size > self.max_box_bytes {
-            return Err(CmafError::BoxTooLarge {
-                kind: header.kind,
-                size,
-                limit: self.max_box_bytes,
-            });
+            return Err(CmafError::BoxTooLarge { kind: header.kind, size, limit: self.max_box_bytes });
         }
         // It fits into a usize: the limit came from one.
         let size = usize::try_from(size).unwrap_or(usize::MAX);

@@ -36,18 +36,11 @@ struct SampleHeader {
 impl FragmentHeader {
     /// Reads the body of a `moof` whose first byte, that of its header, was at `moof_start` in the stream.
     pub(super) fn parse(moof: &[u8], moof_start: u64, track: SourceTrack) -> Result<Self, CmafError> {
-        let moof = RawBox {
-            kind: kind(b"moof"),
-            body: moof,
-        };
+        let moof = RawBox { kind: kind(b"moof"), body: moof };
         let traf = child(&moof, b"traf")?;
         let (base_offset, defaults) = parse_tfhd(child(&traf, b"tfhd")?, moof_start, track)?;
         let base_decode_time = parse_tfdt(child(&traf, b"tfdt")?)?;
-        let mut header = Self {
-            base_decode_time,
-            samples: Vec::new(),
-            next_offset: base_offset,
-        };
+        let mut header = Self { base_decode_time, samples: Vec::new(), next_offset: base_offset };
         let mut children = Reader::new(traf.kind, traf.body);
         while let Some(child) = children.next_box()? {
             if child.kind == kind(b"trun") {
@@ -64,24 +57,14 @@ impl FragmentHeader {
 
     /// The position in the stream where the last byte of any sample has gone by.
     pub(super) fn data_end(&self) -> u64 {
-        self.samples
-            .iter()
-            .map(|sample| sample.offset + u64::from(sample.size))
-            .max()
-            .unwrap_or(0)
+        self.samples.iter().map(|sample| sample.offset + u64::from(sample.size)).max().unwrap_or(0)
     }
 
     /// Cuts the samples out of the body of an `mdat` that began at `data_start` in the stream.
     pub(super) fn into_fragment(self, data: &Bytes, data_start: u64) -> Result<Fragment, CmafError> {
         let base_decode_time = self.base_decode_time;
-        let samples = self
-            .samples
-            .into_iter()
-            .map(|sample| sample.cut_out(data, data_start));
-        Ok(Fragment {
-            base_decode_time,
-            samples: samples.collect::<Result<_, _>>()?,
-        })
+        let samples = self.samples.into_iter().map(|sample| sample.cut_out(data, data_start));
+        Ok(Fragment { base_decode_time, samples: samples.collect::<Result<_, _>>()? })
     }
 
     /// Track run (14496-12, 8.8.8), of either version.
@@ -97,39 +80,19 @@ impl FragmentHeader {
         let count = reader.u32()?;
         let total = self.samples.len() as u64 + u64::from(count);
         if total > MAX_SAMPLES {
-            return Err(CmafError::TooManySamples {
-                count: total,
-                limit: MAX_SAMPLES,
-            });
+            return Err(CmafError::TooManySamples { count: total, limit: MAX_SAMPLES });
         }
         // Without an offset of its own a run goes on where the one before it ended.
         if has(TRUN_DATA_OFFSET) {
             let relative = i32::from_be_bytes(reader.array()?);
-            self.next_offset = base_offset
-                .checked_add_signed(relative.into())
-                .ok_or(CmafError::SampleOutsideData)?;
+            self.next_offset =
+                base_offset.checked_add_signed(relative.into()).ok_or(CmafError::SampleOutsideData)?;
         }
-        let mut first_flags = if has(TRUN_FIRST_FLAGS) {
-            Some(reader.u32()?)
-        } else {
-            None
-        };
+        let mut first_flags = if has(TRUN_FIRST_FLAGS) { Some(reader.u32()?) } else { None };
         for _ in 0..count {
-            let duration = if has(TRUN_DURATION) {
-                reader.u32()?
-            } else {
-                defaults.duration
-            };
-            let size = if has(TRUN_SIZE) {
-                reader.u32()?
-            } else {
-                defaults.size
-            };
-            let own_flags = if has(TRUN_FLAGS) {
-                reader.u32()?
-            } else {
-                defaults.flags
-            };
+            let duration = if has(TRUN_DURATION) { reader.u32()? } else { defaults.duration };
+            let size = if has(TRUN_SIZE) { reader.u32()? } else { defaults.size };
+            let own_flags = if has(TRUN_FLAGS) { reader.u32()? } else { defaults.flags };
             let sample_flags = first_flags.take().unwrap_or(own_flags);
             let composition_offset = match (has(TRUN_COMPOSITION_OFFSET), version) {
                 (false, _) => 0,
@@ -141,16 +104,8 @@ impl FragmentHeader {
             };
             let sync = sample_flags & SAMPLE_IS_NON_SYNC == 0;
             let offset = self.next_offset;
-            self.next_offset = offset
-                .checked_add(size.into())
-                .ok_or(CmafError::SampleOutsideData)?;
-            self.samples.push(SampleHeader {
-                duration,
-                composition_offset,
-                sync,
-                offset,
-                size,
-            });
+            self.next_offset = offset.checked_add(size.into()).ok_or(CmafError::SampleOutsideData)?;
+            self.samples.push(SampleHeader { duration, composition_offset, sync, offset, size });
         }
         Ok(())
     }
@@ -182,22 +137,12 @@ fn parse_tfhd(
     let (_, flags) = reader.version_and_flags()?;
     let has = |flag| flags & flag != 0;
     if reader.u32()? != track.id {
-        return Err(CmafError::Invalid {
-            kind: tfhd.kind,
-            reason: "it belongs to another track",
-        });
+        return Err(CmafError::Invalid { kind: tfhd.kind, reason: "it belongs to another track" });
     }
     // Without an offset of its own the only track of a fragment counts from the moof, with the flag or without.
-    let base_offset = if has(TFHD_BASE_DATA_OFFSET) {
-        reader.u64()?
-    } else {
-        moof_start
-    };
+    let base_offset = if has(TFHD_BASE_DATA_OFFSET) { reader.u64()? } else { moof_start };
     if has(TFHD_SAMPLE_DESCRIPTION) && reader.u32()? != 1 {
-        return Err(CmafError::Invalid {
-            kind: tfhd.kind,
-            reason: "its sample description does not exist",
-        });
+        return Err(CmafError::Invalid { kind: tfhd.kind, reason: "its sample description does not exist" });
     }
     let mut defaults = track.defaults;
     if has(TFHD_DURATION) {

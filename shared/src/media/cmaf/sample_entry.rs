@@ -29,17 +29,11 @@ impl SampleEntry {
         reader.skip(8 + 16)?;
         let (width, height) = (reader.u16()?, reader.u16()?);
         if width == 0 || height == 0 {
-            return Err(CmafError::Invalid {
-                kind: entry.kind,
-                reason: "its pictures have no size",
-            });
+            return Err(CmafError::Invalid { kind: entry.kind, reason: "its pictures have no size" });
         }
         // Resolution, reserved, frame count, compressor name, depth, predefined.
         reader.skip(12 + 2 + 32 + 4)?;
-        let children = RawBox {
-            kind: entry.kind,
-            body: reader.rest(),
-        };
+        let children = RawBox { kind: entry.kind, body: reader.rest() };
 
         let (config_box, codec) = match &entry.kind.0 {
             b"avc1" | b"avc3" => {
@@ -56,9 +50,7 @@ impl SampleEntry {
                 (b"av1C", codecs::av1(child(&children, b"av1C")?, colr)?)
             }
             _ => {
-                return Err(CmafError::UnsupportedCodec {
-                    sample_entry: entry.kind,
-                });
+                return Err(CmafError::UnsupportedCodec { sample_entry: entry.kind });
             }
         };
 
@@ -80,11 +72,7 @@ impl SampleEntry {
             put_u16(out, 0xffff);
             out.extend_from_slice(&kept);
         });
-        Ok(Self {
-            bytes: bytes.into(),
-            codec,
-            config: TrackConfig::Video { width, height },
-        })
+        Ok(Self { bytes: bytes.into(), codec, config: TrackConfig::Video { width, height } })
     }
 
     /// Reads an `AudioSampleEntry` (14496-12, 12.2.3). `timescale` stands in for a sampling rate that does not fit
@@ -104,10 +92,7 @@ impl SampleEntry {
         reader.skip(4)?;
         let stated_rate = reader.u16()?;
         reader.skip(2)?;
-        let children = RawBox {
-            kind: entry.kind,
-            body: reader.rest(),
-        };
+        let children = RawBox { kind: entry.kind, body: reader.rest() };
 
         let (config_box, codec, channels) = match &entry.kind.0 {
             b"mp4a" => {
@@ -117,9 +102,7 @@ impl SampleEntry {
             b"Opus" => (b"dOps", entry.kind.to_string(), stated_channels),
             b"fLaC" => (b"dfLa", entry.kind.to_string(), stated_channels),
             _ => {
-                return Err(CmafError::UnsupportedCodec {
-                    sample_entry: entry.kind,
-                });
+                return Err(CmafError::UnsupportedCodec { sample_entry: entry.kind });
             }
         };
         child(&children, config_box)?;
@@ -136,19 +119,8 @@ impl SampleEntry {
             put_u32(out, u32::from(stated_rate) << 16);
             out.extend_from_slice(&kept);
         });
-        let sample_rate = if stated_rate == 0 {
-            timescale
-        } else {
-            u32::from(stated_rate)
-        };
-        Ok(Self {
-            bytes: bytes.into(),
-            codec,
-            config: TrackConfig::Audio {
-                sample_rate,
-                channels,
-            },
-        })
+        let sample_rate = if stated_rate == 0 { timescale } else { u32::from(stated_rate) };
+        Ok(Self { bytes: bytes.into(), codec, config: TrackConfig::Audio { sample_rate, channels } })
     }
 }
 
@@ -217,19 +189,10 @@ mod tests {
             [&fixed[..], &[count], &arrays.concat()].concat()
         };
         let before = hvcc(&[&sps, &sei, &pps]);
-        let raw = RawBox {
-            kind: kind(b"hvcC"),
-            body: &before,
-        };
+        let raw = RawBox { kind: kind(b"hvcC"), body: &before };
         assert_eq!(without_sei(raw).unwrap(), hvcc(&[&sps, &pps]));
 
-        let truncated = RawBox {
-            kind: kind(b"hvcC"),
-            body: before.get(..before.len() - 1).unwrap(),
-        };
-        assert_eq!(
-            without_sei(truncated),
-            Err(CmafError::Truncated { kind: kind(b"hvcC") })
-        );
+        let truncated = RawBox { kind: kind(b"hvcC"), body: before.get(..before.len() - 1).unwrap() };
+        assert_eq!(without_sei(truncated), Err(CmafError::Truncated { kind: kind(b"hvcC") }));
     }
 }

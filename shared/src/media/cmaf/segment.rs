@@ -21,12 +21,7 @@ use super::{Sample, duration};
 /// sizes and flags that all samples of a GOP share are written once.
 pub fn media_segment(sequence: u32, base_decode_time: u64, gops: &[&[Sample]]) -> Bytes {
     let samples: usize = gops.iter().map(|gop| gop.len()).sum();
-    let payload: usize = gops
-        .iter()
-        .copied()
-        .flatten()
-        .map(|sample| sample.data.len())
-        .sum();
+    let payload: usize = gops.iter().copied().flatten().map(|sample| sample.data.len()).sum();
     let mut out = Vec::with_capacity(24 + gops.len() * 128 + samples * 16 + payload);
     write_box(&mut out, b"styp", |out| {
         // No `msix`: it would promise a `sidx`.
@@ -65,9 +60,7 @@ fn write_fragment(out: &mut Vec<u8>, sequence: u32, decode_time: u64, samples: &
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let header_len = write_mdat_header(out, payload);
     patch_u32(out, data_offset_position, len_u32(moof_len + header_len));
-    samples
-        .iter()
-        .for_each(|sample| out.extend_from_slice(&sample.data));
+    samples.iter().for_each(|sample| out.extend_from_slice(&sample.data));
 }
 
 /// Appends the header of an `mdat`, with a 64-bit length where it is needed, and returns how long the header is.
@@ -117,22 +110,12 @@ impl Shared {
             SampleFlags::All(flags) | SampleFlags::FirstAndRest(_, flags) => Some(flags),
             SampleFlags::Each => None,
         };
-        let fields = [
-            (TFHD_DURATION, self.duration),
-            (TFHD_SIZE, self.size),
-            (TFHD_FLAGS, default_flags),
-        ];
-        let present = fields
-            .iter()
-            .filter(|(_, value)| value.is_some())
-            .map(|(flag, _)| flag);
+        let fields = [(TFHD_DURATION, self.duration), (TFHD_SIZE, self.size), (TFHD_FLAGS, default_flags)];
+        let present = fields.iter().filter(|(_, value)| value.is_some()).map(|(flag, _)| flag);
         let flags = present.fold(TFHD_BASE_IS_MOOF, |flags, flag| flags | flag);
         write_full_box(out, b"tfhd", 0, flags, |out| {
             put_u32(out, TRACK_ID);
-            fields
-                .iter()
-                .filter_map(|(_, value)| *value)
-                .for_each(|value| put_u32(out, value));
+            fields.iter().filter_map(|(_, value)| *value).for_each(|value| put_u32(out, value));
         });
     }
 
@@ -192,20 +175,14 @@ impl SampleFlags {
 }
 
 fn flags_of(sample: &Sample) -> u32 {
-    if sample.sync {
-        SAMPLE_DEPENDS_ON_NONE
-    } else {
-        SAMPLE_DEPENDS_ON_OTHERS | SAMPLE_IS_NON_SYNC
-    }
+    if sample.sync { SAMPLE_DEPENDS_ON_NONE } else { SAMPLE_DEPENDS_ON_OTHERS | SAMPLE_IS_NON_SYNC }
 }
 
 /// The value that all samples have; `None` when two differ, or when there are no samples.
 fn common(samples: &[Sample], value: impl Fn(&Sample) -> u32) -> Option<u32> {
     let (first, rest) = samples.split_first()?;
     let first_value = value(first);
-    rest.iter()
-        .all(|sample| value(sample) == first_value)
-        .then_some(first_value)
+    rest.iter().all(|sample| value(sample) == first_value).then_some(first_value)
 }
 
 /// A length for a 32-bit field. Samples come out of such fields, so none is longer.

@@ -74,10 +74,7 @@ impl Track {
     /// is no `mvex`/`trex` (the file is not fragmented), and when the codec is not one of H.264, HEVC, VP9, AV1, AAC,
     /// MP3, Opus and FLAC.
     pub fn parse(moov: &[u8]) -> Result<Self, CmafError> {
-        let moov = RawBox {
-            kind: kind(b"moov"),
-            body: moov,
-        };
+        let moov = RawBox { kind: kind(b"moov"), body: moov };
         let trak = child(&moov, b"trak")?;
         let mdia = child(&trak, b"mdia")?;
         let (timescale, language) = parse_mdhd(child(&mdia, b"mdhd")?)?;
@@ -112,10 +109,7 @@ fn parse_mdhd(mdhd: RawBox<'_>) -> Result<(u32, u16), CmafError> {
     reader.skip(2 * time_len)?;
     let timescale = reader.u32()?;
     if timescale == 0 {
-        return Err(CmafError::Invalid {
-            kind: mdhd.kind,
-            reason: "its timescale is zero",
-        });
+        return Err(CmafError::Invalid { kind: mdhd.kind, reason: "its timescale is zero" });
     }
     reader.skip(time_len)?;
     Ok((timescale, reader.u16()?))
@@ -147,10 +141,7 @@ fn only_sample_description(stsd: RawBox<'_>) -> Result<RawBox<'_>, CmafError> {
     let mut reader = Reader::new(stsd.kind, stsd.body);
     reader.version_and_flags()?;
     if reader.u32()? != 1 {
-        return Err(CmafError::Invalid {
-            kind: stsd.kind,
-            reason: "it must hold one sample description",
-        });
+        return Err(CmafError::Invalid { kind: stsd.kind, reason: "it must hold one sample description" });
     }
     reader.next_box()?.ok_or(CmafError::Truncated { kind: stsd.kind })
 }
@@ -174,11 +165,7 @@ fn find_trex(moov: &RawBox<'_>, track_id: u32) -> Result<SampleDefaults, CmafErr
         // The index of the sample description: there is only one.
         reader.skip(4)?;
         let (duration, size, flags) = (reader.u32()?, reader.u32()?, reader.u32()?);
-        return Ok(SampleDefaults {
-            duration,
-            size,
-            flags,
-        });
+        return Ok(SampleDefaults { duration, size, flags });
     }
     Err(missing)
 }

@@ -29,10 +29,7 @@ pub struct Bandwidth {
 pub fn measure_bandwidth(segments: &[MeasuredSegment]) -> Option<Bandwidth> {
     let total = segments.iter().fold(Span::default(), Span::and);
     let average = total.bits_per_second()?;
-    let target = segments
-        .iter()
-        .map(|segment| target_duration(segment.duration))
-        .max()?;
+    let target = segments.iter().map(|segment| target_duration(segment.duration)).max()?;
     let shortest = u128::from(target) * 500_000;
     let longest = u128::from(target) * 1_500_000;
 
@@ -51,10 +48,7 @@ pub fn measure_bandwidth(segments: &[MeasuredSegment]) -> Option<Bandwidth> {
                 .max()
         })
         .max();
-    Some(Bandwidth {
-        peak: peak.unwrap_or(average),
-        average,
-    })
+    Some(Bandwidth { peak: peak.unwrap_or(average), average })
 }
 
 /// Some segments in a row. Times are those a player reads from `EXTINF`.

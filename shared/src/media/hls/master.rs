@@ -59,12 +59,8 @@ impl MasterPlaylist {
     /// Writes the playlist. Strings are cleaned so that none can break out of its attribute or line.
     pub fn render(&self) -> String {
         let mut out = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
-        self.audio
-            .iter()
-            .for_each(|rendition| rendition.render_into(&mut out));
-        self.variants
-            .iter()
-            .for_each(|variant| variant.render_into(&mut out));
+        self.audio.iter().for_each(|rendition| rendition.render_into(&mut out));
+        self.variants.iter().for_each(|variant| variant.render_into(&mut out));
         out
     }
 }

@@ -63,9 +63,7 @@ impl MediaPlaylist {
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(256 + self.segments.len() * 64);
         self.render_head(&mut out);
-        self.segments
-            .iter()
-            .for_each(|segment| segment.render_into(&mut out));
+        self.segments.iter().for_each(|segment| segment.render_into(&mut out));
         self.render_tail(&mut out);
         out
     }
@@ -105,12 +103,7 @@ impl Segment {
     /// The segment's tags and its URI. Low latency's PART lines will come before them.
     fn render_into(&self, out: &mut String) {
         let Ticks { ticks, timescale } = self.duration;
-        let _ = writeln!(
-            out,
-            "#EXTINF:{},\n{}",
-            decimal(ticks, timescale, 6),
-            uri_line(&self.uri)
-        );
+        let _ = writeln!(out, "#EXTINF:{},\n{}", decimal(ticks, timescale, 6), uri_line(&self.uri));
     }
 }
 

@@ -39,48 +39,23 @@ fn parse_media(playlist: &MediaPlaylist) -> m3u8_rs::MediaPlaylist {
 
 #[test]
 fn master_playlist_reads_as_meant() {
-    let parsed = parse_master(&MasterPlaylist {
-        variants: vec![variant()],
-        audio: vec![rendition()],
-    });
+    let parsed = parse_master(&MasterPlaylist { variants: vec![variant()], audio: vec![rendition()] });
     assert_eq!((parsed.version, parsed.independent_segments), (Some(7), true));
     assert!(parsed.unknown_tags.is_empty());
-    let [stream] = parsed.variants.as_slice() else {
-        panic!("one variant")
-    };
+    let [stream] = parsed.variants.as_slice() else { panic!("one variant") };
     assert_eq!(stream.uri, "720p/media.m3u8");
-    assert_eq!(
-        (stream.bandwidth, stream.average_bandwidth),
-        (3_128_000, Some(2_500_000))
-    );
+    assert_eq!((stream.bandwidth, stream.average_bandwidth), (3_128_000, Some(2_500_000)));
     assert_eq!(stream.codecs.as_deref(), Some("avc1.64001f,mp4a.40.2"));
-    assert_eq!(
-        stream.resolution.map(|size| (size.width, size.height)),
-        Some((1280, 720))
-    );
-    assert_eq!(
-        (stream.frame_rate, stream.audio.as_deref()),
-        (Some(29.97), Some("aac"))
-    );
+    assert_eq!(stream.resolution.map(|size| (size.width, size.height)), Some((1280, 720)));
+    assert_eq!((stream.frame_rate, stream.audio.as_deref()), (Some(29.97), Some("aac")));
     assert_eq!(stream.closed_captions, Some(ClosedCaptionGroupId::None));
-    let name = stream
-        .other_attributes
-        .as_ref()
-        .and_then(|attributes| attributes.get("NAME"));
+    let name = stream.other_attributes.as_ref().and_then(|attributes| attributes.get("NAME"));
     assert_eq!(name, Some(&QuotedOrUnquoted::Quoted("720p".to_owned())));
-    let [audio] = parsed.alternatives.as_slice() else {
-        panic!("one rendition")
-    };
+    let [audio] = parsed.alternatives.as_slice() else { panic!("one rendition") };
     assert_eq!((audio.group_id.as_str(), audio.name.as_str()), ("aac", "English"));
-    assert_eq!(
-        (audio.language.as_deref(), audio.channels.as_deref()),
-        (Some("en"), Some("2"))
-    );
+    assert_eq!((audio.language.as_deref(), audio.channels.as_deref()), (Some("en"), Some("2")));
     assert_eq!(audio.uri.as_deref(), Some("audio/media.m3u8"));
-    assert!(
-        audio.default && audio.autoselect,
-        "a default rendition is selected by itself"
-    );
+    assert!(audio.default && audio.autoselect, "a default rendition is selected by itself");
 }
 
 #[test]
@@ -94,10 +69,7 @@ fn master_playlist_of_audio_alone() {
         name: String::new(),
         ..variant()
     };
-    let playlist = MasterPlaylist {
-        variants: vec![audio_only],
-        audio: Vec::new(),
-    };
+    let playlist = MasterPlaylist { variants: vec![audio_only], audio: Vec::new() };
     let expected = "#EXTM3U\n\
         #EXT-X-VERSION:7\n\
         #EXT-X-INDEPENDENT-SEGMENTS\n\
@@ -109,20 +81,9 @@ fn master_playlist_of_audio_alone() {
 
 #[test]
 fn frame_rates_have_three_decimals() {
-    for (rate, expected) in [
-        ((24000, 1001), "23.976"),
-        ((25, 1), "25.000"),
-        ((60000, 1001), "59.940"),
-    ] {
-        let variant = Variant {
-            frame_rate: Some(rate),
-            ..variant()
-        };
-        let text = MasterPlaylist {
-            variants: vec![variant],
-            audio: Vec::new(),
-        }
-        .render();
+    for (rate, expected) in [((24000, 1001), "23.976"), ((25, 1), "25.000"), ((60000, 1001), "59.940")] {
+        let variant = Variant { frame_rate: Some(rate), ..variant() };
+        let text = MasterPlaylist { variants: vec![variant], audio: Vec::new() }.render();
         assert!(text.contains(&format!(",FRAME-RATE={expected},")), "{text}");
     }
 }
@@ -130,20 +91,9 @@ fn frame_rates_have_three_decimals() {
 #[test]
 fn strings_cannot_break_out() {
     let hostile = "a\"\r\n#EXT-X-ENDLIST\n\u{0}b";
-    let rendition = AudioRendition {
-        group: hostile.into(),
-        name: hostile.into(),
-        ..rendition()
-    };
-    let variant = Variant {
-        uri: format!("#{hostile}"),
-        name: hostile.into(),
-        ..variant()
-    };
-    let playlist = MasterPlaylist {
-        variants: vec![variant],
-        audio: vec![rendition],
-    };
+    let rendition = AudioRendition { group: hostile.into(), name: hostile.into(), ..rendition() };
+    let variant = Variant { uri: format!("#{hostile}"), name: hostile.into(), ..variant() };
+    let playlist = MasterPlaylist { variants: vec![variant], audio: vec![rendition] };
     assert_eq!(playlist.render().lines().count(), 6);
     let parsed = parse_master(&playlist);
     assert_eq!(parsed.variants[0].uri, "%23a\"#EXT-X-ENDLISTb");
@@ -155,10 +105,7 @@ fn ticks(ticks: u64, timescale: u32) -> Ticks {
 }
 
 fn media(kind: PlaylistKind) -> MediaPlaylist {
-    let segment = |number: u32, duration| Segment {
-        uri: format!("seg-{number}.m4s"),
-        duration,
-    };
+    let segment = |number: u32, duration| Segment { uri: format!("seg-{number}.m4s"), duration };
     MediaPlaylist {
         kind,
         target_duration: 6,
@@ -189,16 +136,8 @@ fn vod_playlist_is_this_text() {
 fn media_playlist_reads_as_meant() {
     let kinds = [
         (PlaylistKind::Vod, MediaPlaylistType::Vod, true),
-        (
-            PlaylistKind::Event { ended: false },
-            MediaPlaylistType::Event,
-            false,
-        ),
-        (
-            PlaylistKind::Event { ended: true },
-            MediaPlaylistType::Event,
-            true,
-        ),
+        (PlaylistKind::Event { ended: false }, MediaPlaylistType::Event, false),
+        (PlaylistKind::Event { ended: true }, MediaPlaylistType::Event, true),
     ];
     for (kind, expected, ended) in kinds {
         let parsed = parse_media(&media(kind));
@@ -208,11 +147,7 @@ fn media_playlist_reads_as_meant() {
         assert!(parsed.unknown_tags.is_empty());
         let map = parsed.segments[0].map.as_ref().map(|map| map.uri.as_str());
         assert_eq!(map, Some("init.mp4"));
-        let segments: Vec<_> = parsed
-            .segments
-            .iter()
-            .map(|s| (s.uri.as_str(), s.duration))
-            .collect();
+        let segments: Vec<_> = parsed.segments.iter().map(|s| (s.uri.as_str(), s.duration)).collect();
         assert_eq!(segments, [("seg-3.m4s", 6.006), ("seg-4.m4s", 0.666_667)]);
     }
 }
@@ -236,40 +171,21 @@ fn target_duration_is_the_longest_segment_to_the_nearest_second() {
 }
 
 fn measured(bytes: u64, millis: u64) -> MeasuredSegment {
-    MeasuredSegment {
-        bytes,
-        duration: ticks(millis, 1000),
-    }
+    MeasuredSegment { bytes, duration: ticks(millis, 1000) }
 }
 
 #[test]
 fn bandwidth_of_equal_segments_is_their_own() {
     let segments = [measured(750_000, 6000); 4];
-    assert_eq!(
-        measure_bandwidth(&segments),
-        Some(Bandwidth {
-            peak: 1_000_000,
-            average: 1_000_000
-        })
-    );
+    assert_eq!(measure_bandwidth(&segments), Some(Bandwidth { peak: 1_000_000, average: 1_000_000 }));
     let uneven = [measured(750_000, 6000), measured(1_500_000, 6000)];
-    assert_eq!(
-        measure_bandwidth(&uneven),
-        Some(Bandwidth {
-            peak: 2_000_000,
-            average: 1_500_000
-        })
-    );
+    assert_eq!(measure_bandwidth(&uneven), Some(Bandwidth { peak: 2_000_000, average: 1_500_000 }));
 }
 
 #[test]
 fn a_short_segment_at_the_end_counts_with_its_neighbour() {
     // 40 ms with a keyframe alone would be 10 Mbit/s.
-    let segments = [
-        measured(750_000, 6000),
-        measured(750_000, 6000),
-        measured(50_000, 40),
-    ];
+    let segments = [measured(750_000, 6000), measured(750_000, 6000), measured(50_000, 40)];
     let Bandwidth { peak, average } = measure_bandwidth(&segments).unwrap();
     assert_eq!(peak, (800_000 * 8_000_u64).div_ceil(6040));
     assert_eq!(average, (1_550_000 * 8_000_u64).div_ceil(12_040));
@@ -278,12 +194,8 @@ fn a_short_segment_at_the_end_counts_with_its_neighbour() {
 #[test]
 fn several_short_segments_make_a_peak_together() {
     // The target is 6 s: spans of 3 to 9 s count, so the busy second counts with its calm neighbours only.
-    let segments = [
-        measured(600_000, 6000),
-        measured(100_000, 1000),
-        measured(400_000, 1000),
-        measured(100_000, 1000),
-    ];
+    let segments =
+        [measured(600_000, 6000), measured(100_000, 1000), measured(400_000, 1000), measured(100_000, 1000)];
     let Bandwidth { peak, .. } = measure_bandwidth(&segments).unwrap();
     assert_eq!(peak, 1_600_000, "the last three");
 }
@@ -293,13 +205,7 @@ fn bandwidth_of_next_to_nothing() {
     assert_eq!(measure_bandwidth(&[]), None);
     assert_eq!(measure_bandwidth(&[measured(10, 0)]), None);
     let blink = measure_bandwidth(&[measured(1000, 100)]);
-    assert_eq!(
-        blink,
-        Some(Bandwidth {
-            peak: 80_000,
-            average: 80_000
-        })
-    );
+    assert_eq!(blink, Some(Bandwidth { peak: 80_000, average: 80_000 }));
     let absurd = measure_bandwidth(&[measured(u64::MAX, 1000), measured(u64::MAX, 1)]).unwrap();
     assert_eq!(absurd.peak, u64::MAX);
 }

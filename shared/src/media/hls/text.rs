@@ -3,14 +3,8 @@
 /// An attribute's quoted string. It has no escapes and may not hold a quotation mark, a line feed or a carriage
 /// return, so a name someone typed is cleaned: quotation marks become apostrophes, control characters go.
 pub(super) fn quoted(value: &str) -> String {
-    let cleaned = value
-        .chars()
-        .filter(|c| !c.is_control())
-        .map(|c| if c == '"' { '\'' } else { c });
-    std::iter::once('"')
-        .chain(cleaned)
-        .chain(std::iter::once('"'))
-        .collect()
+    let cleaned = value.chars().filter(|c| !c.is_control()).map(|c| if c == '"' { '\'' } else { c });
+    std::iter::once('"').chain(cleaned).chain(std::iter::once('"')).collect()
 }
 
 /// A URI on a line of its own. Control characters go, since they could start another line; a leading `#`, which would
@@ -28,12 +22,7 @@ pub(super) fn uri_line(uri: &str) -> String {
 pub(super) fn decimal(numerator: u64, denominator: u32, digits: u32) -> String {
     let scale = 10_u128.pow(digits);
     let scaled = scaled(numerator, denominator, scale);
-    format!(
-        "{}.{:0width$}",
-        scaled / scale,
-        scaled % scale,
-        width = digits as usize
-    )
+    format!("{}.{:0width$}", scaled / scale, scaled % scale, width = digits as usize)
 }
 
 /// `numerator / denominator * scale`, rounded half up. A denominator of zero counts as one.

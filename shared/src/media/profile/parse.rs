@@ -15,11 +15,7 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     let Some(fields) = faults.object("", value) else {
         return Err(faults.0);
     };
-    faults.unknown(
-        "",
-        fields,
-        &["name", "rungs", "audio", "preset", "segment_duration"],
-    );
+    faults.unknown("", fields, &["name", "rungs", "audio", "preset", "segment_duration"]);
 
     let rungs = match fields.get("rungs") {
         Some(Value::Array(items)) => rungs(&mut faults, items),
@@ -28,17 +24,12 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
             vec![]
         }
         None => {
-            faults.add(
-                "/rungs",
-                "is missing; give a list of rungs, empty for audio alone",
-            );
+            faults.add("/rungs", "is missing; give a list of rungs, empty for audio alone");
             vec![]
         }
     };
     let audio = match fields.get("audio") {
-        None => Some(AudioRecipe {
-            bitrate: DEFAULT_AUDIO_BITRATE,
-        }),
+        None => Some(AudioRecipe { bitrate: DEFAULT_AUDIO_BITRATE }),
         Some(Value::Null) => None,
         Some(value) => audio(&mut faults, value),
     };
@@ -58,21 +49,12 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     if !faults.0.is_empty() {
         return Err(faults.0);
     }
-    Ok(Profile {
-        name: None,
-        rungs,
-        audio,
-        preset,
-        segment_duration: segment_duration as u32,
-    })
+    Ok(Profile { name: None, rungs, audio, preset, segment_duration: segment_duration as u32 })
 }
 
 fn rungs(faults: &mut Faults, items: &[Value]) -> Vec<Rung> {
     if items.len() > MAX_RUNGS {
-        faults.add(
-            "/rungs",
-            format!("has {} rungs; at most {MAX_RUNGS} are allowed", items.len()),
-        );
+        faults.add("/rungs", format!("has {} rungs; at most {MAX_RUNGS} are allowed", items.len()));
     }
     let mut names = HashSet::new();
     let mut rungs: Vec<Rung> = items
@@ -90,38 +72,23 @@ fn rungs(faults: &mut Faults, items: &[Value]) -> Vec<Rung> {
 
 fn rung(faults: &mut Faults, at: &str, item: &Value, names: &mut HashSet<String>) -> Option<Rung> {
     let fields = faults.object(at, item)?;
-    let known = [
-        "name",
-        "width",
-        "height",
-        "crf",
-        "max_bitrate",
-        "bitrate",
-        "buffer",
-        "max_frame_rate",
-    ];
+    let known = ["name", "width", "height", "crf", "max_bitrate", "bitrate", "buffer", "max_frame_rate"];
     faults.unknown(at, fields, &known);
 
-    let name = fields
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let spelled = name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let name = fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let spelled = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if name.is_empty() || name.len() > 32 || !spelled {
         faults.add(
             format!("{at}/name"),
             "must be 1 to 32 lower-case letters, digits or underscores, for example \"720p\"",
         );
-    } else if name == "audio" || name == "master" {
-        faults.add(format!("{at}/name"), format!("\"{name}\" is a reserved name"));
-    } else if !names.insert(name.clone()) {
+    } else if name.starts_with("audio") || ["master", "playlist"].contains(&name.as_str()) {
         faults.add(
             format!("{at}/name"),
-            format!("\"{name}\" is used twice; rung names must differ"),
+            format!("\"{name}\" is reserved: master, playlist and names that begin with audio are"),
         );
+    } else if !names.insert(name.clone()) {
+        faults.add(format!("{at}/name"), format!("\"{name}\" is used twice; rung names must differ"));
     }
     let mut side = |field: &str| {
         let pointer = format!("{at}/{field}");
@@ -136,48 +103,26 @@ fn rung(faults: &mut Faults, at: &str, item: &Value, names: &mut HashSet<String>
     let max_frame_rate = fields
         .get("max_frame_rate")
         .map(|value| faults.number(&format!("{at}/max_frame_rate"), Some(value), 1..=120, None) as u32);
-    Some(Rung {
-        name,
-        width,
-        height,
-        rate_control: rate_control?,
-        max_frame_rate,
-    })
+    Some(Rung { name, width, height, rate_control: rate_control?, max_frame_rate })
 }
 
 fn rate_control(faults: &mut Faults, at: &str, fields: &Map<String, Value>) -> Option<RateControl> {
     const BITRATES: std::ops::RangeInclusive<u64> = 50_000..=100_000_000;
     let buffer = |faults: &mut Faults, ceiling: u64| {
         let largest = (ceiling * 10).max(1);
-        faults.number(
-            &format!("{at}/buffer"),
-            fields.get("buffer"),
-            1..=largest,
-            Some(ceiling * 2),
-        )
+        faults.number(&format!("{at}/buffer"), fields.get("buffer"), 1..=largest, Some(ceiling * 2))
     };
     match (fields.get("crf"), fields.get("bitrate")) {
         (Some(_), Some(_)) => {
-            faults.add(
-                format!("{at}/crf"),
-                "give either crf with max_bitrate, or bitrate, not both",
-            );
+            faults.add(format!("{at}/crf"), "give either crf with max_bitrate, or bitrate, not both");
             None
         }
         (Some(crf), None) => {
             let crf = faults.number(&format!("{at}/crf"), Some(crf), 1..=51, None) as u8;
-            let max_bitrate = faults.number(
-                &format!("{at}/max_bitrate"),
-                fields.get("max_bitrate"),
-                BITRATES,
-                None,
-            );
+            let max_bitrate =
+                faults.number(&format!("{at}/max_bitrate"), fields.get("max_bitrate"), BITRATES, None);
             let buffer = buffer(faults, max_bitrate);
-            Some(RateControl::CappedCrf {
-                crf,
-                max_bitrate,
-                buffer,
-            })
+            Some(RateControl::CappedCrf { crf, max_bitrate, buffer })
         }
         (None, Some(bitrate)) => {
             if fields.contains_key("max_bitrate") {
@@ -197,19 +142,14 @@ fn rate_control(faults: &mut Faults, at: &str, fields: &Map<String, Value>) -> O
 fn audio(faults: &mut Faults, value: &Value) -> Option<AudioRecipe> {
     let fields = faults.object("/audio", value)?;
     faults.unknown("/audio", fields, &["bitrate"]);
-    let bitrate = faults.number(
-        "/audio/bitrate",
-        fields.get("bitrate"),
-        32_000..=320_000,
-        Some(DEFAULT_AUDIO_BITRATE),
-    );
+    let bitrate =
+        faults.number("/audio/bitrate", fields.get("bitrate"), 32_000..=320_000, Some(DEFAULT_AUDIO_BITRATE));
     Some(AudioRecipe { bitrate })
 }
 
 fn preset(faults: &mut Faults, value: &Value) -> Preset {
-    let found = value
-        .as_str()
-        .and_then(|word| Preset::ALL.into_iter().find(|preset| preset.as_str() == word));
+    let found =
+        value.as_str().and_then(|word| Preset::ALL.into_iter().find(|preset| preset.as_str() == word));
     found.unwrap_or_else(|| {
         let words: Vec<&str> = Preset::ALL.iter().map(|preset| preset.as_str()).collect();
         faults.add("/preset", format!("must be one of {}", words.join(", ")));
@@ -222,10 +162,7 @@ struct Faults(Vec<FieldError>);
 
 impl Faults {
     fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(FieldError {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        });
+        self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 
     fn object<'v>(&mut self, at: &str, value: &'v Value) -> Option<&'v Map<String, Value>> {
@@ -259,11 +196,7 @@ impl Faults {
             (None, None) => {
                 self.add(
                     pointer,
-                    format!(
-                        "is missing; give a whole number from {} to {}",
-                        range.start(),
-                        range.end()
-                    ),
+                    format!("is missing; give a whole number from {} to {}", range.start(), range.end()),
                 );
                 *range.start()
             }

@@ -45,11 +45,7 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let paths: Arc<HashMap<_, _>> = Arc::new(paths(addr).into_iter().collect());
         let (requests, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
-        let server = Self {
-            addr,
-            requests: Arc::clone(&requests),
-            connections: Arc::clone(&connections),
-        };
+        let server = Self { addr, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
@@ -112,20 +108,14 @@ fn complete(request: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head.lines().find_map(|line| {
-        line.to_ascii_lowercase()
-            .strip_prefix("content-length: ")?
-            .parse()
-            .ok()
-    });
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     body.len() >= length.unwrap_or(0)
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
 fn redirect(to: &str) -> Does {

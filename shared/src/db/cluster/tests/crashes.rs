@@ -28,11 +28,7 @@ async fn a_killed_server_is_noticed_and_recovers_though_a_session_lives_on() {
     let mut cluster = Cluster::start(durable(dir.path())).await.unwrap();
     add(&cluster, 1).await;
     let busy = connect(&cluster).await;
-    let session: i32 = busy
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let session: i32 = busy.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     // It never waits for anything, so it does not notice that its postmaster is gone.
     tokio::spawn(async move { busy.batch_execute("DO $$ BEGIN LOOP END LOOP; END $$").await });
     let state = format!("SELECT 1 FROM pg_stat_activity WHERE pid = {session} AND state = 'active'");
@@ -44,10 +40,7 @@ async fn a_killed_server_is_noticed_and_recovers_though_a_session_lives_on() {
     let error = cluster.failed().await;
     assert!(matches!(error, ClusterError::Exited { .. }), "{error}");
     drop(cluster);
-    assert!(
-        alive(session),
-        "the session ended by itself: this test shows nothing"
-    );
+    assert!(alive(session), "the session ended by itself: this test shows nothing");
     let cluster = start(&dir).await;
     assert!(!alive(session));
     assert_eq!(kept(&cluster).await, [1]);
@@ -67,11 +60,7 @@ async fn runs_until_killed() {
 }
 
 fn run_until_killed(dir: &Path) -> (Child, i32) {
-    let child = again("crashes::runs_until_killed")
-        .env(RUN_IN, dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = again("crashes::runs_until_killed").env(RUN_IN, dir).stdout(Stdio::null()).spawn().unwrap();
     let running = || fs::read_to_string(dir.join("running")).ok()?.parse().ok();
     wait_until("the cluster's start", || running().is_some());
     (child, running().unwrap())
@@ -81,16 +70,10 @@ fn run_until_killed(dir: &Path) -> (Child, i32) {
 async fn a_server_that_outlived_a_killed_process_is_replaced() {
     let dir = data_dir();
     let (mut owner, orphan) = run_until_killed(dir.path());
-    assert!(matches!(
-        Cluster::start(options(dir.path())).await,
-        Err(ClusterError::InUse { .. })
-    ));
+    assert!(matches!(Cluster::start(options(dir.path())).await, Err(ClusterError::InUse { .. })));
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(
-        alive(orphan),
-        "the server ended by itself: this test shows nothing"
-    );
+    assert!(alive(orphan), "the server ended by itself: this test shows nothing");
     let old_socket = fs::read_to_string(dir.path().join("postgres/postmaster.pid")).unwrap();
     let old_socket = PathBuf::from(old_socket.lines().nth(4).unwrap());
     let begun = Instant::now();
@@ -126,11 +109,8 @@ async fn a_stale_process_number_hurts_nobody() {
         bystander.uid(owner.uid()).gid(owner.gid());
     }
     let mut bystander = bystander.arg("60").spawn().unwrap();
-    let stale = format!(
-        "{}\n{}\n1\n5432\n/tmp/nowhere\n",
-        bystander.id(),
-        dir.path().join("postgres").display()
-    );
+    let stale =
+        format!("{}\n{}\n1\n5432\n/tmp/nowhere\n", bystander.id(), dir.path().join("postgres").display());
     fs::write(dir.path().join("postgres/postmaster.pid"), stale).unwrap();
     let cluster = start(&dir).await;
     assert!(bystander.try_wait().unwrap().is_none(), "a bystander was killed");

@@ -21,15 +21,9 @@ async fn data_is_kept_from_start_to_start() {
 
     let socket_dir = cluster.server.socket_dir().to_owned();
     assert_eq!(fs::metadata(&socket_dir).unwrap().mode() & 0o777, 0o700);
-    assert_eq!(
-        fs::metadata(dir.path().join("postgres-password")).unwrap().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(dir.path().join("postgres-password")).unwrap().mode() & 0o777, 0o600);
     let wrong = cluster.url("postgres").replace(&cluster.password, "wrong");
-    assert!(
-        tokio_postgres::connect(&wrong, NoTls).await.is_err(),
-        "any password will do"
-    );
+    assert!(tokio_postgres::connect(&wrong, NoTls).await.is_err(), "any password will do");
 
     let begun = Instant::now();
     cluster.stop().await.unwrap();
@@ -37,12 +31,8 @@ async fn data_is_kept_from_start_to_start() {
     assert!(!socket_dir.exists());
 
     let begun = Instant::now();
-    let cluster = Cluster::start(ClusterOptions {
-        durable: true,
-        max_connections: 8,
-        ..options(dir.path())
-    })
-    .await;
+    let cluster =
+        Cluster::start(ClusterOptions { durable: true, max_connections: 8, ..options(dir.path()) }).await;
     let cluster = cluster.unwrap();
     println!("next start: {:?}", begun.elapsed());
     assert_eq!(kept(&cluster).await, [1]);
@@ -52,10 +42,8 @@ async fn data_is_kept_from_start_to_start() {
     drop(connect(&cluster).await);
     println!("one connection: {:?}", begun.elapsed());
     cluster.stop().await.unwrap();
-    let leftover = fs::read_dir(dir.path())
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.file_name().into_string().unwrap());
+    let leftover =
+        fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
     let mut leftover: Vec<String> = leftover.collect();
     leftover.sort();
     let expected = [
@@ -84,15 +72,9 @@ async fn the_server_is_unprivileged_and_in_its_own_process_group() {
     if geteuid().is_root() {
         assert_eq!(field("Groups:"), [""; 0], "root's supplementary groups were kept");
     }
-    assert_eq!(
-        nix::unistd::getpgid(Some(Pid::from_raw(pid))).unwrap(),
-        Pid::from_raw(pid)
-    );
+    assert_eq!(nix::unistd::getpgid(Some(Pid::from_raw(pid))).unwrap(), Pid::from_raw(pid));
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    assert!(
-        !String::from_utf8_lossy(&environment).contains("CARGO"),
-        "our environment was handed on"
-    );
+    assert!(!String::from_utf8_lossy(&environment).contains("CARGO"), "our environment was handed on");
     cluster.stop().await.unwrap();
 }
 

@@ -19,28 +19,18 @@ mod places;
 
 /// A data directory that everybody may enter (a temporary directory is private by itself).
 fn data_dir() -> TempDir {
-    let dir = tempfile::Builder::new()
-        .prefix("reelmill-cluster-test-")
-        .tempdir_in("/tmp")
-        .unwrap();
+    let dir = tempfile::Builder::new().prefix("reelmill-cluster-test-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     dir
 }
 
 fn options(dir: &Path) -> ClusterOptions {
-    ClusterOptions {
-        data_dir: dir.to_owned(),
-        durable: false,
-        max_connections: 20,
-    }
+    ClusterOptions { data_dir: dir.to_owned(), durable: false, max_connections: 20 }
 }
 
 /// For tests that kill the server: without durability it may forget the last moment before.
 fn durable(dir: &Path) -> ClusterOptions {
-    ClusterOptions {
-        durable: true,
-        ..options(dir)
-    }
+    ClusterOptions { durable: true, ..options(dir) }
 }
 
 async fn start(dir: &TempDir) -> Cluster {
@@ -48,49 +38,30 @@ async fn start(dir: &TempDir) -> Cluster {
 }
 
 async fn connect(cluster: &Cluster) -> Client {
-    let (client, connection) = tokio_postgres::connect(&cluster.url("postgres"), NoTls)
-        .await
-        .unwrap();
+    let (client, connection) = tokio_postgres::connect(&cluster.url("postgres"), NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
 async fn add(cluster: &Cluster, n: i32) {
     let client = connect(cluster).await;
-    client
-        .batch_execute("CREATE TABLE IF NOT EXISTS kept (n int)")
-        .await
-        .unwrap();
-    client
-        .execute("INSERT INTO kept VALUES ($1)", &[&n])
-        .await
-        .unwrap();
+    client.batch_execute("CREATE TABLE IF NOT EXISTS kept (n int)").await.unwrap();
+    client.execute("INSERT INTO kept VALUES ($1)", &[&n]).await.unwrap();
 }
 
 async fn kept(cluster: &Cluster) -> Vec<i32> {
-    let rows = connect(cluster)
-        .await
-        .query("SELECT n FROM kept ORDER BY n", &[])
-        .await
-        .unwrap();
+    let rows = connect(cluster).await.query("SELECT n FROM kept ORDER BY n", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn show(cluster: &Cluster, setting: &str) -> String {
-    connect(cluster)
-        .await
-        .query_one(&format!("SHOW {setting}"), &[])
-        .await
-        .unwrap()
-        .get(0)
+    connect(cluster).await.query_one(&format!("SHOW {setting}"), &[]).await.unwrap().get(0)
 }
 
 fn alive(pid: i32) -> bool {
     // A zombie waits for init, and is as good as gone.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ")
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -105,8 +76,6 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 fn again(test: &str) -> Command {
     let (_, module) = module_path!().split_once("::").unwrap();
     let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
-        .current_dir("/");
+    command.args(["--exact", &format!("{module}::{test}"), "--nocapture"]).current_dir("/");
     command
 }

@@ -35,10 +35,7 @@ async fn what_is_missing_is_said_and_not_replaced() {
     let version = fs::read(cluster.join("PG_VERSION")).unwrap();
     fs::write(cluster.join("PG_VERSION"), "9\n").unwrap();
     let error = start().await.unwrap_err();
-    assert!(
-        matches!(error, ClusterError::Version { wanted: 9, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ClusterError::Version { wanted: 9, .. }), "{error}");
     fs::write(cluster.join("PG_VERSION"), version).unwrap();
 
     let conf = cluster.join("postgresql.conf");
@@ -72,11 +69,7 @@ async fn a_private_folder_of_root_keeps_only_the_record() {
     let begun = base.join("0123456789abcdef");
     fs::create_dir_all(begun.join("postgres.init-00000000")).unwrap();
     fs::create_dir_all(&data).unwrap();
-    fs::write(
-        data.join("postgres-location.new"),
-        begun.join("postgres").to_str().unwrap(),
-    )
-    .unwrap();
+    fs::write(data.join("postgres-location.new"), begun.join("postgres").to_str().unwrap()).unwrap();
     let cluster = start().await.unwrap();
     assert_eq!(cluster.location(), begun.join("postgres"));
     assert_eq!(fs::read_dir(&begun).unwrap().count(), 1);
@@ -86,14 +79,8 @@ async fn a_private_folder_of_root_keeps_only_the_record() {
     // The deleted data directory's cluster does not come back.
     let cluster = start().await.unwrap();
     let location = cluster.location().to_owned();
-    assert!(
-        location.starts_with(&base) && location != begun.join("postgres"),
-        "{location:?}"
-    );
-    assert_eq!(
-        fs::read_to_string(&record).unwrap().trim(),
-        location.to_str().unwrap()
-    );
+    assert!(location.starts_with(&base) && location != begun.join("postgres"), "{location:?}");
+    assert_eq!(fs::read_to_string(&record).unwrap().trim(), location.to_str().unwrap());
     assert!(!data.join("postgres").exists() && !data.join("postgres-location.new").exists());
     let parent = fs::metadata(location.parent().unwrap()).unwrap();
     assert_eq!((parent.uid(), parent.mode() & 0o777), (0, 0o755));
@@ -124,12 +111,7 @@ async fn a_cluster_that_became_unreachable_is_not_replaced() {
     }
     let home = data_dir();
     let data = home.path().join("data");
-    Cluster::start(options(&data))
-        .await
-        .unwrap()
-        .stop()
-        .await
-        .unwrap();
+    Cluster::start(options(&data)).await.unwrap().stop().await.unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let error = Cluster::start(options(&data)).await.unwrap_err();
     assert!(matches!(error, ClusterError::CannotEnter { .. }), "{error}");

@@ -8,21 +8,13 @@ fn init_segment_is_clean_and_reads_back() {
     let moov = moov(&mvex());
     let track = Track::parse(&moov[8..]).unwrap();
     assert_eq!((track.timescale, track.codec.as_str()), (1000, "avc1.640028"));
-    assert_eq!(
-        track.config,
-        TrackConfig::Video {
-            width: 320,
-            height: 180
-        }
-    );
+    assert_eq!(track.config, TrackConfig::Video { width: 320, height: 180 });
     let init = track.init_segment();
     for gone in [&b"edts"[..], b"udta", b"btrt", b"encoder"] {
         assert!(!init.windows(gone.len()).any(|window| window == gone));
     }
     let events = read_in(&init, usize::MAX).unwrap();
-    let [Event::Track(again)] = events.as_slice() else {
-        panic!("one track, not {events:?}")
-    };
+    let [Event::Track(again)] = events.as_slice() else { panic!("one track, not {events:?}") };
     assert_eq!(again.init_segment(), init);
     assert_eq!((&again.codec, again.config), (&track.codec, track.config));
 }
@@ -47,19 +39,10 @@ fn every_combination_of_trun_fields_is_read() {
                 for (duration, size, flags, offset) in [(41, 4, 0x0101_0000, 120), (42, 6, 0, second_offset)]
                 {
                     let fields = [(2, duration), (3, size), (4, flags), (5, offset)];
-                    words.extend(
-                        fields
-                            .iter()
-                            .filter(|(bit, _)| has(*bit))
-                            .map(|(_, value)| *value),
-                    );
+                    words.extend(fields.iter().filter(|(bit, _)| has(*bit)).map(|(_, value)| *value));
                 }
                 // Without a data offset the run begins where the track fragment does: past the moof here.
-                let tfhd = if has(0) {
-                    tfhd()
-                } else {
-                    full(b"tfhd", 0, 1, &[7, 0, data + moov_len()])
-                };
+                let tfhd = if has(0) { tfhd() } else { full(b"tfhd", 0, 1, &[7, 0, data + moov_len()]) };
                 let mut traf = tfhd;
                 traf.extend(full(b"tfdt", 0, 0, &[77]));
                 traf.extend(full(b"trun", version, flags, &words));
@@ -117,14 +100,8 @@ fn boxes_without_interest_go_by_and_lengths_may_take_any_form() {
     };
     let moof_then = |between: &[u8], mdat: Vec<u8>| {
         let skew = u32::try_from(between.len() + mdat.len() - 8 - 5).unwrap();
-        let moof = moof(|data| {
-            [
-                tfhd(),
-                full(b"tfdt", 0, 0, &[0]),
-                full(b"trun", 0, 1, &[1, data + skew]),
-            ]
-            .concat()
-        });
+        let moof =
+            moof(|data| [tfhd(), full(b"tfdt", 0, 0, &[0]), full(b"trun", 0, 1, &[1, data + skew])].concat());
         [moof, between.to_vec(), mdat].concat()
     };
     let endless_mdat = [&[0, 0, 0, 0][..], b"mdat", b"three"].concat();
@@ -144,9 +121,6 @@ fn boxes_without_interest_go_by_and_lengths_may_take_any_form() {
     ]
     .concat();
     let fragments = fragments(&file).unwrap();
-    let data: Vec<_> = fragments
-        .iter()
-        .map(|fragment| &fragment.samples[0].data[..])
-        .collect();
+    let data: Vec<_> = fragments.iter().map(|fragment| &fragment.samples[0].data[..]).collect();
     assert_eq!(data, [&b"first"[..], b"again", b"three"]);
 }

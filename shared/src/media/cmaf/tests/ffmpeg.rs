@@ -26,10 +26,7 @@ fn run(tool: &str, args: &[&str]) -> Option<Output> {
 fn run_silently(tool: &str, args: &[&str]) -> String {
     let output = run(tool, args).unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && complaints.is_empty(),
-        "{tool} {args:?}: {complaints}"
-    );
+    assert!(output.status.success() && complaints.is_empty(), "{tool} {args:?}: {complaints}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -92,23 +89,11 @@ struct Packet {
 
 fn packets(path: &Path) -> Vec<Packet> {
     let entries = "packet=pts,dts,flags";
-    let args = [
-        "-v",
-        "error",
-        "-show_entries",
-        entries,
-        "-of",
-        "csv=p=0",
-        path.to_str().unwrap(),
-    ];
+    let args = ["-v", "error", "-show_entries", entries, "-of", "csv=p=0", path.to_str().unwrap()];
     let packet = |line: &str| {
         let mut fields = line.split(',');
         let mut number = || fields.next().unwrap().parse().unwrap();
-        Packet {
-            pts: number(),
-            dts: number(),
-            key: fields.next().unwrap().starts_with('K'),
-        }
+        Packet { pts: number(), dts: number(), key: fields.next().unwrap().starts_with('K') }
     };
     run_silently("ffprobe", &args).lines().map(packet).collect()
 }
@@ -116,12 +101,7 @@ fn packets(path: &Path) -> Vec<Packet> {
 /// The frames FFmpeg decodes, each with its time and a hash, and whether it had anything to complain about.
 fn decoded(path: &Path) -> String {
     let path = path.to_str().unwrap();
-    run_silently(
-        "ffmpeg",
-        &[
-            "-v", "error", "-xerror", "-nostdin", "-i", path, "-f", "framemd5", "-",
-        ],
-    )
+    run_silently("ffmpeg", &["-v", "error", "-xerror", "-nostdin", "-i", path, "-f", "framemd5", "-"])
 }
 
 /// Packages a file anew and has FFmpeg compare the two. Returns what was read.
@@ -135,31 +115,16 @@ fn check(file: &[u8]) -> (Track, Vec<Fragment>) {
     let samples: Vec<&Sample> = fragments.iter().flat_map(|fragment| &fragment.samples).collect();
     let mut dts = 0;
     let expected = samples.iter().map(|sample| {
-        let packet = Packet {
-            pts: dts + i64::from(sample.composition_offset),
-            dts,
-            key: sample.sync,
-        };
+        let packet = Packet { pts: dts + i64::from(sample.composition_offset), dts, key: sample.sync };
         dts += i64::from(sample.duration);
         packet
     });
     let expected: Vec<Packet> = expected.collect();
-    assert_eq!(
-        expected.iter().map(|packet| packet.pts).min(),
-        Some(0),
-        "presentation starts at zero"
-    );
+    assert_eq!(expected.iter().map(|packet| packet.pts).min(), Some(0), "presentation starts at zero");
     // FFmpeg's reader keeps pts from falling behind dts: it adds the largest negative offset to every pts, where
     // 14496-12 and players add nothing.
-    let shift = samples
-        .iter()
-        .map(|sample| -i64::from(sample.composition_offset))
-        .max()
-        .unwrap_or(0);
-    let told = packets(&ours).into_iter().map(|packet| Packet {
-        pts: packet.pts - shift,
-        ..packet
-    });
+    let shift = samples.iter().map(|sample| -i64::from(sample.composition_offset)).max().unwrap_or(0);
+    let told = packets(&ours).into_iter().map(|packet| Packet { pts: packet.pts - shift, ..packet });
     assert_eq!(told.collect::<Vec<_>>(), expected);
     assert_eq!(decoded(&ours), decoded(&theirs));
     (track, fragments)
@@ -168,20 +133,8 @@ fn check(file: &[u8]) -> (Track, Vec<Fragment>) {
 /// Checks a video of 30000/1001 frames a second, and that its GOPs are closed and of 30 frames.
 fn check_video(file: &[u8]) -> Track {
     let (track, fragments) = check(file);
-    assert_eq!(
-        track.config,
-        TrackConfig::Video {
-            width: 192,
-            height: 108
-        }
-    );
-    assert_eq!(
-        fragments
-            .iter()
-            .map(|fragment| fragment.samples.len())
-            .sum::<usize>(),
-        120
-    );
+    assert_eq!(track.config, TrackConfig::Video { width: 192, height: 108 });
+    assert_eq!(fragments.iter().map(|fragment| fragment.samples.len()).sum::<usize>(), 120);
     assert_eq!(fragments.len(), 4);
     let frame = u64::from(track.timescale) * 1001 / 30000;
     for (gop, fragment) in fragments.iter().enumerate() {
@@ -189,12 +142,7 @@ fn check_video(file: &[u8]) -> Track {
         let syncs: Vec<bool> = fragment.samples.iter().map(|sample| sample.sync).collect();
         assert_eq!(syncs.iter().position(|sync| *sync), Some(0));
         assert_eq!(syncs.iter().filter(|sync| **sync).count(), 1);
-        assert!(
-            fragment
-                .samples
-                .iter()
-                .all(|sample| u64::from(sample.duration) == frame)
-        );
+        assert!(fragment.samples.iter().all(|sample| u64::from(sample.duration) == frame));
     }
     track
 }
@@ -206,10 +154,7 @@ fn h264_with_b_frames() {
     assert_eq!(track.codec, "avc1.64000b");
     let (_, fragments) = demux(&file);
     assert!(
-        fragments
-            .iter()
-            .flat_map(|fragment| &fragment.samples)
-            .any(|sample| sample.composition_offset < 0)
+        fragments.iter().flat_map(|fragment| &fragment.samples).any(|sample| sample.composition_offset < 0)
     );
     assert!(!track.init_segment().windows(4).any(|window| window == b"Lavc"));
 }
@@ -264,13 +209,7 @@ fn check_audio(encoder: &str, channels: u16, expected: &str) {
     };
     let (track, fragments) = check(&file);
     assert_eq!((track.timescale, track.codec.as_str()), (48000, expected));
-    assert_eq!(
-        track.config,
-        TrackConfig::Audio {
-            sample_rate: 48000,
-            channels
-        }
-    );
+    assert_eq!(track.config, TrackConfig::Audio { sample_rate: 48000, channels });
     assert!(fragments.len() >= 4);
 }
 

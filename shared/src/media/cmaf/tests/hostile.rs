@@ -18,22 +18,13 @@ fn what_is_not_a_fragmented_mp4_of_one_track_is_told_apart() {
     assert_eq!(fragments(&bx(b"ftyp", b"iso6\0\0\0\0")), Err(missing(b"moov")));
     assert_eq!(fragments(&[]), Err(missing(b"moov")));
     let two_tracks = bx(b"moov", &[bx(b"trak", &[]), bx(b"trak", &[])].concat());
-    assert_eq!(
-        fragments(&two_tracks),
-        Err(CmafError::Repeated { kind: kind(b"trak") })
-    );
+    assert_eq!(fragments(&two_tracks), Err(CmafError::Repeated { kind: kind(b"trak") }));
 
     let out_of_place = |code| CmafError::OutOfPlace { kind: kind(code) };
     assert_eq!(fragments(&simple_moof()), Err(out_of_place(b"moof")));
     assert_eq!(error_of(&bx(b"mdat", b"12345")), out_of_place(b"mdat"));
-    assert_eq!(
-        error_of(&[simple_moof(), simple_moof()].concat()),
-        out_of_place(b"moof")
-    );
-    assert_eq!(
-        error_of(&moov(&mvex())),
-        CmafError::Repeated { kind: kind(b"moov") }
-    );
+    assert_eq!(error_of(&[simple_moof(), simple_moof()].concat()), out_of_place(b"moof"));
+    assert_eq!(error_of(&moov(&mvex())), CmafError::Repeated { kind: kind(b"moov") });
     assert_eq!(error_of(&moof(|_| tfhd())), missing(b"tfdt"));
     let of_another = moof(|_| full(b"tfhd", 0, 0, &[8]));
     assert!(matches!(error_of(&of_another), CmafError::Invalid { .. }));
@@ -43,13 +34,7 @@ fn what_is_not_a_fragmented_mp4_of_one_track_is_told_apart() {
 
 #[test]
 fn a_file_cut_anywhere_is_unfinished() {
-    let file = [
-        moov(&mvex()),
-        simple_moof(),
-        bx(b"mdat", b"12345"),
-        bx(b"free", &[0; 9]),
-    ]
-    .concat();
+    let file = [moov(&mvex()), simple_moof(), bx(b"mdat", b"12345"), bx(b"free", &[0; 9])].concat();
     let moov_len = moov(&mvex()).len();
     let ends = [moov_len, file.len() - 17, file.len()];
     for len in 1..=file.len() {
@@ -65,54 +50,25 @@ fn a_file_cut_anywhere_is_unfinished() {
 #[test]
 fn absurd_lengths_are_refused_before_memory_is_set_aside() {
     let header = |size: u32, code: &[u8; 4]| [&size.to_be_bytes()[..], code].concat();
-    let too_large = |code, size| CmafError::BoxTooLarge {
-        kind: kind(code),
-        size,
-        limit: LIMIT as u64,
-    };
-    assert_eq!(
-        fragments(&header(u32::MAX, b"moov")),
-        Err(too_large(b"moov", u32::MAX.into()))
-    );
+    let too_large = |code, size| CmafError::BoxTooLarge { kind: kind(code), size, limit: LIMIT as u64 };
+    assert_eq!(fragments(&header(u32::MAX, b"moov")), Err(too_large(b"moov", u32::MAX.into())));
     let huge = [&header(1, b"moof")[..], &[0xff; 8]].concat();
     assert_eq!(error_of(&huge), too_large(b"moof", u64::MAX));
     let mdat = [simple_moof(), header(1 << 30, b"mdat")].concat();
     assert_eq!(error_of(&mdat), too_large(b"mdat", 1 << 30));
-    assert_eq!(
-        fragments(&header(7, b"free")),
-        Err(CmafError::BoxLength {
-            kind: kind(b"free"),
-            size: 7
-        })
-    );
-    assert!(matches!(
-        fragments(&header(0, b"moov")),
-        Err(CmafError::Invalid { .. })
-    ));
+    assert_eq!(fragments(&header(7, b"free")), Err(CmafError::BoxLength { kind: kind(b"free"), size: 7 }));
+    assert!(matches!(fragments(&header(0, b"moov")), Err(CmafError::Invalid { .. })));
     let child_too_long = bx(b"moov", &header(9, b"trak"));
-    assert_eq!(
-        fragments(&child_too_long),
-        Err(CmafError::BoxLength {
-            kind: kind(b"trak"),
-            size: 9
-        })
-    );
+    assert_eq!(fragments(&child_too_long), Err(CmafError::BoxLength { kind: kind(b"trak"), size: 9 }));
     // A box that is only skipped may be of any length: it takes no memory, and the file ends within it.
     assert_eq!(fragments(&header(u32::MAX, b"free")), Err(CmafError::Unfinished));
 
     let run =
         |words: &[u32]| moof(|_| [tfhd(), full(b"tfdt", 0, 0, &[0]), full(b"trun", 0, 1, words)].concat());
-    assert!(matches!(
-        error_of(&run(&[u32::MAX, 0])),
-        CmafError::TooManySamples { .. }
-    ));
+    assert!(matches!(error_of(&run(&[u32::MAX, 0])), CmafError::TooManySamples { .. }));
     for offset in [0, 1 << 31, (1 << 31) - 1] {
         let file = [run(&[1, offset]), bx(b"mdat", b"12345")].concat();
-        assert_eq!(
-            error_of(&file),
-            CmafError::SampleOutsideData,
-            "offset {offset:#x}"
-        );
+        assert_eq!(error_of(&file), CmafError::SampleOutsideData, "offset {offset:#x}");
     }
     let far = moof(|_| {
         let tfhd = full(b"tfhd", 0, 1, &[7, u32::MAX, u32::MAX]);

@@ -37,20 +37,8 @@ fn moov(mvex: &[u8]) -> Vec<u8> {
     let mut tkhd = vec![0, 0, 7, 0, 0];
     tkhd.extend([0; 13]);
     tkhd.extend([320 << 16, 180 << 16]);
-    let trak = bx(
-        b"trak",
-        &[full(b"tkhd", 0, 3, &tkhd), bx(b"edts", &[1; 9]), mdia].concat(),
-    );
-    bx(
-        b"moov",
-        &[
-            &full(b"mvhd", 0, 0, &[0; 24])[..],
-            &trak,
-            mvex,
-            &bx(b"udta", &[0; 3]),
-        ]
-        .concat(),
-    )
+    let trak = bx(b"trak", &[full(b"tkhd", 0, 3, &tkhd), bx(b"edts", &[1; 9]), mdia].concat());
+    bx(b"moov", &[&full(b"mvhd", 0, 0, &[0; 24])[..], &trak, mvex, &bx(b"udta", &[0; 3])].concat())
 }
 
 fn mvex() -> Vec<u8> {
@@ -59,12 +47,7 @@ fn mvex() -> Vec<u8> {
 
 /// A `moof` with these boxes in its `traf`, where `{data}` words of a run are made of the length of the moof.
 fn moof(traf: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
-    let build = |data: u32| {
-        bx(
-            b"moof",
-            &[full(b"mfhd", 0, 0, &[1]), bx(b"traf", &traf(data))].concat(),
-        )
-    };
+    let build = |data: u32| bx(b"moof", &[full(b"mfhd", 0, 0, &[1]), bx(b"traf", &traf(data))].concat());
     let len = u32::try_from(build(0).len()).unwrap();
     build(len + 8)
 }
@@ -90,11 +73,7 @@ fn fragments(bytes: &[u8]) -> Result<Vec<Fragment>, CmafError> {
     let whole = read_in(bytes, usize::MAX);
     assert_eq!(whole, read_in(bytes, 1));
     let fragment = |event| {
-        if let Event::Fragment(fragment) = event {
-            Some(fragment)
-        } else {
-            None
-        }
+        if let Event::Fragment(fragment) = event { Some(fragment) } else { None }
     };
     whole.map(|events| events.into_iter().filter_map(fragment).collect())
 }
@@ -104,12 +83,7 @@ fn error_of(after_moov: &[u8]) -> CmafError {
 }
 
 fn sample(duration: u32, composition_offset: i32, sync: bool, data: &[u8]) -> Sample {
-    Sample {
-        duration,
-        composition_offset,
-        sync,
-        data: Bytes::copy_from_slice(data),
-    }
+    Sample { duration, composition_offset, sync, data: Bytes::copy_from_slice(data) }
 }
 
 fn simple_moof() -> Vec<u8> {

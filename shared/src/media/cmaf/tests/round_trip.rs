@@ -18,40 +18,21 @@ fn headers_of(segment: &[u8]) -> [Vec<u8>; 2] {
 fn what_samples_share_is_written_once() {
     let flat = [sample(1024, 0, true, b"abc"), sample(1024, 0, true, b"def")];
     let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&flat]));
-    assert_eq!(
-        tfhd,
-        [0, 2, 0, 0x38, 0, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0, 3, 2, 0, 0, 0]
-    );
+    assert_eq!(tfhd, [0, 2, 0, 0x38, 0, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0, 3, 2, 0, 0, 0]);
     assert_eq!(trun, [1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 108]);
 
-    let gop = [
-        sample(40, 0, true, b"abc"),
-        sample(40, 40, false, b"d"),
-        sample(40, -40, false, b""),
-    ];
+    let gop = [sample(40, 0, true, b"abc"), sample(40, 40, false, b"d"), sample(40, -40, false, b"")];
     let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&gop]));
     assert_eq!(tfhd, [0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 0, 40, 1, 1, 0, 0]);
     let fields = [[1, 0, 0x0a, 5], [0, 0, 0, 3], [0, 0, 0, 132], [2, 0, 0, 0]];
-    let rows = [
-        [0, 0, 0, 3],
-        [0; 4],
-        [0, 0, 0, 1],
-        [0, 0, 0, 40],
-        [0; 4],
-        [0xff, 0xff, 0xff, 0xd8],
-    ];
+    let rows = [[0, 0, 0, 3], [0; 4], [0, 0, 0, 1], [0, 0, 0, 40], [0; 4], [0xff, 0xff, 0xff, 0xd8]];
     assert_eq!(trun, [fields.as_flattened(), rows.as_flattened()].concat());
 }
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
     let data = proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
     // Few distinct values, so that samples often agree and often do not.
-    let one = (
-        40..42_u32,
-        prop_oneof![Just(0), Just(i32::MIN), any::<i32>()],
-        any::<bool>(),
-        data,
-    );
+    let one = (40..42_u32, prop_oneof![Just(0), Just(i32::MIN), any::<i32>()], any::<bool>(), data);
     let one = one.prop_map(|(duration, composition_offset, sync, data)| Sample {
         duration,
         composition_offset,
@@ -68,10 +49,7 @@ pub(super) fn file() -> impl Strategy<Value = (Vec<u8>, Vec<Fragment>)> {
         let slices: Vec<&[Sample]> = gops.iter().map(Vec::as_slice).collect();
         let segment = media_segment(start, base_decode_time, &slices);
         let expected = gops.into_iter().map(|samples| {
-            let fragment = Fragment {
-                base_decode_time,
-                samples,
-            };
+            let fragment = Fragment { base_decode_time, samples };
             base_decode_time += fragment.duration();
             fragment
         });

@@ -1,0 +1,167 @@
+//! What a whole job costs, against the same ladder in one plain FFmpeg command in its best form: one decode, one split graph, one
+//! thread, audio in the same command.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use reelmill_testkit::farm::Part;
+use reelmill_testkit::{Farm, media};
+use serde_json::{Value, json};
+
+use crate::figures::quantile;
+
+/// Linux counts process times in hundredths of a second.
+const TICKS: f64 = 100.0;
+
+struct Cost {
+    cpu: f64,
+    wall: f64,
+}
+
+/// Measures pairs in turn, so that a machine that changes its speed changes both.
+pub(crate) async fn run(pairs: usize, seconds: u32) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = footage(dir.path(), seconds)?;
+    let farm =
+        Farm::builder().set("REELMILL_ENCODE_THREADS", 1).set("REELMILL_LEASE_SECONDS", 60).start().await;
+    // Once to warm up and to learn the exact command.
+    let job = transcode(&farm, &source).await?;
+    let plain = plain_command(&job, &source, dir.path())?;
+
+    let mut ratios = (vec![], vec![]);
+    for pair in 1..=pairs {
+        let milled = farm_cost(&farm, &source).await?;
+        let bare = plain_cost(&plain)?;
+        println!(
+            "pair {pair}: farm {:.2} CPU s, {:.2} s wall; plain FFmpeg {:.2} CPU s, {:.2} s wall",
+            milled.cpu, milled.wall, bare.cpu, bare.wall
+        );
+        ratios.0.push(milled.cpu / bare.cpu);
+        ratios.1.push(milled.wall / bare.wall);
+    }
+    farm.stop().await;
+    println!("{seconds} s of 720p footage, profile web (three rungs), x264 medium, one thread:");
+    println!("  CPU, farm against plain FFmpeg:  median {:.3}", quantile(&mut ratios.0, 0.5));
+    println!("  wall, farm against plain FFmpeg: median {:.3}", quantile(&mut ratios.1, 0.5));
+    Ok(())
+}
+
+/// Real footage, repeated without encoding it again.
+fn footage(dir: &Path, seconds: u32) -> anyhow::Result<std::path::PathBuf> {
+    let clip = media::footage().context("no test media")?.join("bbb-720p25-h264-aac.mp4");
+    let long = dir.join("source.mp4");
+    let status = Command::new("ffmpeg")
+        .args(["-nostdin", "-loglevel", "error", "-stream_loop", "-1", "-i"])
+        .arg(clip)
+        .args(["-t", &seconds.to_string(), "-c", "copy"])
+        .arg(&long)
+        .status()?;
+    if !status.success() {
+        bail!("could not make the source");
+    }
+    Ok(long)
+}
+
+async fn transcode(farm: &Farm, source: &Path) -> anyhow::Result<Value> {
+    let upload = farm.client.upload(source).await;
+    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
+    let job = farm.client.post("/jobs", &body).await;
+    Ok(farm.client.wait_for(job["id"].as_str().context("a job has an id")?).await)
+}
+
+/// From the submission to the end. Counts the farm's own processes and their children; the database and the broker serve others too.
+async fn farm_cost(farm: &Farm, source: &Path) -> anyhow::Result<Cost> {
+    let upload = farm.client.upload(source).await;
+    let before = cpu_of(farm)?;
+    let started = Instant::now();
+    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
+    let job = farm.client.post("/jobs", &body).await;
+    let job = farm.client.wait_for(job["id"].as_str().context("a job has an id")?).await;
+    if job["status"] != "succeeded" {
+        bail!("the job failed: {}", job["error"]);
+    }
+    let wall = started.elapsed().as_secs_f64();
+    Ok(Cost { cpu: cpu_of(farm)? - before, wall })
+}
+
+fn cpu_of(farm: &Farm) -> anyhow::Result<f64> {
+    let mut ticks = 0.0;
+    for process in farm
+        .processes
+        .iter()
+        .filter(|process| matches!(process.part, Part::Api | Part::Worker | Part::Scheduler))
+    {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+        let (_, fields) = stat.rsplit_once(')').context("an odd /proc/stat")?;
+        // User and system time, own and of children that were waited for.
+        ticks += fields
+            .split_whitespace()
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<f64>().ok())
+            .sum::<f64>();
+    }
+    Ok(ticks / TICKS)
+}
+
+/// The job's own encode command, without what the farm adds around it, with the audio in the same run.
+fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::Result<Vec<String>> {
+    let tasks = job["tasks"].as_array().context("a job has tasks")?;
+    let encode = tasks.iter().find(|task| task["kind"] == "encode").context("the job has an encode")?;
+    let words: Vec<String> = encode["command"]
+        .as_array()
+        .context("the encode has a command")?
+        .iter()
+        .filter_map(|word| word.as_str().map(str::to_owned))
+        .collect();
+    let filter = words.iter().position(|word| word == "-filter_complex").context("a filter graph")?;
+    let mut plain: Vec<String> = [
+        "-nostdin",
+        "-v",
+        "error",
+        "-y",
+        "-filter_threads",
+        "1",
+        "-filter_complex_threads",
+        "1",
+        "-threads",
+        "1",
+        "-i",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    plain.push(source.display().to_string());
+    for (n, word) in words[filter..].iter().enumerate() {
+        plain.push(if word.starts_with("file:") {
+            dir.join(format!("plain-{n}.mp4")).display().to_string()
+        } else {
+            word.clone()
+        });
+    }
+    plain.extend(
+        ["-map", "0:a:0", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-threads", "1"].map(str::to_owned),
+    );
+    plain.push(dir.join("plain-audio.mp4").display().to_string());
+    Ok(plain)
+}
+
+fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
+    let before = own_children()?;
+    let started = Instant::now();
+    let status = Command::new("ffmpeg").args(args).status()?;
+    if !status.success() {
+        bail!("plain FFmpeg failed");
+    }
+    Ok(Cost { cpu: own_children()? - before, wall: started.elapsed().as_secs_f64() })
+}
+
+/// CPU of this process's children that were waited for. The farm's processes are not among them while they run.
+fn own_children() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("an odd /proc/stat")?;
+    let ticks: f64 =
+        fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / TICKS)
+}
