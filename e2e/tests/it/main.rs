@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod docs;
 mod job_path;
+mod readme;
