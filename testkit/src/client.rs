@@ -128,9 +128,14 @@ impl Client {
 
     /// The text behind an absolute URL, without a key.
     pub async fn text(&self, url: &str) -> String {
+        String::from_utf8(self.bytes(url).await).unwrap()
+    }
+
+    /// The bytes behind an absolute URL, without a key.
+    pub async fn bytes(&self, url: &str) -> Vec<u8> {
         let response = self.http.get(url).send().await.unwrap();
         assert!(response.status().is_success(), "{url}: {}", response.status());
-        response.text().await.unwrap()
+        response.bytes().await.unwrap().to_vec()
     }
 }
 

@@ -45,6 +45,24 @@ impl Derived {
     }
 }
 
+/// The attacker's inputs, naming this file and this address as what is not theirs. Written to `dir`.
+pub fn hostile_towards(dir: &Path, secret_file: &Path, secret_url: &str) -> Option<Derived> {
+    let Derived { dir: made, rows } = hostile()?;
+    let default_file = footage()?.join("bbb-720p25-h264-aac.mp4").display().to_string();
+    for [name, ..] in &rows {
+        let mut bytes = std::fs::read(made.join(name)).unwrap();
+        // The defaults of the script stand in its texts; making the bombs anew for another name would take half a minute.
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            bytes = text
+                .replace(&default_file, &secret_file.display().to_string())
+                .replace("http://127.0.0.1:9/secret.ts", secret_url)
+                .into_bytes();
+        }
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    Some(Derived { dir: dir.to_owned(), rows })
+}
+
 fn derived(script: &str) -> Option<Derived> {
     let script_path = footage()?.join(script);
     let root = scratch_root();

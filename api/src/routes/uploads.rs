@@ -339,8 +339,14 @@ async fn receive<E: std::fmt::Display>(
             tracing::info!(upload_id = %upload.id, received = upload.received, error, "an upload broke off; it can go on");
             return Err(Problem::new(Kind::Malformed, "the connection broke off"));
         }
-        if ended || upload.length == Some(upload.received) && over.is_none() {
-            return Ok(upload);
+        let whole = upload.length == Some(upload.received);
+        if ended || whole && over.is_none() {
+            // A body without bytes appends nothing, and yet the length may be reached with it: an empty file, or a length that
+            // was told last.
+            return Ok(match upload.source_id {
+                None if whole => uploads::complete(&app.db, upload).await?,
+                _ => upload,
+            });
         }
     }
 }

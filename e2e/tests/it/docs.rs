@@ -19,11 +19,7 @@ fn docs_list_every_setting() {
     }
     let mut read_by_servers = BTreeSet::new();
     for program in ["api", "worker", "scheduler"] {
-        read_by_servers.extend(
-            settings_of(program)
-                .into_iter()
-                .map(|name| (program.to_owned(), name)),
-        );
+        read_by_servers.extend(settings_of(program).into_iter().map(|name| (program.to_owned(), name)));
     }
     let listed_for_servers: BTreeSet<_> = listed
         .iter()
@@ -47,10 +43,8 @@ fn docs_list_every_setting() {
 /// Every metric stands in docs/OPERATIONS.md, and no other does.
 #[test]
 fn docs_list_every_metric() {
-    let listed: BTreeSet<String> = rows(&read("docs/OPERATIONS.md"), "reelmill_")
-        .into_iter()
-        .map(|cells| cells[0].clone())
-        .collect();
+    let listed: BTreeSet<String> =
+        rows(&read("docs/OPERATIONS.md"), "reelmill_").into_iter().map(|cells| cells[0].clone()).collect();
     let mut made = BTreeSet::new();
     for file in sources(&["api/src", "worker/src", "scheduler/src", "shared/src"]) {
         // The cookie is the one other thing that is named like this.
@@ -63,13 +57,9 @@ fn docs_list_every_metric() {
 #[test]
 fn docs_point_at_what_is_there() {
     let mut found = 0;
-    for document in [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/ARCHITECTURE.md",
-        "docs/CONFIG.md",
-        "docs/OPERATIONS.md",
-    ] {
+    for document in
+        ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/CONFIG.md", "docs/OPERATIONS.md"]
+    {
         let text = read(document);
         // Even parts are prose, odd ones code.
         let prose = without_fences(&text);
@@ -84,17 +74,11 @@ fn docs_point_at_what_is_there() {
             if !names_file && !names_folder {
                 continue;
             }
-            assert!(
-                root().join(code).exists(),
-                "{document} names {code}, which is not there"
-            );
+            assert!(root().join(code).exists(), "{document} names {code}, which is not there");
             found += 1;
             if names_file && index >= 2 && parts[index - 1] == " in " {
                 let item = parts[index - 2].trim_end_matches("()");
-                assert!(
-                    read(code).contains(item),
-                    "{document}: there is no {item} in {code}"
-                );
+                assert!(read(code).contains(item), "{document}: there is no {item} in {code}");
             }
         }
     }
@@ -115,11 +99,8 @@ fn rows(text: &str, prefix: &str) -> Vec<Vec<String>> {
     text.lines()
         .filter(|line| line.starts_with(&format!("| `{prefix}")))
         .map(|line| {
-            let mut cells: Vec<String> = line
-                .trim_matches('|')
-                .split(" | ")
-                .map(|cell| cell.trim().to_owned())
-                .collect();
+            let mut cells: Vec<String> =
+                line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
             cells[0] = cells[0].trim_matches('`').to_owned();
             cells
         })
@@ -137,11 +118,7 @@ fn settings_of(program: &str) -> BTreeSet<String> {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
         .filter(|word| word.starts_with("REELMILL_"))
         .map(str::to_owned)
@@ -151,10 +128,7 @@ fn settings_of(program: &str) -> BTreeSet<String> {
 /// Variables of clap options in a file.
 fn flags(file: &str) -> BTreeSet<String> {
     let text = read(file);
-    text.split("env = ")
-        .skip(1)
-        .filter_map(|rest| quoted(rest, "REELMILL_").next())
-        .collect()
+    text.split("env = ").skip(1).filter_map(|rest| quoted(rest, "REELMILL_").next()).collect()
 }
 
 /// String literals that are one word beginning with `prefix`.

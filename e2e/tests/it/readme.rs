@@ -81,11 +81,7 @@ async fn the_readmes_examples_work_as_they_stand() {
 
 fn start_dev(data: &Path, dir: &Path) -> Child {
     // Free a moment ago. Where somebody took it meanwhile, `dev` says so and the test shows it.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let log = std::fs::File::create(dir.join("dev.log")).unwrap();
     Command::new(binary("reelmill"))
         .env_clear()

@@ -56,6 +56,10 @@ pub struct EncodeSpec {
     pub grid: Grid,
     /// For how many source frames the last picture may be held where the track ends early.
     pub hold_frames: u64,
+    /// Size to which frames that change it in mid-stream are brought first; `None` where the container turns the picture, so
+    /// that FFmpeg's own filters come before ours.
+    #[serde(default)]
+    pub stored_size: Option<(u32, u32)>,
     pub deinterlace: bool,
     /// From a high dynamic range to BT.709.
     pub tone_map: bool,

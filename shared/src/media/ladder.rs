@@ -36,8 +36,9 @@ pub fn fit(rungs: &[Rung], width: f64, height: f64) -> Vec<FittedRung> {
             let (limit_w, limit_h) = turned_box(rung, width, height);
             FittedRung {
                 rung: rung.clone(),
-                width: even(width * scale, limit_w),
-                height: even(height * scale, limit_h),
+                // Rounding must not leave the box, nor enlarge the source by a pixel.
+                width: even(width * scale, limit_w.min(width as u32)),
+                height: even(height * scale, limit_h.min(height as u32)),
             }
         })
         .collect()
@@ -88,6 +89,12 @@ mod tests {
         assert_eq!(sizes("web", 1440.0, 1074.0)[0], row("1080p", 1440, 1074));
         assert_eq!(sizes("web", 404.0, 720.0), [row("480p", 404, 720), row("360p", 360, 640)]);
         assert_eq!(sizes("web", 853.0, 481.0)[0], row("480p", 852, 480));
+    }
+
+    #[test]
+    fn an_odd_source_is_not_rounded_up() {
+        assert_eq!(sizes("fast", 855.1, 481.0), [row("720p", 854, 480), row("360p", 640, 360)]);
+        assert_eq!(sizes("fast", 1.0, 1.0), [row("360p", 2, 2)]);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct VideoStream {
     pub sample_aspect: (u32, u32),
     /// Degrees clockwise the picture must be turned: 0, 90, 180 or 270.
     pub rotation: u32,
+    /// True where the container turns or mirrors the picture; FFmpeg does that before any filter.
+    #[serde(default)]
+    pub display_matrix: bool,
     pub pixel_format: String,
     pub interlaced: bool,
     pub transfer: Transfer,

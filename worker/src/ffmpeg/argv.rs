@@ -16,13 +16,14 @@ use super::file_url;
 const FORMATS: &str =
     "mov,matroska,avi,mpegts,mpeg,mp3,wav,flac,ogg,flv,asf,aac,mxf,ivf,mpegvideo,h264,hevc,m4v";
 
-/// Decoders that may run.
+/// Decoders that may run. ffprobe gives a file up where any of its tracks has another: cover pictures and captions are here too.
 const DECODERS: &str = "h264,hevc,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,h263,flv,vp8,vp9,av1,\
 libdav1d,libaom-av1,theora,prores,dnxhd,mjpeg,ffv1,huffyuv,ffvhuff,utvideo,rawvideo,v210,wmv1,wmv2,wmv3,vc1,dvvideo,cinepak,\
 svq3,rv30,rv40,aac,aac_fixed,aac_latm,mp3float,mp3,mp2float,mp2,mp1float,ac3,eac3,dca,truehd,mlp,opus,libopus,vorbis,flac,alac,\
 wavpack,wmav1,wmav2,wmapro,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,gsm,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,\
 pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,pcm_f32le,pcm_f32be,pcm_f64le,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,adpcm_ms,adpcm_ima_wav,\
-adpcm_ima_qt,adpcm_swf,nellymoser,speex,subrip,srt,ass,ssa,webvtt,mov_text,hdmv_pgs_subtitle,pgssub,dvbsub,dvdsub";
+adpcm_ima_qt,adpcm_swf,nellymoser,speex,subrip,srt,ass,ssa,webvtt,mov_text,hdmv_pgs_subtitle,pgssub,dvbsub,dvdsub,xsub,\
+cc_dec,libzvbi_teletextdec,png,bmp,webp";
 
 /// 40 megapixels: 8K and some room. Checked by the demuxer's parameters and again by every decoder.
 const MAX_PIXELS: &str = "40000000";
@@ -78,9 +79,11 @@ pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> 
     let threads = spec.threads.to_string();
     let mut args = ffmpeg_start();
     args.add(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
-    // A picture that changes its size in the middle is scaled as it comes; starting the filters anew would count frames from
-    // zero again.
-    args.add(["-threads", &threads, "-reinit_filter", "0"]);
+    args.add(["-threads", &threads]);
+    if spec.stored_size.is_some() {
+        // A graph that is made anew for frames of another size would start its count of frames anew.
+        args.add(["-noautorotate", "-reinit_filter", "0"]);
+    }
     guarded_input(&mut args, input);
     args.add(["-filter_complex", &filter_graph(spec)]);
     for (index, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
@@ -131,6 +134,10 @@ fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
 /// Decode once; bring to the grid; split; scale each size once; split again where rungs share a size.
 fn filter_graph(spec: &EncodeSpec) -> String {
     let mut graph = format!("[0:{}]", spec.stream);
+    if let Some((width, height)) = spec.stored_size {
+        // The only filter here that takes frames as they come; it hands on untouched what has this size.
+        let _ = write!(graph, "scale=w={width}:h={height}:flags=bicubic,");
+    }
     if spec.deinterlace {
         graph.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
     }
@@ -293,6 +300,7 @@ mod tests {
             stream: 0,
             grid,
             hold_frames: 25,
+            stored_size: None,
             deinterlace: false,
             tone_map: false,
             preset: Preset::Medium,
@@ -321,6 +329,17 @@ mod tests {
         assert_eq!(graph.matches("scale=").count(), 2, "{graph}");
         assert!(graph.contains("[g1]fps=fps=24/1:start_time=0"), "{graph}");
         assert!(graph.ends_with("split=2[r2][r3]"), "{graph}");
+    }
+
+    #[test]
+    fn frames_of_another_size_reach_no_filter_but_the_first() {
+        let mut spec = spec(vec![rung("a", 640, 360, GRID)], GRID);
+        spec.stored_size = Some((320, 180));
+        spec.deinterlace = true;
+        assert!(filter_graph(&spec).starts_with("[0:0]scale=w=320:h=180:flags=bicubic,bwdif="));
+        let line = text(&encode(&spec, Path::new("/s/source"), &["/s/out"]));
+        let steady = line.find("-noautorotate -reinit_filter 0").unwrap();
+        assert!(steady < line.find("-i file:/s/source").unwrap());
     }
 
     #[test]

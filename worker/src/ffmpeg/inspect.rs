@@ -199,6 +199,8 @@ fn video_stream(
         height,
         sample_aspect: sample_aspect(stream.sample_aspect_ratio.as_deref()),
         rotation: rotation(stream),
+        display_matrix: stream.side_data_list.iter().any(|data| data.rotation.is_some())
+            || stream.tags.contains_key("rotate"),
         pixel_format: stream.pix_fmt.clone().unwrap_or_default(),
         interlaced,
         transfer: match stream.color_transfer.as_deref() {

@@ -4,6 +4,7 @@ pub mod argv;
 pub mod inspect;
 pub mod process;
 pub mod progress;
+pub mod refusal;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -15,9 +15,9 @@ use serde_json::json;
 
 use super::Bench;
 use crate::cache::digest;
-use crate::ffmpeg::argv;
 use crate::ffmpeg::inspect::{Described, Scanned};
 use crate::ffmpeg::process::Ended;
+use crate::ffmpeg::{argv, refusal};
 
 /// Long enough to walk through a day of video on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(900);
@@ -54,19 +54,6 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
     }
     let file = bench.open(source).await?;
     bench.say(0.1, "looking into the source", None);
-    let unreadable = |log: &str| {
-        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        // The line names our scratch file first; the person knows no such file.
-        let last = last
-            .rsplit_once("file:")
-            .map_or(last, |(_, tail)| tail.split_once(": ").map_or("", |(_, why)| why));
-        let why = if last.is_empty() { String::new() } else { format!(" (FFmpeg says: {})", last.trim()) };
-        TaskError::fatal(
-            Reason::NotMedia,
-            format!("the source is not a video or audio file we can read{why}"),
-        )
-    };
-
     let ffprobe = bench.shop.programs.ffprobe.clone();
     let args = argv::describe(&file.path);
     bench.note(&ffprobe, &args);
@@ -80,9 +67,10 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
     bench.keep_log(&ended.log_tail);
     passing_failure(&ended)?;
     if !ended.status.success() {
-        return Err(unreadable(&ended.log_tail));
+        return Err(refusal::explain(&ended.log_tail));
     }
     let described = Described::parse(json.as_bytes())?;
+    let over = refusal::limit(&ended.log_tail);
 
     let mut packets: BTreeMap<u32, Scanned> =
         described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
@@ -97,7 +85,7 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
         .await?;
     passing_failure(&ended)?;
     if !ended.status.success() {
-        return Err(unreadable(&ended.log_tail));
+        return Err(refusal::explain(&ended.log_tail));
     }
     if count > MAX_PACKETS {
         return Err(TaskError::fatal(
@@ -105,7 +93,9 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
             format!("the source has more than {MAX_PACKETS} packets"),
         ));
     }
-    let probe = described.probe(&packets, source.bytes.unwrap_or(0))?;
+    // A track that is over a limit is described without its size: the limit says more than what is missing.
+    let probe =
+        described.probe(&packets, source.bytes.unwrap_or(0)).map_err(|error| over.unwrap_or(error))?;
     let sha256 = match &source.sha256 {
         Some(known) => known.clone(),
         None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
@@ -115,13 +105,8 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
 
 /// Ends of ffprobe that say nothing about the source: it was killed, or this machine lacked something.
 fn passing_failure(ended: &Ended) -> Result<(), TaskError> {
-    const LACKS: [&str; 5] = [
-        "Cannot allocate memory",
-        "Input/output error",
-        "Too many open files",
-        "No space left on device",
-        "No such file or directory",
-    ];
+    // Not what an input can bring about by itself: exceeding our limit on allocations says "Cannot allocate memory".
+    const LACKS: [&str; 3] = ["Too many open files", "No space left on device", "No such file or directory"];
     let killed = ended.status.code().is_none();
     let lacking = !ended.status.success() && LACKS.iter().any(|lack| ended.log_tail.contains(lack));
     if killed || lacking {
