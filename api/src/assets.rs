@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
 use crate::extract::Path;
+use crate::media::{etag, is_known};
 use crate::problem::{Answer, Problem};
 use crate::state::App;
 
@@ -29,9 +30,8 @@ pub(crate) async fn asset(
     Path(name): Path<String>,
 ) -> Answer<Response> {
     let file = Assets::get(&name).ok_or_else(|| Problem::not_found("asset", &name))?;
-    let etag = format!("\"{}\"", hex::encode(&file.metadata.sha256_hash()[..12]));
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
-    let mut response = if known {
+    let etag = etag(file.metadata.sha256_hash());
+    let mut response = if is_known(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else if method == Method::HEAD {
         StatusCode::OK.into_response()
@@ -41,9 +41,7 @@ pub(crate) async fn asset(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, no-cache"));
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        headers.insert(header::ETAG, etag);
-    }
+    headers.insert(header::ETAG, etag);
     Ok(response)
 }
 

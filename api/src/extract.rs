@@ -2,18 +2,25 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body as HttpBody, BodyDataStream};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use reelmill_shared::media::profile::FieldError;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::problem::{Answer, Kind, Problem};
 
 /// Bytes of a JSON body.
-pub(crate) const JSON_LIMIT: usize = 1 << 20;
+const JSON_LIMIT: usize = 1 << 20;
+/// How much of a body that is too long is read all the same, and for how long.
+const DRAINED: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// A JSON body. Unknown fields and wrong types are named by JSON pointer.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -26,18 +33,48 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if !is_json(&parts.headers) {
             return Err(Problem::new(Kind::UnsupportedMediaType, "send the body as application/json"));
         }
-        let announced: Option<usize> =
-            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = match announced {
-            Some(length) if length > JSON_LIMIT => return Err(too_large()),
-            _ => to_bytes(body, JSON_LIMIT).await.map_err(|error| {
-                let limit = std::error::Error::source(&error)
-                    .is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
-                if limit { too_large() } else { Problem::new(Kind::Malformed, "the body broke off") }
-            })?,
-        };
+        let bytes = read_json(&parts.headers, body).await?;
         parse(&bytes).map(Self)
     }
+}
+
+/// Reads a body that may have as many bytes as JSON may.
+pub(crate) async fn read_json(headers: &HeaderMap, body: HttpBody) -> Answer<Bytes> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    let mut body = body.into_data_stream();
+    let mut bytes = BytesMut::with_capacity(announced.min(JSON_LIMIT));
+    while announced <= JSON_LIMIT
+        && let Some(chunk) = body.next().await
+    {
+        let chunk = chunk.map_err(|_| Problem::new(Kind::Malformed, "the body broke off"))?;
+        if bytes.len() + chunk.len() > JSON_LIMIT {
+            drain(body).await;
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if announced > JSON_LIMIT {
+        drain(body).await;
+        return Err(too_large());
+    }
+    Ok(bytes.freeze())
+}
+
+/// Reads on for a while. Who still writes when the connection is closed never sees the answer.
+async fn drain(mut body: BodyDataStream) {
+    let mut left = DRAINED;
+    let reading = async {
+        while left > 0
+            && let Some(Ok(chunk)) = body.next().await
+        {
+            left = left.saturating_sub(chunk.len());
+        }
+    };
+    // In vain at worst.
+    let _ = timeout(DRAIN_TIME, reading).await;
 }
 
 fn too_large() -> Problem {

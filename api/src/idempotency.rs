@@ -5,17 +5,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::db::idempotency::{self, Answer as Kept, Begun};
-use reelmill_shared::ids::KeyId;
 use sha2::{Digest, Sha256};
 
-use crate::auth::caller;
-use crate::extract::{JSON_LIMIT, is_json};
-use crate::problem::{Answer, Kind, Problem};
+use crate::auth::{Caller, caller};
+use crate::extract::{is_json, read_json};
+use crate::problem::{Answer, Kind, Problem, REQUEST_ID, request_id};
 use crate::state::App;
 
 /// Answers larger than this are not kept; ours are all smaller.
 const KEPT_BYTES: usize = 4 << 20;
+/// What kept answers are sealed for.
+const PLACE: &str = "idempotency";
 /// The header that tells a replay.
 const REPLAYED: &str = "idempotent-replayed";
 
@@ -39,11 +41,10 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
     // Keys belong to a project: two tenants may use the same one.
     let caller = caller(app, request.method(), request.headers()).await?;
     let project = caller.project_id;
-    // The same words from another key are another request: it may not be allowed what the first one was.
-    let (fingerprint, request) = fingerprint(request, caller.key_id).await?;
+    let (fingerprint, request) = fingerprint(&caller, request).await?;
     match idempotency::begin(&app.db, project, key, &fingerprint).await? {
         Begun::First => {}
-        Begun::Replay(answer) => return Ok(replay(answer)),
+        Begun::Replay(answer) => return replay(app, answer),
         Begun::InFlight => {
             return Err(Problem::new(
                 Kind::IdempotencyInFlight,
@@ -53,14 +54,14 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
         Begun::Mismatch => {
             return Err(Problem::new(
                 Kind::IdempotencyMismatch,
-                "this Idempotency-Key was used for another path or body",
+                "this Idempotency-Key was used for another path or body, or by a key with other scopes",
             ));
         }
     }
     let key = key.to_owned();
     let app = app.clone();
     // On its own feet: a client that hangs up must not leave the key without an answer.
-    let answering = tokio::spawn(async move {
+    let answering = tokio::spawn(REQUEST_ID.scope(request_id(), async move {
         let response = next.run(request).await;
         let (parts, body) = response.into_parts();
         let Ok(bytes) = to_bytes(body, KEPT_BYTES).await else {
@@ -77,38 +78,31 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
                 status: parts.status.as_u16(),
                 content_type: text(&parts.headers, &header::CONTENT_TYPE),
                 location: text(&parts.headers, &header::LOCATION),
-                body: without_secret(&bytes),
+                body: seal(&app, &bytes)?,
             };
             idempotency::complete(&app.db, project, &key, &answer).await?;
         }
         Ok(Response::from_parts(parts, Body::from(bytes)))
-    });
+    }));
     answering.await.map_err(|error| {
         tracing::error!(%error, "a request panicked");
         Problem::new(Kind::Internal, "an internal error")
     })?
 }
 
-/// What is kept of an answer: everything but a secret, which is shown once and kept nowhere.
-fn without_secret(body: &[u8]) -> Vec<u8> {
-    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(body) else {
-        return body.to_vec();
-    };
-    match fields.remove("secret") {
-        Some(_) => serde_json::Value::Object(fields).to_string().into_bytes(),
-        None => body.to_vec(),
-    }
-}
-
 fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-/// What makes a request the same request: method, path, query, and a JSON body. A body of media is told by its size.
-async fn fingerprint(request: Request, key: KeyId) -> Answer<(Vec<u8>, Request)> {
+/// What makes a request the same request: method, path, query, and a JSON body. A body of media is told by its size. And what
+/// its caller may do: an answer is not replayed to somebody who could not have got it.
+async fn fingerprint(caller: &Caller, request: Request) -> Answer<(Vec<u8>, Request)> {
     let (parts, body) = request.into_parts();
     let mut hash = Sha256::new();
-    hash.update(key.0.as_bytes());
+    let mut scopes: Vec<&str> = caller.scopes.iter().map(|scope| scope.as_str()).collect();
+    scopes.sort_unstable();
+    hash.update(scopes.join(" "));
+    hash.update([0]);
     hash.update(parts.method.as_str());
     hash.update([0]);
     hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
@@ -119,9 +113,7 @@ async fn fingerprint(request: Request, key: KeyId) -> Answer<(Vec<u8>, Request)>
         hash.update(value.split(|byte| *byte == b';').next().unwrap_or_default());
     }
     let body = if is_json(&parts.headers) {
-        let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|_| {
-            Problem::new(Kind::PayloadTooLarge, format!("a JSON body may have at most {JSON_LIMIT} bytes"))
-        })?;
+        let bytes = read_json(&parts.headers, body).await?;
         hash.update([0]);
         hash.update(&bytes);
         Body::from(bytes)
@@ -131,8 +123,20 @@ async fn fingerprint(request: Request, key: KeyId) -> Answer<(Vec<u8>, Request)>
     Ok((hash.finalize().to_vec(), Request::from_parts(parts, body)))
 }
 
-fn replay(answer: Kept) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
+/// Answers may hold what is shown only once, such as the secret of a new key: they are not kept in the clear.
+fn seal(app: &App, body: &[u8]) -> Answer<Vec<u8>> {
+    let sealed = app.config.secret.sealer.seal(PLACE, body);
+    sealed.map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &SealError) -> Problem {
+    tracing::error!(%error, "a kept answer");
+    Problem::new(Kind::Internal, "the first answer cannot be replayed")
+}
+
+fn replay(app: &App, answer: Kept) -> Answer<Response> {
+    let body = app.config.secret.sealer.open(PLACE, &answer.body);
+    let mut response = Response::new(Body::from(body.map_err(|error| unreadable(&error))?));
     if let Ok(status) = axum::http::StatusCode::from_u16(answer.status) {
         *response.status_mut() = status;
     }
@@ -143,5 +147,5 @@ fn replay(answer: Kept) -> Response {
             headers.insert(name, value);
         }
     }
-    response
+    Ok(response)
 }

@@ -16,6 +16,7 @@ mod routes;
 mod state;
 mod submit;
 mod trace;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::hub::Hub;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, method_not_allowed};
 use crate::state::App;
 
 /// Name of the project the first key belongs to.
@@ -122,9 +123,11 @@ pub fn description() -> utoipa::openapi::OpenApi {
 }
 
 fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(openapi::Description::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .nest("/api/v1", routes::api())
-        .split_for_parts()
+        .split_for_parts();
+    openapi::name_operations(&mut description);
+    (router, description)
 }
 
 fn router(app: App) -> Router {
@@ -148,9 +151,7 @@ fn router(app: App) -> Router {
         .route("/metrics", get(routes::health::metrics))
         .merge(routes::viewer::routes())
         .fallback(pages::nowhere)
-        .method_not_allowed_fallback(|| async {
-            Problem::new(Kind::MethodNotAllowed, "this path does not know that method")
-        })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), middleware::check_host))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

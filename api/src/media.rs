@@ -61,7 +61,7 @@ pub(crate) async fn send(
     headers: &HeaderMap,
 ) -> Answer<Response> {
     let etag = etag(&file.key);
-    let mut response = if matches(headers, header::IF_NONE_MATCH, &etag) {
+    let mut response = if is_known(headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let range = wanted_range(headers, file.bytes, &etag)?;
@@ -100,7 +100,7 @@ pub(crate) fn send_text(
     headers: &HeaderMap,
 ) -> Response {
     let etag = etag(&text);
-    let mut response = if matches(headers, header::IF_NONE_MATCH, &etag) {
+    let mut response = if is_known(headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let length = text.len();
@@ -116,16 +116,17 @@ pub(crate) fn send_text(
 }
 
 /// A strong validator from what determines the bytes.
-fn etag(text: &str) -> HeaderValue {
+pub(crate) fn etag(text: impl AsRef<[u8]>) -> HeaderValue {
     use sha2::{Digest, Sha256};
-    let digest = hex::encode(&Sha256::digest(text.as_bytes())[..12]);
+    let digest = hex::encode(&Sha256::digest(text.as_ref())[..12]);
     HeaderValue::from_str(&format!("\"{digest}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-fn matches(headers: &HeaderMap, name: header::HeaderName, etag: &HeaderValue) -> bool {
+/// True where `If-None-Match` names this version (RFC 9110, 13.1.2: a list, `*`, and the weak form that proxies make).
+pub(crate) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let etag = etag.to_str().unwrap_or_default();
     headers
-        .get_all(name)
+        .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -136,7 +137,8 @@ fn matches(headers: &HeaderMap, name: header::HeaderName, etag: &HeaderValue) ->
 /// The one range asked for (RFC 9110, 14.2). Several ranges, other units and nonsense are answered with the whole file, as
 /// the RFC allows; `If-Range` with another validator too.
 fn wanted_range(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Answer<Option<std::ops::Range<u64>>> {
-    if headers.contains_key(header::IF_RANGE) && !matches(headers, header::IF_RANGE, etag) {
+    // Only the very same bytes will do (13.1.5): no list, no weak form, and no date, for none was given out.
+    if headers.get(header::IF_RANGE).is_some_and(|known| known != etag) {
         return Ok(None);
     }
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {

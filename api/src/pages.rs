@@ -368,8 +368,9 @@ fn open_session(app: &App, key: KeyId, next: &str) -> Response {
 
 /// Where to go after the login: only to our own pages.
 fn local_path(next: Option<&str>) -> String {
-    let ours =
-        |path: &&str| path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\n', '\r']);
+    // Browsers take a backslash for a slash, and pass over tabs and line ends: "/\t/evil" would lead away.
+    let odd = |c: char| c == '\\' || c.is_control();
+    let ours = |path: &&str| path.starts_with('/') && !path.starts_with("//") && !path.contains(odd);
     next.filter(ours).unwrap_or("/").to_owned()
 }
 
@@ -434,7 +435,9 @@ mod tests {
     #[test]
     fn a_login_leads_to_our_own_pages_only() {
         assert_eq!(local_path(Some("/watch/1")), "/watch/1");
-        for bad in ["//evil.example", "https://evil.example", "/\\evil", "", "watch"] {
+        for bad in
+            ["//evil.example", "https://evil.example", "/\\evil", "/\t/evil", "/\r\n/evil", "", "watch"]
+        {
             assert_eq!(local_path(Some(bad)), "/", "{bad}");
         }
     }

@@ -283,6 +283,11 @@ pub(crate) fn request_id() -> String {
     REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// For paths that exist, with another method.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(Kind::MethodNotAllowed, "this path does not know that method")
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let meaning = self.kind.meaning();

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use percent_encoding::percent_decode_str;
 use reelmill_shared::broker::{Ring, ring_later};
 use reelmill_shared::db::jobs::{self, Job, NewJob};
 use reelmill_shared::db::recordings::{self, NewRecording};
-use reelmill_shared::db::{profiles, sources, uploads};
+use reelmill_shared::db::{sources, uploads};
 use reelmill_shared::ids::{JobId, RecordingId, SourceId, UploadId};
 use reelmill_shared::job::plan::{self, NewTask};
 use reelmill_shared::job::spec::{Input, JobKind, JobSpec, Output, PictureRequest};
@@ -95,6 +95,10 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
             50
         }
     };
+    // Beyond the database's own calendar.
+    if wish.run_at.is_some_and(|at| !(1970..=9999).contains(&at.year())) {
+        faults.push(fault("/run_at", "must be a time from 1970 to 9999"));
+    }
     let metadata = metadata(wish.metadata, "/metadata", &mut faults);
     let recording_metadata = metadata_or_empty(wish.recording_metadata, &mut faults);
     if let Some(title) = &wish.title
@@ -174,7 +178,7 @@ async fn profile(
     if let Some(profile) = Profile::built_in(name) {
         return Ok(Some(profile));
     }
-    let own = profiles::get(&app.db, caller.project_id, name).await?;
+    let own = crate::routes::profiles::find(app, caller, name).await?;
     if own.is_none() {
         faults.push(fault(
             "/profile",

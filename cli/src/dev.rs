@@ -24,7 +24,7 @@ use url::Url;
 /// Options of `reelmill dev`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevArgs {
-    /// Port of the API and the pages, on 127.0.0.1.
+    /// Port of the API and the pages, on 127.0.0.1; 0 for any that is free.
     #[arg(long, default_value_t = 8080)]
     port: u16,
     /// Throw everything away at the end.
@@ -105,7 +105,8 @@ async fn farm(
     let (started, listening) = oneshot::channel();
     let mut parts = JoinSet::new();
     parts.spawn(named("scheduler", reelmill_scheduler::run(scheduler, Arc::clone(&broker), stop.clone())));
-    parts.spawn(named("api", reelmill_api::run(api, Arc::clone(&broker), stop.clone(), started)));
+    let api = reelmill_api::run(api, Arc::clone(&broker), stop.clone(), started);
+    parts.spawn(named("api", async { api.await.map_err(port_taken) }));
     parts.spawn(named("worker", reelmill_worker::run(worker, broker, stop.clone())));
 
     let hello = {
@@ -150,6 +151,19 @@ async fn farm(
     if shutdown.is_cancelled() { Ok(()) } else { result }
 }
 
+/// Says what to do where somebody else listens already.
+fn port_taken(error: anyhow::Error) -> anyhow::Error {
+    let taken = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse);
+    if taken {
+        error.context("the port is in use; choose another with --port (0 for any that is free)")
+    } else {
+        error
+    }
+}
+
 async fn named(
     name: &'static str,
     part: impl Future<Output = anyhow::Result<()>>,
@@ -186,6 +200,10 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         if std::env::var_os(name).is_none() {
             set(name, data_dir.join(folder).display().to_string());
         }
+    }
+    // After a crash the tasks that were running wait for their leases to end, and somebody waits for them.
+    if std::env::var_os("REELMILL_LEASE_SECONDS").is_none() {
+        set("REELMILL_LEASE_SECONDS", "15".into());
     }
     if std::env::var_os("REELMILL_INPUT_LOCAL_ROOTS").is_none() {
         let here = std::env::current_dir()?;

@@ -133,7 +133,7 @@ pub struct Farm {
 /// Key of every test farm.
 const ADMIN_KEY: &str = "rm_dev_test_key_0123456789abcdef";
 /// Shared by all processes of a farm; tests are no secret.
-const SECRET_KEY: &str = "test-secret-0123456789-0123456789-0123456789";
+pub const SECRET_KEY: &str = "test-secret-0123456789-0123456789-0123456789";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(40);
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -35,11 +35,13 @@ const BATCH: i64 = 500;
 ///
 /// Frames of the log carry an `id`; give it back as `Last-Event-ID` to go on where you were. `progress` frames carry the latest
 /// figures and no id. The stream ends when the job does.
-#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", params(
+#[utoipa::path(get, path = "/jobs/{id}/events", operation_id = "events", tag = "jobs", params(
     ("id" = JobId, Path),
     ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
 ), responses(
     (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),
+    (status = 204, description = "The job is over and Last-Event-ID was its last event: there is nothing to wait for."),
+    (status = 400, description = "Last-Event-ID is not one this stream gave out.", body = ProblemDocument),
     (status = 404, description = "There is no such job.", body = ProblemDocument),
 ))]
 pub(crate) async fn of_job(
@@ -49,15 +51,24 @@ pub(crate) async fn of_job(
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let job =
+        jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
-    Ok(stream(app, Filter::Job(id), from))
+    let filter = Filter::Job(id);
+    if job.status.is_final() && from > Position::default() {
+        // Whoever has heard the end would come back for ever: 204 tells a browser to stop asking.
+        let all = events::of_job_after(&app.db, id, Position::default()).await?;
+        if all.iter().any(|event| filter.ends_with(event) && event.position <= from) {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    Ok(stream(app, filter, from))
 }
 
 /// Follow everything in the project.
 ///
 /// Without `Last-Event-ID` the stream starts now.
-#[utoipa::path(get, path = "/events", tag = "events", params(
+#[utoipa::path(get, path = "/events", operation_id = "follow", tag = "events", params(
     ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
 ), responses(
     (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),

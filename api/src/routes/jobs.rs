@@ -11,12 +11,12 @@ use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::job::state::JobStatus;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
+use crate::media::{etag, is_known};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 use crate::submit::{Wish, submit};
@@ -140,13 +140,16 @@ pub(crate) async fn get(
     let dto = whole(&app, job).await?;
     let text =
         serde_json::to_vec(&dto).map_err(|error| Problem::from(reelmill_shared::db::DbError::from(error)))?;
-    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    let etag = etag(&text);
+    let validators = [
+        (header::ETAG, etag.clone()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+    ];
+    if is_known(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(([kind], [(header::ETAG, etag), (header::CACHE_CONTROL, "private, no-cache".to_owned())], text)
-        .into_response())
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((kind, validators, text).into_response())
 }
 
 /// Cancel a job.

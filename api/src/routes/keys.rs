@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::dto::key::{CreatedKeyDto, KeyDto, KeyListDto, NewKeyDto};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::profiles::is_name;
 use crate::state::App;
 
 /// Create a key.
@@ -43,8 +44,7 @@ pub(crate) async fn create(
     let project_id = match body.project.as_deref() {
         None => caller.project_id,
         Some(project) => {
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
-            if project.is_empty() || project.len() > 64 || !project.bytes().all(plain) {
+            if !is_name(project) {
                 let detail = "must be 1 to 64 lower-case letters, digits, underscores or hyphens";
                 return Err(Problem::field("/project", detail));
             }

@@ -12,6 +12,7 @@ pub(crate) mod uploads;
 pub(crate) mod viewer;
 pub(crate) mod workers;
 
+use axum::middleware::map_response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -34,9 +35,15 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(thumbnails::of_recording))
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))
-        .routes(routes!(uploads::options, uploads::create))
-        .routes(routes!(uploads::head, uploads::patch, uploads::delete))
+        .merge(tus())
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workers::list))
+}
+
+fn tus() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(uploads::options, uploads::create))
+        .routes(routes!(uploads::head, uploads::patch, uploads::delete))
+        .layer(map_response(uploads::speak_tus))
 }

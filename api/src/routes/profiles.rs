@@ -43,9 +43,22 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
 }
 
-fn read(name: &str, body: &Value) -> Answer<Profile> {
+/// True for what can be the name of a profile or a project.
+pub(crate) fn is_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// The project's own profile with this name. What is no name is not looked up.
+pub(crate) async fn find(app: &App, caller: &Caller, name: &str) -> Answer<Option<Profile>> {
+    if !is_name(name) {
+        return Ok(None);
+    }
+    Ok(profiles::get(&app.db, caller.project_id, name).await?)
+}
+
+fn read(name: &str, body: &Value) -> Answer<Profile> {
+    if !is_name(name) {
         return Err(Problem::field(
             "/name",
             "must be 1 to 64 lower-case letters, digits, underscores or hyphens",
@@ -77,6 +90,9 @@ pub(crate) async fn list(
 ) -> Answer<Json<ProfileListDto>> {
     caller.need(Scope::Read)?;
     let limit = limit(query.limit)?;
+    if query.cursor.as_deref().is_some_and(|cursor| !is_name(cursor)) {
+        return Err(Problem::new(Kind::Malformed, "cursor is not one a list gave out"));
+    }
     let mut own = profiles::list(&app.db, caller.project_id, query.cursor.as_deref(), limit + 1).await?;
     let next_cursor = cut_page(&mut own, limit, |profile| profile.name.clone().unwrap_or_default());
     // The built-in ones head the first page and do not count.
@@ -103,7 +119,7 @@ pub(crate) async fn get(
     if let Some(profile) = Profile::built_in(&name) {
         return Ok(Json(ProfileDto::new(profile, true)));
     }
-    let own = profiles::get(&app.db, caller.project_id, &name).await?;
+    let own = find(&app, &caller, &name).await?;
     Ok(Json(ProfileDto::new(own.ok_or_else(|| Problem::not_found("profile", &name))?, false)))
 }
 
@@ -142,7 +158,7 @@ pub(crate) async fn delete(
 ) -> Answer<StatusCode> {
     caller.need(Scope::Write)?;
     own(&name)?;
-    if !profiles::delete(&app.db, caller.project_id, &name).await? {
+    if !is_name(&name) || !profiles::delete(&app.db, caller.project_id, &name).await? {
         return Err(Problem::not_found("profile", &name));
     }
     Ok(StatusCode::NO_CONTENT)

@@ -27,10 +27,10 @@ use crate::dto::recording::{
 use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
-use crate::routes::uploads;
 use crate::state::{App, now};
 use crate::submit::{Wish, bad_title, submit};
 use crate::trace::traceparent;
+use crate::uploads::store_whole;
 
 /// Create a recording and transcode it.
 ///
@@ -91,7 +91,7 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
             "profile" => body.profile = Some(json!(short_text(field).await?)),
             "file" => {
                 let name = field.file_name().unwrap_or("upload").to_owned();
-                let upload = uploads::store_whole(app, caller, &name, field).await?;
+                let upload = store_whole(app, caller, &name, field).await?;
                 body.input = InputDto { upload_id: Some(upload.id), ..InputDto::default() };
                 return Ok(body);
             }

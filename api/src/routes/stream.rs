@@ -26,7 +26,7 @@ pub(crate) struct QualityQuery {
 /// Get a playlist or a segment.
 ///
 /// `master.m3u8`, `playlist.m3u8?quality=name`, and the files they name. Media answers to Range, ETag and HEAD.
-#[utoipa::path(get, path = "/recordings/{id}/stream/{file}", tag = "recordings", params(
+#[utoipa::path(get, path = "/recordings/{id}/stream/{file}", operation_id = "stream", tag = "recordings", params(
     ("id" = RecordingId, Path), ("file" = String, Path, example = "master.m3u8"), QualityQuery,
 ), responses(
     (status = 200, description = "The file."),

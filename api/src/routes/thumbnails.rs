@@ -52,7 +52,7 @@ impl PictureQuery {
 /// Get a picture of a recording as JPEG.
 ///
 /// Any other picture than the default is made when it is asked for the first time; that takes a moment.
-#[utoipa::path(get, path = "/recordings/{id}/thumbnail", tag = "recordings", params(
+#[utoipa::path(get, path = "/recordings/{id}/thumbnail", operation_id = "thumbnail", tag = "recordings", params(
     ("id" = RecordingId, Path), PictureQuery,
 ), responses(
     (status = 200, description = "A JPEG.", content_type = "image/jpeg", body = String),

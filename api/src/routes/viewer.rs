@@ -20,7 +20,7 @@ use crate::dto::job::JobDto;
 use crate::dto::recording::{RenditionDto, RenditionProgressDto, ViewerInfoDto};
 use crate::extract::{Path, Query};
 use crate::playback::{active_set, renditions, serve};
-use crate::problem::{Answer, Kind, Problem};
+use crate::problem::{Answer, Kind, Problem, method_not_allowed};
 use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
@@ -31,13 +31,15 @@ pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([header::RANGE, header::IF_NONE_MATCH])
+        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH])
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
     Router::new()
         .route("/v/{token}/stream/{file}", get(file))
         .route("/v/{token}/thumbnail", get(thumbnail))
         .route("/v/{token}/info", get(info))
         .route("/v/{token}/renew", get(renew))
+        // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct WorkerQuery {
 }
 
 /// List workers, newest first. Those gone for more than a day are left out.
-#[utoipa::path(get, path = "/workers", tag = "fleet", params(WorkerQuery), responses(
+#[utoipa::path(get, path = "/workers", operation_id = "workers", tag = "fleet", params(WorkerQuery), responses(
     (status = 200, description = "A page of workers.", body = WorkerListDto),
 ))]
 pub(crate) async fn list(

@@ -2,10 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod browser;
+mod dev;
 mod docs;
+mod http_auth;
+mod http_events;
+mod http_idempotency;
+mod http_jobs;
+mod http_media;
+mod http_openapi;
+mod http_uploads;
 mod job_path;
 mod judge;
 mod media_footage;
 mod media_hostile;
 mod media_variants;
 mod readme;
+mod support;

@@ -1,5 +1,6 @@
 //! Keys, scopes and signed tokens.
 
+pub mod seal;
 pub mod token;
 
 use base64::Engine;

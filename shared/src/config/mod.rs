@@ -12,6 +12,7 @@ use url::Url;
 
 pub use vars::{ConfigErrors, Vars};
 
+use crate::auth::seal::Sealer;
 use crate::auth::token::Signer;
 use crate::job::capability::Pool;
 use crate::net::NetPolicy;
@@ -70,10 +71,11 @@ impl StorageConfig {
     }
 }
 
-/// `REELMILL_SECRET_KEY`: at least 32 characters; several separated by commas while one is rotated, the first signs.
+/// `REELMILL_SECRET_KEY`: at least 32 characters; several separated by commas while one is rotated, the first signs and seals.
 #[derive(Debug, Clone)]
 pub struct SecretConfig {
     pub signer: Signer,
+    pub sealer: Sealer,
 }
 
 impl SecretConfig {
@@ -83,7 +85,7 @@ impl SecretConfig {
         if keys.iter().any(|key| key.len() < 32) {
             vars.fault("REELMILL_SECRET_KEY", "each key must have at least 32 characters");
         }
-        Self { signer: Signer::new(&keys) }
+        Self { signer: Signer::new(&keys), sealer: Sealer::new(&keys) }
     }
 }
 

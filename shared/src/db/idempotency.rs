@@ -16,6 +16,7 @@ pub struct Answer {
     pub status: u16,
     pub content_type: Option<String>,
     pub location: Option<String>,
+    /// Sealed by the one who keeps it.
     pub body: Vec<u8>,
 }
 

@@ -117,6 +117,14 @@ impl Storage {
         self.root.as_ref().map(|root| root.join(key))
     }
 
+    /// Deletes one object; one that is not there is no mistake.
+    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        match self.store.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Deletes every object under `prefix`. Returns how many there were.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, StorageError> {
         let path = Path::from(prefix.trim_end_matches('/'));
