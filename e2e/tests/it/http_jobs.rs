@@ -197,16 +197,20 @@ async fn files_come_from_the_roots_only(api: &Client, clip: &Path) {
     let link = clip.parent().unwrap().join("link.mp4");
     std::os::unix::fs::symlink(secret.path(), &link).unwrap();
     let root = clip.parent().unwrap().display();
+    // What cannot be right is refused at once …
     for url in [
         "file:///etc/passwd".to_owned(),
         "file:///no/such/file".to_owned(),
         format!("file://{root}/../../etc/passwd"),
         format!("file://{root}/%2e%2e/%2e%2e/etc/passwd"),
-        format!("file://{}", link.display()),
-        format!("file://{root}"),
+        format!("file://elsewhere.example{root}/clip.mp4"),
     ] {
-        fails(api, &url, "REELMILL_INPUT_LOCAL_ROOTS").await;
+        let problem = refused(api, &json!({ "kind": "probe", "input": { "url": url } })).await;
+        assert_eq!(pointers(&problem), ["/input/url"], "{url}");
     }
+    // … and what only the disk can tell by the worker, who does not say what lies elsewhere.
+    fails(api, &format!("file://{}", link.display()), "REELMILL_INPUT_LOCAL_ROOTS").await;
+    fails(api, &format!("file://{root}"), "REELMILL_INPUT_LOCAL_ROOTS").await;
     fails(api, &format!("file://{root}/missing.mp4"), "there is no file").await;
 }
 
@@ -237,7 +241,7 @@ async fn downloads_are_guarded(api: &Client, clip: &Path) {
     assert_eq!(private.hits.load(Ordering::SeqCst), 0, "no connection was made");
     fails(api, "http://[::1]:1/", "not at a public address").await;
     fails(api, "http://[::ffff:127.0.0.2]:1/", "not at a public address").await;
-    fails(api, &format!("{}/to-file", site.base), "redirected").await;
+    fails(api, &format!("{}/to-file", site.base), "not supported").await;
     fails(api, &format!("{}/round", site.base), "redirected more than").await;
     fails(api, &format!("{}/nothing", site.base), "404").await;
     fails(api, &format!("{}/gone", site.base), "410").await;

@@ -101,8 +101,10 @@ pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Resu
     Ok(())
 }
 
+// The column stays `xid`, its text is `xid_text`: `order by` would take an alias `xid` for the text, and 1000 comes before 999
+// there.
 fn read(row: &Row) -> Result<Event, DbError> {
-    let xid: String = row.get("xid");
+    let xid: String = row.get("xid_text");
     Ok(Event {
         position: Position { xid: xid.parse().unwrap_or_default(), id: row.get("id") },
         event_id: row.get("event_id"),
@@ -120,7 +122,7 @@ pub async fn after(db: &Db, position: Position, limit: i64) -> Result<Vec<Event>
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
              order by xid, id limit $3",
@@ -135,7 +137,7 @@ pub async fn of_job_after(db: &Db, job: JobId, position: Position) -> Result<Vec
     let client = db.get().await?;
     let rows = client
         .query(
-            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where job_id = $3 and (xid, id) > ($1::text::xid8, $2)
                and xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -156,7 +158,7 @@ pub async fn of_project_after(
     let client = db.get().await?;
     let rows = client
         .query(
-            "select xid::text as xid, id, event_id, project_id, type, job_id, recording_id, data, created_at
+            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where project_id = $3 and (xid, id) > ($1::text::xid8, $2)
                and xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -172,12 +174,15 @@ pub async fn end(db: &Db) -> Result<Position, DbError> {
     let client = db.get().await?;
     let row = client
         .query_opt(
-            "select xid::text as xid, id from events
+            "select xid::text as xid_text, id from events
              where xid < pg_snapshot_xmin(pg_current_snapshot()) order by xid desc, events.id desc limit 1",
             &[],
         )
         .await?;
     Ok(row
-        .map(|row| Position { xid: row.get::<_, &str>("xid").parse().unwrap_or_default(), id: row.get("id") })
+        .map(|row| Position {
+            xid: row.get::<_, &str>("xid_text").parse().unwrap_or_default(),
+            id: row.get("id"),
+        })
         .unwrap_or_default())
 }

@@ -64,3 +64,33 @@ async fn a_job_tells_its_story_in_order_and_only_to_its_project() {
     assert_eq!(rest.len(), 1);
     fixture.done().await;
 }
+
+/// Transaction ids are numbers: 10 comes after 9, wherever the log is read.
+#[tokio::test]
+async fn the_order_is_that_of_numbers() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let job = fixture.job(project, 50).await;
+    let db = fixture.database.connect().await;
+    db.execute("delete from events", &[]).await.unwrap();
+    for xid in ["100", "9", "99", "10"] {
+        db.execute(
+            "insert into events (xid, project_id, job_id, type, data)
+             values ($1::text::xid8, $2, $3, 'job.queued', '{}')",
+            &[&xid, &project.0, &job.0],
+        )
+        .await
+        .unwrap();
+    }
+    let start = Position::default();
+    for read in [
+        events::after(&fixture.db, start, 100).await.unwrap(),
+        events::of_job_after(&fixture.db, job, start).await.unwrap(),
+        events::of_project_after(&fixture.db, project, start, 100).await.unwrap(),
+    ] {
+        let xids: Vec<u64> = read.iter().map(|event| event.position.xid).collect();
+        assert_eq!(xids, [9, 10, 99, 100]);
+    }
+    assert_eq!(events::end(&fixture.db).await.unwrap().xid, 100);
+    fixture.done().await;
+}
