@@ -26,6 +26,7 @@ pub trait Cut: Send {
 }
 
 /// A segment about to be written.
+#[derive(Debug)]
 pub struct Cutting {
     pub number: u32,
     pub base_decode_time: u64,

@@ -1,6 +1,6 @@
 //! End to end: real processes, real PostgreSQL, real FFmpeg, and RabbitMQ where there is one.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests: what goes wrong must be seen at once")]
 
 mod browser;
 mod dev;
@@ -14,8 +14,10 @@ mod http_openapi;
 mod http_uploads;
 mod job_path;
 mod judge;
+mod media_changing;
 mod media_footage;
 mod media_hostile;
+mod media_times;
 mod media_variants;
 mod readme;
 mod support;

@@ -88,9 +88,7 @@ mod tests {
     fn neither_addresses_nor_our_names_are_told() {
         let message = |log| explain(log).message;
         assert_eq!(
-            message(
-                "[mov,mp4 @ 0x55ad88] moov atom not found\nfile:/scratch/a: b/source: Invalid data found\n\n"
-            ),
+            message("[mov,mp4 @ 0x55ad88] moov atom not found\nfile:/scratch/source: Invalid data found\n\n"),
             "the source is not a video or audio file we can read (FFmpeg says: Invalid data found)"
         );
         assert_eq!(

@@ -31,9 +31,6 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
 }
 
-/// The encoder's flush gives a frame more than was asked for.
-const LEFT_OVER: usize = 2;
-
 /// Cuts where the video is cut, to the nearest AAC frame.
 struct AudioCut {
     grid: AudioGrid,
@@ -90,11 +87,12 @@ impl Cut for AudioCut {
     }
 
     fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
-        // FFmpeg starts its filters anew where the sound changes its format, with lead and padding once more.
-        if self.waiting.len() > LEFT_OVER {
+        // FFmpeg makes its filters anew for another sample rate or layout, and they begin to count anew.
+        if !self.waiting.is_empty() && self.done == self.grid.frames {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
-                "the sound changes its format (channels or sample rate) in the middle, which is not supported yet",
+                "the sound changes its sample rate or its channels in mid-stream, which is not supported; \
+                 convert it to one format first",
             ));
         }
         if self.done != self.grid.frames {
@@ -108,5 +106,33 @@ impl Cut for AudioCut {
 
     fn delay(&self) -> u32 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_of(encoded: u64) -> AudioCut {
+        let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0, 6] };
+        let mut cut = AudioCut::new(&grid);
+        cut.skip = 2;
+        let sample = || Sample {
+            data: bytes::Bytes::from_static(b"aac"),
+            duration: 1024,
+            composition_offset: 0,
+            sync: true,
+        };
+        cut.waiting.extend((0..encoded.saturating_sub(2)).map(|_| sample()));
+        while cut.next_segment().is_some() {}
+        cut
+    }
+
+    #[test]
+    fn neither_too_little_nor_too_much_is_published() {
+        assert_eq!(cut_of(11).finish().unwrap_err().reason, Reason::CheckFailed);
+        assert!(cut_of(12).finish().unwrap().is_empty());
+        let error = cut_of(13).finish().unwrap_err();
+        assert!(!error.retryable && error.reason == Reason::Unsuitable, "{error}");
     }
 }
