@@ -152,7 +152,7 @@ function draw(spec) {
       mine.map((o) => operation(spec, o))));
     $("toc").append(el("section", {}, el("h2", {}, title(tag.name)), mine.map((o) =>
       el("a", { href: `#${o.slug}`, "data-op": o.slug, title: `${o.verb.toUpperCase()} ${o.path}` },
-        el("span", { class: "verb", "data-verb": o.verb }, o.verb === "delete" ? "DEL" : o.verb.toUpperCase()), el("span", {}, o.summary || o.path)))));
+        el("span", { class: "verb", "data-verb": o.verb }, { delete: "DEL", options: "OPT" }[o.verb] ?? o.verb.toUpperCase()), el("span", {}, o.summary || o.path)))));
   }
 }
 

@@ -178,7 +178,9 @@ pub(crate) async fn cancel(
     }
 }
 
-/// Read what happened, attempt by attempt, with commands and the ends of FFmpeg's logs.
+/// Read a job's log.
+///
+/// What happened, attempt by attempt, with commands and the ends of FFmpeg's logs.
 #[utoipa::path(get, path = "/jobs/{id}/log", tag = "jobs", params(("id" = JobId, Path)), responses(
     (status = 200, description = "All attempts in order of time.", body = JobLogDto),
     (status = 404, description = "There is no such job.", body = ProblemDocument),

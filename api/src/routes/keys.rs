@@ -75,7 +75,9 @@ pub(crate) struct KeyQuery {
     cursor: Option<String>,
 }
 
-/// List the project's keys, newest first. Needs the scope `admin`.
+/// List the project's keys, newest first.
+///
+/// Needs the scope `admin`.
 #[utoipa::path(get, path = "/keys", tag = "keys", params(KeyQuery), responses(
     (status = 200, description = "A page of keys.", body = KeyListDto),
 ))]
@@ -92,7 +94,9 @@ pub(crate) async fn list(
     Ok(Json(KeyListDto { keys: rows.into_iter().map(KeyDto::from).collect(), next_cursor }))
 }
 
-/// Revoke a key. It stops working within seconds. Needs the scope `admin`.
+/// Revoke a key.
+///
+/// It stops working within seconds. Needs the scope `admin`.
 #[utoipa::path(delete, path = "/keys/{id}", tag = "keys", params(("id" = KeyId, Path)), responses(
     (status = 204, description = "It is revoked."),
     (status = 404, description = "There is no such key.", body = ProblemDocument),

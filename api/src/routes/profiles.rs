@@ -79,7 +79,9 @@ pub(crate) struct ProfileQuery {
     cursor: Option<String>,
 }
 
-/// List profiles: the built-in ones, then the project's own by name.
+/// List profiles.
+///
+/// The built-in ones, then the project's own by name.
 #[utoipa::path(get, path = "/profiles", tag = "profiles", params(ProfileQuery), responses(
     (status = 200, description = "A page of profiles.", body = ProfileListDto),
 ))]
@@ -123,7 +125,9 @@ pub(crate) async fn get(
     Ok(Json(ProfileDto::new(own.ok_or_else(|| Problem::not_found("profile", &name))?, false)))
 }
 
-/// Replace a profile. Jobs that were submitted with the old one keep it.
+/// Replace a profile.
+///
+/// Jobs that were submitted with the old one keep it.
 #[utoipa::path(put, path = "/profiles/{name}", tag = "profiles", params(("name" = String, Path)), request_body = Value,
     responses(
     (status = 200, description = "The profile as it is now.", body = ProfileDto),
@@ -145,7 +149,9 @@ pub(crate) async fn replace(
     Ok(Json(ProfileDto::new(profile, false)))
 }
 
-/// Delete a profile. Jobs that were submitted with it keep it.
+/// Delete a profile.
+///
+/// Jobs that were submitted with it keep it.
 #[utoipa::path(delete, path = "/profiles/{name}", tag = "profiles", params(("name" = String, Path)), responses(
     (status = 204, description = "It is gone."),
     (status = 404, description = "There is no such profile.", body = ProblemDocument),

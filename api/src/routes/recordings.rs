@@ -245,7 +245,9 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What is known of a recording: its source, what can be streamed, who watched.
+/// Read what is known of a recording.
+///
+/// Its source, what can be streamed, who watched.
 #[utoipa::path(get, path = "/recordings/{id}/info", tag = "recordings", params(("id" = RecordingId, Path)), responses(
     (status = 200, description = "What is known.", body = RecordingInfoDto),
     (status = 404, description = "There is no such recording.", body = ProblemDocument),

@@ -24,7 +24,9 @@ pub(crate) struct WorkerQuery {
     cursor: Option<String>,
 }
 
-/// List workers, newest first. Those gone for more than a day are left out.
+/// List workers, newest first.
+///
+/// Those gone for more than a day are left out.
 #[utoipa::path(get, path = "/workers", operation_id = "workers", tag = "fleet", params(WorkerQuery), responses(
     (status = 200, description = "A page of workers.", body = WorkerListDto),
 ))]

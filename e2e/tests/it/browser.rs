@@ -162,6 +162,12 @@ impl Tab {
         self.holds("the page to load", "document.readyState === 'complete'").await;
     }
 
+    /// Taking a picture of a whole page undoes this, so it is said before each.
+    async fn resize(&self, width: i64, height: i64) {
+        let size = SetDeviceMetricsOverrideParams::new(width, height, 1.0, width < 500);
+        self.page.execute(size).await.unwrap();
+    }
+
     async fn get<T: DeserializeOwned>(&self, script: &str) -> T {
         let found = self.page.evaluate(script).await;
         found.unwrap_or_else(|error| panic!("{script}: {error}")).into_value().unwrap()
@@ -272,8 +278,6 @@ async fn pages_fit(tab: &Tab, recording: &str) {
         let feature = MediaFeature { name: "prefers-color-scheme".to_owned(), value: look.to_owned() };
         tab.page.emulate_media_features(vec![feature]).await.unwrap();
         for (width, height) in [(1280, 900), (360, 740)] {
-            let size = SetDeviceMetricsOverrideParams::new(width, height, 1.0, width < 500);
-            tab.page.execute(size).await.unwrap();
             for (name, path) in [
                 ("home", "/"),
                 ("watch", &format!("/watch/{recording}")),
@@ -281,14 +285,18 @@ async fn pages_fit(tab: &Tab, recording: &str) {
                 ("docs", "/docs"),
                 ("problem", "/problems/validation"),
             ] {
+                tab.resize(width, height).await;
                 tab.goto(path).await;
-                tab.holds("the page to be painted", "document.documentElement.dataset.state !== 'loading'")
-                    .await;
+                let painted = "document.documentElement.dataset.state !== 'loading' && \
+                               [...document.images].every((image) => image.complete) && \
+                               (location.pathname !== '/docs' || document.querySelectorAll('.op').length > 25)";
+                tab.holds("the page to be painted", painted).await;
                 fits(tab, &format!("{name} {look} {width}")).await;
                 shoot(tab, shots.as_deref(), &format!("{name}-{look}-{width}")).await;
             }
             tab.nothing_was_wrong();
             // Its own answer, 404, is what the browser complains about here.
+            tab.resize(width, height).await;
             tab.goto("/nowhere").await;
             fits(tab, &format!("nowhere {look} {width}")).await;
             shoot(tab, shots.as_deref(), &format!("nowhere-{look}-{width}")).await;
@@ -304,6 +312,11 @@ async fn pages_fit(tab: &Tab, recording: &str) {
 }
 
 async fn fits(tab: &Tab, what: &str) {
+    // All of a row's parts have room: a path one letter wide is none.
+    let narrow: i64 = tab
+        .get("[...document.querySelectorAll('h1, h2, .op-path, .btn')].filter((e) => e.offsetWidth > 0 && e.offsetWidth < 40).length")
+        .await;
+    assert_eq!(narrow, 0, "{what}: parts that are squeezed together");
     let over: i64 = tab.get("document.documentElement.scrollWidth - innerWidth").await;
     assert!(over <= 0, "{what}: {over} pixels stick out to the right");
     let title: String = tab.get("document.querySelector('h1')?.innerText ?? ''").await;

@@ -256,7 +256,7 @@ async fn downloads_are_guarded(api: &Client, clip: &Path) {
 async fn probes_and_pictures_are_made(api: &Client, clip: &Path) {
     let url = format!("file://{}", clip.display());
     let job = probe(api, &url).await;
-    let result = &job["result"];
+    let result = &job["result"]["probe"];
     assert!((result["duration_seconds"].as_f64().unwrap() - 3.0).abs() < 0.2, "{result}");
     assert_eq!(result["video"]["codec"], "h264", "{result}");
     let log = api.get(&format!("/jobs/{}/log", text(&job, "id"))).await;

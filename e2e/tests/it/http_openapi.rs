@@ -102,7 +102,8 @@ fn says_enough(document: &Value) {
     for (path, method, operation) in &all {
         let what = format!("{method} {path}");
         let text = |field: &str| operation[field].as_str().unwrap_or_default().to_owned();
-        assert!(!text("summary").is_empty(), "{what} has no summary");
+        let summary = text("summary").chars().count();
+        assert!((1..=60).contains(&summary), "{what}: a summary of {summary} characters");
         assert!(operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()), "{what} has no tag");
         let id = text("operationId");
         assert!(!id.is_empty(), "{what} has no operationId");
