@@ -52,8 +52,8 @@ async fn job_path_twenty_jobs_are_each_done_once() {
 async fn job_path_a_killed_workers_job_finishes_on_another_once() {
     let mut farm = Farm::builder().processes(1, 1, 1).start().await;
     let dir = tempfile::tempdir().unwrap();
-    let clip = media::clip(dir.path(), 30, "1280x720");
-    let job = farm.client.submit(&clip, &json!("web")).await;
+    let clip = media::clip(dir.path(), 40, "1280x720");
+    let job = farm.client.submit(&clip, &json!("fast")).await;
     let path = format!("/jobs/{}", id(&job));
     let victim = until("the encode to get going", Duration::from_secs(60), || async {
         let job = farm.client.get(&path).await;
