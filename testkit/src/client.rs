@@ -19,7 +19,7 @@ pub struct Client {
 }
 
 /// Long enough for a slow machine with all tests at once.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(200);
 
 impl Client {
     /// A client of the API at `base`, without a trailing slash.
