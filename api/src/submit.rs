@@ -378,8 +378,11 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
     })
 }
 
+/// Compared as text: links are the worker's to follow, on its own disk. URLs know no "..", so neither must the roots.
 fn under_a_root(url: &Url, roots: &[PathBuf]) -> bool {
-    url.to_file_path().is_ok_and(|path| roots.iter().any(|root| path.starts_with(root)))
+    let Ok(path) = url.to_file_path() else { return false };
+    let plain = |root: &PathBuf| Url::from_directory_path(root).ok()?.to_file_path().ok();
+    roots.iter().filter_map(plain).any(|root| path.starts_with(root))
 }
 
 async fn from_upload(
