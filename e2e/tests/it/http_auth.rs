@@ -6,7 +6,6 @@ use reelmill_shared::auth::token::{Purpose, Signer};
 use reelmill_testkit::farm::SECRET_KEY;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Client, Farm};
-use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,20 +30,16 @@ async fn http_auth() {
     sessions_are_no_tool_of_other_sites(api).await;
     logins_lead_nowhere_else(api).await;
     other_hosts_are_turned_away(api).await;
-    viewer_tokens_open_one_thing(api).await;
+    crate::http_auth_viewers::tokens_open_one_thing(api).await;
     farm.stop().await;
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn signer() -> Signer {
+pub fn signer() -> Signer {
     Signer::new(&[SECRET_KEY])
-}
-
-async fn get(api: &Client, path: &str) -> (StatusCode, HeaderMap, Value) {
-    answer(api.request(Method::GET, path)).await
 }
 
 async fn a_key_is_needed(api: &Client) {
@@ -173,7 +168,7 @@ async fn keys_come_and_go(farm: &Farm) {
     is_problem(&answer(own).await, 409, "conflict");
 }
 
-async fn recording_of(api: &Client) -> Value {
+pub async fn recording_of(api: &Client) -> Value {
     let body = json!({ "title": "Ours", "input": { "url": "https://media.example/a.mp4" } });
     api.post("/recordings", &body).await
 }
@@ -356,57 +351,4 @@ async fn other_hosts_are_turned_away(api: &Client) {
     // Probes come by address.
     let probe = answer(api.anonymous(Method::GET, "/livez").header("host", "10.1.2.3:8080")).await;
     assert_eq!(probe.0, StatusCode::OK);
-}
-
-async fn viewer_tokens_open_one_thing(api: &Client) {
-    let (mine, other) = (recording_of(api).await, recording_of(api).await);
-    let id = text(&mine, "id");
-    let token = api.post(&format!("/recordings/{id}/playback-token"), &json!({})).await;
-    let ends: chrono::DateTime<chrono::Utc> = text(&token, "expires_at").parse().unwrap();
-    let lasts = (ends - chrono::Utc::now()).num_seconds();
-    assert!((55..=120).contains(&lasts), "lasts {lasts} s");
-    let token = text(&token, "token");
-    let info = answer(api.anonymous(Method::GET, &format!("/v/{token}/info"))).await;
-    assert_eq!((info.0, text(&info.2, "id")), (StatusCode::OK, id));
-    assert!(!info.2.to_string().contains(text(&other, "id")));
-    let renewed = answer(api.anonymous(Method::GET, &format!("/v/{token}/renew"))).await;
-    assert_eq!(renewed.0, StatusCode::OK);
-    let stream = answer(api.anonymous(Method::GET, &format!("/v/{token}/stream/master.m3u8"))).await;
-    is_problem(&stream, 404, "not-ready");
-
-    let subject: Uuid = id.parse().unwrap();
-    let mut broken = vec![
-        signer().sign(Purpose::PlayRecording, subject, now() - 1),
-        signer().sign(Purpose::Session, subject, now() + 60),
-        signer().sign(Purpose::Login, subject, now() + 60),
-        Signer::new(&["another-secret-0123456789-0123456789-0123"]).sign(
-            Purpose::PlayRecording,
-            subject,
-            now() + 60,
-        ),
-        token[..token.len() - 1].to_owned(),
-        format!("{token}AA"),
-        "x".to_owned(),
-        "%00".to_owned(),
-        format!("{token}%0a"),
-    ];
-    for at in [0, 3, 20, token.len() - 3] {
-        let mut mangled = token.to_owned().into_bytes();
-        mangled[at] = if mangled[at] == b'A' { b'B' } else { b'A' };
-        broken.push(String::from_utf8(mangled).unwrap());
-    }
-    for token in broken {
-        for file in ["info", "renew", "stream/master.m3u8", "thumbnail"] {
-            let answer = answer(api.anonymous(Method::GET, &format!("/v/{token}/{file}"))).await;
-            is_problem(&answer, 403, "bad-token");
-        }
-    }
-    // It is no key and no session.
-    is_problem(&get(&api.with_key(token), "/api/v1/jobs").await, 401, "unauthorized");
-    let cookie =
-        api.anonymous(Method::GET, "/api/v1/jobs").header("cookie", format!("reelmill_session={token}"));
-    is_problem(&answer(cookie).await, 401, "unauthorized");
-    // With the recording ends its token.
-    answer(api.request(Method::DELETE, &format!("/api/v1/recordings/{id}"))).await;
-    is_problem(&answer(api.anonymous(Method::GET, &format!("/v/{token}/info"))).await, 404, "not-found");
 }

@@ -6,6 +6,7 @@ mod browser;
 mod dev;
 mod docs;
 mod http_auth;
+mod http_auth_viewers;
 mod http_events;
 mod http_idempotency;
 mod http_jobs;
