@@ -137,8 +137,6 @@ impl Bench {
     ) -> Result<Ended, TaskError> {
         let limits = Limits::standard(deadline, threads);
         let job = Run { program, args, dir: &self.dir, deadline, limits };
-        metrics::histogram!("reelmill_task_process_start_seconds", "kind" => self.claimed.spec.kind().as_str())
-            .record(self.claimed.waited.as_secs_f64());
         run(&self.shop.programs, job, &self.stop, on_line).await.map_err(|error| match error {
             RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
             RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
