@@ -1,6 +1,6 @@
 //! From a request to a job: everything is checked, the recipe frozen, and all rows written in one transaction.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use chrono::{DateTime, Datelike, Utc};
 use percent_encoding::percent_decode_str;
@@ -378,11 +378,19 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
     })
 }
 
-/// Compared as text: links are the worker's to follow, on its own disk. URLs know no "..", so neither must the roots.
+/// Compared as text: links are the worker's to follow, on its own disk. URLs know no "..", so the roots must not either.
 fn under_a_root(url: &Url, roots: &[PathBuf]) -> bool {
-    let Ok(path) = url.to_file_path() else { return false };
-    let plain = |root: &PathBuf| Url::from_directory_path(root).ok()?.to_file_path().ok();
-    roots.iter().filter_map(plain).any(|root| path.starts_with(root))
+    let plain = |root: &PathBuf| {
+        root.components().fold(PathBuf::new(), |mut path, part| {
+            match part {
+                Component::ParentDir => drop(path.pop()),
+                Component::CurDir => {}
+                other => path.push(other),
+            }
+            path
+        })
+    };
+    url.to_file_path().is_ok_and(|path| roots.iter().map(plain).any(|root| path.starts_with(root)))
 }
 
 async fn from_upload(
@@ -428,4 +436,22 @@ async fn from_recording(
     let probed = source.probe.is_some();
     let input = Input::RecordingId(id);
     Ok(Some(Resolved { input, source: source.id, stored: true, probed, recording: Some(id), name: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_compared_without_their_detours() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let roots = [PathBuf::from("/data/x/../in/."), PathBuf::from("/media")];
+        assert!(under_a_root(&url("file:///data/in/a.mp4"), &roots));
+        assert!(under_a_root(&url("file:///media/b/../c.mp4"), &roots));
+        for bad in
+            ["file:///data/x/a.mp4", "file:///media/../etc/passwd", "file:///mediax/a", "file://host/media/a"]
+        {
+            assert!(!under_a_root(&url(bad), &roots), "{bad}");
+        }
+    }
 }
