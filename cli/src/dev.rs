@@ -172,7 +172,7 @@ async fn named(
     Ok(name)
 }
 
-/// Settings of a farm that lives in `data_dir`. What the environment sets already stays.
+/// Settings of a farm that lives in `data_dir`. Address, hosts and secret are its own; otherwise what the environment sets stays.
 fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static str, String>> {
     let mut settings = BTreeMap::new();
     let mut set = |name: &'static str, value: String| settings.insert(name, value);

@@ -1,5 +1,5 @@
 //! One file a duty. A reconciler looks at what is and brings it to what should be: idempotent, without input, safe to run
-//! at any time. Its writes are guarded by the leader's epoch.
+//! at any time. Writes that two leaders must not both make are guarded by the leader's epoch.
 
 mod forgotten_rings;
 mod garbage;

@@ -232,7 +232,7 @@ pub struct SchedulerConfig {
     pub sweep: Duration,
     /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long are abandoned.
     pub upload_idle: Duration,
-    /// Migrate when taking the lead; off with `--no-migrate`.
+    /// Migrate at start, under a lock; off with `--no-migrate`.
     pub migrate: bool,
 }
 
