@@ -110,19 +110,25 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
         .find_map(|(found, value)| (found == name).then_some(value))
 }
 
+/// Whether a browser says that another site's page made it send this. Programs say nothing, and no page sends them.
+pub(crate) fn from_another_site(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), _, _) => site != "same-origin",
+        (None, Some(origin), Some(host)) => {
+            origin.split_once("://").is_none_or(|(_, authority)| authority != host)
+        }
+        _ => false,
+    }
+}
+
 /// A cookie rides along on requests that other sites make; those may look, but not touch.
 fn forbid_cross_site(method: &Method, headers: &HeaderMap) -> Answer<()> {
     if method.is_safe() {
         return Ok(());
     }
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let same = match (text("sec-fetch-site"), text("origin"), text("host")) {
-        (Some(site), _, _) => site == "same-origin",
-        (None, Some(origin), Some(host)) => {
-            origin.split_once("://").is_some_and(|(_, authority)| authority == host)
-        }
-        _ => false,
-    };
+    let told = ["sec-fetch-site", "origin"].iter().any(|name| headers.contains_key(*name));
+    let same = told && !from_another_site(headers);
     if same {
         Ok(())
     } else {

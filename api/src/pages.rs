@@ -18,7 +18,7 @@ use reelmill_shared::job::state::Access;
 use serde::Deserialize;
 
 use crate::assets::player_available;
-use crate::auth::{Caller, SESSION_COOKIE, session};
+use crate::auth::{Caller, SESSION_COOKIE, from_another_site, session};
 use crate::dto::job::JobDto;
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, request_id};
@@ -339,8 +339,13 @@ pub(crate) struct LoginForm {
 /// Checks a key and opens a session.
 pub(crate) async fn log_in(
     State(app): State<App>,
+    headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, PageProblem> {
+    // Else another page could log its visitor in here as somebody of its choice, and read what is uploaded then.
+    if from_another_site(&headers) {
+        return Err(Problem::new(Kind::Forbidden, "a login must come from our own page").into());
+    }
     let next = local_path(form.next.as_deref());
     match keys::find_valid(&app.db, &hash_key(form.key.trim())).await? {
         Some(key) => Ok(open_session(&app, key.id, &next)),

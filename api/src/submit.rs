@@ -133,7 +133,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         new_source: !resolved.stored,
         spec,
     };
-    jobs::submit(&app.db, caller.project_id, &new).await?;
+    let job = jobs::submit(&app.db, caller.project_id, &new).await?;
     if new.run_at.is_none_or(|at| at <= Utc::now()) {
         let ring =
             |task| Ring { job_id: Some(new.id), traceparent: new.traceparent.clone(), ..Ring::from(task) };
@@ -141,7 +141,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     }
     metrics::counter!("reelmill_jobs_submitted_total", "kind" => new.kind.as_str()).increment(1);
     tracing::info!(job_id = %new.id, kind = %new.kind, recording_id = %recording_id, traceparent = wish.traceparent, "job accepted");
-    jobs::get(&app.db, caller.project_id, new.id).await?.ok_or_else(|| Problem::not_found("job", new.id))
+    Ok(job)
 }
 
 fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: bool) -> Vec<NewTask> {

@@ -88,7 +88,7 @@ async fn farm(
     if let Some(cluster) = &cluster {
         settings.insert("REELMILL_DATABASE_URL", cluster.url("postgres"));
     }
-    let mut vars = Vars::from_pairs(std::env::vars().filter(|(name, _)| name.starts_with("REELMILL_")))
+    let mut vars = Vars::load(None)
         .with_pairs(settings.iter().map(|(name, value)| (*name, value.clone())));
     let api = ApiConfig::read(&mut vars);
     let worker = WorkerConfig::read(&mut vars);
@@ -111,12 +111,11 @@ async fn farm(
 
     let hello = {
         let data_dir = data_dir.to_owned();
-        let allowed = settings.contains_key("REELMILL_INPUT_LOCAL_ROOTS");
         async move {
             let Ok(started) = listening.await else {
                 return Ok(());
             };
-            greet(&data_dir, started.address, started.login_path.as_deref(), &admin_key, allowed)
+            greet(&data_dir, started.address, started.login_path.as_deref(), &admin_key)
         }
     };
     parts.spawn(named("greeting", hello));
@@ -197,15 +196,15 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
     let given = std::env::var("REELMILL_ADMIN_KEY").ok().filter(|key| !key.is_empty());
     set("REELMILL_ADMIN_KEY", kept(&data_dir.join(ADMIN_KEY_FILE), given, || new_key(false))?);
     for (name, folder) in [("REELMILL_SCRATCH_DIR", "scratch"), ("REELMILL_CACHE_DIR", "cache")] {
-        if std::env::var_os(name).is_none() {
+        if !is_set(name) {
             set(name, data_dir.join(folder).display().to_string());
         }
     }
     // After a crash the tasks that were running wait for their leases to end, and somebody waits for them.
-    if std::env::var_os("REELMILL_LEASE_SECONDS").is_none() {
+    if !is_set("REELMILL_LEASE_SECONDS") {
         set("REELMILL_LEASE_SECONDS", "15".into());
     }
-    if std::env::var_os("REELMILL_INPUT_LOCAL_ROOTS").is_none() {
+    if !is_set("REELMILL_INPUT_LOCAL_ROOTS") {
         let here = std::env::current_dir()?;
         // A comma in a folder's name would read as two folders.
         let roots: Vec<String> = [here.as_path(), data_dir]
@@ -216,6 +215,11 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         set("REELMILL_INPUT_LOCAL_ROOTS", roots.join(","));
     }
     Ok(settings)
+}
+
+/// An empty variable counts as not set.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
 fn directory_url(path: &Path) -> anyhow::Result<Url> {
@@ -278,7 +282,6 @@ fn greet(
     address: SocketAddr,
     login_path: Option<&str>,
     admin_key: &str,
-    file_inputs: bool,
 ) -> anyhow::Result<()> {
     let base = format!("http://{address}");
     write_private(&data_dir.join(SERVER_FILE), &base)?;
@@ -296,12 +299,10 @@ fn greet(
     println!();
     println!("  Submit a video:");
     println!("    reelmill --data-dir {data} job submit --watch VIDEO");
-    if file_inputs {
-        println!("  or, with curl:");
-        println!(
-            "    curl {base}/api/v1/recordings -H \"Authorization: Bearer $(cat {data}/{ADMIN_KEY_FILE})\" -F file=@VIDEO"
-        );
-    }
+    println!("  or, with curl:");
+    println!(
+        "    curl {base}/api/v1/recordings -H \"Authorization: Bearer $(cat {data}/{ADMIN_KEY_FILE})\" -F file=@VIDEO"
+    );
     println!();
     std::io::stdout().flush()?;
     Ok(())

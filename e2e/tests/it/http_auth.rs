@@ -308,6 +308,15 @@ async fn sessions_are_no_tool_of_other_sites(api: &Client) {
     is_problem(&answer(both).await, 403, "forbidden");
     assert_eq!(answer(post().header("origin", &api.base)).await.0, StatusCode::CREATED);
     assert_eq!(answer(post().header("sec-fetch-site", "same-origin")).await.0, StatusCode::CREATED);
+    let login = || api.anonymous(Method::POST, "/login").body(format!("key={}", api.key));
+    for (name, value, status) in [
+        ("origin", "https://evil.example", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "cross-site", StatusCode::FORBIDDEN),
+        ("origin", api.base.as_str(), StatusCode::SEE_OTHER),
+    ] {
+        let form = login().header("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(answer(form.header(name, value)).await.0, status, "{name}: {value}");
+    }
 }
 
 async fn logins_lead_nowhere_else(api: &Client) {

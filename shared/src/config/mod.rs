@@ -26,10 +26,12 @@ pub struct DatabaseConfig {
 
 impl DatabaseConfig {
     pub fn read(vars: &mut Vars) -> Self {
-        Self {
-            url: vars.secret("REELMILL_DATABASE_URL").required(),
-            pool_size: vars.value("REELMILL_DATABASE_POOL_SIZE").or(16),
+        let pool_size = vars.value("REELMILL_DATABASE_POOL_SIZE").or(16);
+        // Of two, one can wait for a lock that the other holds, and still somebody gets on.
+        if pool_size < 2 {
+            vars.fault("REELMILL_DATABASE_POOL_SIZE", "must be at least 2");
         }
+        Self { url: vars.secret("REELMILL_DATABASE_URL").required(), pool_size }
     }
 }
 
@@ -82,6 +84,9 @@ impl SecretConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let text = vars.secret("REELMILL_SECRET_KEY").required();
         let keys: Vec<&str> = text.split(',').map(str::trim).filter(|key| !key.is_empty()).collect();
+        if keys.is_empty() && !text.is_empty() {
+            vars.fault("REELMILL_SECRET_KEY", "holds no key between its commas");
+        }
         if keys.iter().any(|key| key.len() < 32) {
             vars.fault("REELMILL_SECRET_KEY", "each key must have at least 32 characters");
         }
@@ -176,8 +181,10 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        let scratch =
-            vars.value("REELMILL_SCRATCH_DIR").or_else(|| std::env::temp_dir().join("reelmill-scratch"));
+        let directory = |vars: &mut Vars, name, default: PathBuf| {
+            PathBuf::from(vars.value(name).or(default.display().to_string()))
+        };
+        let scratch = directory(vars, "REELMILL_SCRATCH_DIR", std::env::temp_dir().join("reelmill-scratch"));
         let net = vars.value::<String>("REELMILL_NET_ALLOW").or(String::new());
         let net = net.parse().unwrap_or_else(|error| {
             vars.fault("REELMILL_NET_ALLOW", format!("{error}"));
@@ -205,7 +212,7 @@ impl WorkerConfig {
             slots: slots.max(1),
             lease: Duration::from_secs_f64(lease.clamp(1.0, 3600.0)),
             poll: Duration::from_secs_f64(poll.clamp(0.05, 600.0)),
-            cache: vars.value("REELMILL_CACHE_DIR").or_else(|| scratch.join("cache")),
+            cache: directory(vars, "REELMILL_CACHE_DIR", scratch.join("cache")),
             scratch,
             cache_bytes: vars.value("REELMILL_CACHE_BYTES").or(20 << 30),
             encode_threads: vars.value("REELMILL_ENCODE_THREADS").or(0),

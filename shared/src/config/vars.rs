@@ -32,7 +32,8 @@ pub struct Vars {
 enum Shown {
     Value(String),
     Secret,
-    Default,
+    Default(String),
+    Unset,
 }
 
 const PREFIX: &str = "REELMILL_";
@@ -111,7 +112,7 @@ impl Vars {
     fn read<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str, secret: bool) -> Setting<'_, T> {
         let text = self.values.get(name).cloned();
         let shown = match &text {
-            None => Shown::Default,
+            None => Shown::Unset,
             Some(_) if secret => Shown::Secret,
             Some(text) => Shown::Value(text.clone()),
         };
@@ -167,16 +168,6 @@ pub struct Setting<'v, T> {
 }
 
 impl<T> Setting<'_, T> {
-    /// The value or a default.
-    pub fn or(self, default: T) -> T {
-        self.value.unwrap_or(default)
-    }
-
-    /// The value or a default that is worked out only when needed.
-    pub fn or_else(self, default: impl FnOnce() -> T) -> T {
-        self.value.unwrap_or_else(default)
-    }
-
     /// The value if it is set.
     pub fn optional(self) -> Option<T> {
         self.value
@@ -194,6 +185,18 @@ impl<T> Setting<'_, T> {
     }
 }
 
+impl<T: fmt::Display> Setting<'_, T> {
+    /// The value or a default.
+    pub fn or(self, default: T) -> T {
+        self.value.unwrap_or_else(|| {
+            let text = default.to_string();
+            let shown = if text.is_empty() { Shown::Unset } else { Shown::Default(text) };
+            self.vars.used.insert(self.name.to_owned(), shown);
+            default
+        })
+    }
+}
+
 impl<T: Default> Setting<'_, T> {
     /// The value; a mistake where it is not set.
     pub fn required(self) -> T {
@@ -201,7 +204,7 @@ impl<T: Default> Setting<'_, T> {
     }
 }
 
-/// The settings as they took effect, secrets hidden.
+/// The settings as they took effect, secrets hidden, defaults as comments.
 #[derive(Debug)]
 pub struct Effective(BTreeMap<String, Shown>);
 
@@ -211,7 +214,8 @@ impl fmt::Display for Effective {
             match shown {
                 Shown::Value(value) => writeln!(f, "{name}={value}")?,
                 Shown::Secret => writeln!(f, "{name}=<secret>")?,
-                Shown::Default => writeln!(f, "# {name} is not set")?,
+                Shown::Default(value) => writeln!(f, "# {name}={value}")?,
+                Shown::Unset => writeln!(f, "# {name} is not set")?,
             }
         }
         Ok(())
@@ -244,5 +248,19 @@ mod tests {
         let _ = vars.value::<String>("REELMILL_AMQP_PREFIX").or(String::new());
         let shown = vars.finish().unwrap().to_string();
         assert!(!shown.contains("hunter2") && shown.contains("REELMILL_AMQP_PREFIX=x"), "{shown}");
+    }
+
+    #[test]
+    fn defaults_are_shown_as_comments() {
+        let mut vars = Vars::from_pairs([("REELMILL_WORKER_NAME", "w")]);
+        assert_eq!(vars.value::<u32>("REELMILL_WORKER_SLOTS").or(7), 7);
+        let _ = vars.value::<String>("REELMILL_WORKER_NAME").optional();
+        let _ = vars.value::<String>("REELMILL_PUBLIC_URL").optional();
+        assert_eq!(vars.list("REELMILL_ALLOWED_HOSTS"), Vec::<String>::new());
+        assert_eq!(
+            vars.finish().unwrap().to_string(),
+            "# REELMILL_ALLOWED_HOSTS is not set\n# REELMILL_PUBLIC_URL is not set\nREELMILL_WORKER_NAME=w\n\
+             # REELMILL_WORKER_SLOTS=7\n"
+        );
     }
 }

@@ -78,46 +78,30 @@ fn read(row: &Row) -> Result<Job, DbError> {
     })
 }
 
-/// Writes job, tasks, event and, where they are new, source and recording, in one transaction.
-pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbError> {
+/// Writes job, tasks, event and, where they are new, source and recording, in one transaction. Statements that do not need each
+/// other's rows share a round trip: a worker waits for the commit.
+pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {
+    retrying(|| submit_once(db, project, new)).await
+}
+
+async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    if !new.new_source {
-        // Held until the commit: a deletion that comes now waits and then sees this job.
-        sources::hold(&tx, new.spec.source).await?;
-    }
-    if new.new_recording.is_none() {
-        recordings::hold(&tx, new.recording_id).await?;
-    }
+    // Held until the commit: a deletion that comes now waits and then sees this job.
+    let known_source = async {
+        if new.new_source { Ok(()) } else { sources::hold(&tx, new.spec.source).await }
+    };
+    let known_recording = async {
+        if new.new_recording.is_some() { Ok(()) } else { recordings::hold(&tx, new.recording_id).await }
+    };
+    tokio::try_join!(known_source, known_recording)?;
     if new.new_source {
         sources::insert(&tx, project, new.spec.source, &new.spec.input).await?;
     }
     if let Some(recording) = &new.new_recording {
         recordings::insert(&tx, project, recording).await?;
     }
-    let statement = tx
-        .prepare_cached(
-            "insert into jobs (id, project_id, recording_id, kind, priority, spec, metadata, pending, traceparent, run_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .await?;
-    tx.execute(
-        &statement,
-        &[
-            &new.id.0,
-            &project.0,
-            &new.recording_id.0,
-            &new.kind.as_str(),
-            &new.priority,
-            &serde_json::to_value(&new.spec)?,
-            &new.metadata,
-            &(new.tasks.len() as i32),
-            &new.traceparent,
-            &new.run_at,
-        ],
-    )
-    .await?;
-    tasks::insert(&tx, new.id, &new.tasks).await?;
+    let job = insert(&tx, project, new).await?;
     let data = serde_json::json!({ "job_id": new.id, "kind": new.kind, "recording_id": new.recording_id });
     let event = NewEvent {
         project_id: project,
@@ -126,9 +110,36 @@ pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<(), DbE
         recording_id: Some(new.recording_id),
         data,
     };
-    append(&tx, event).await?;
+    tokio::try_join!(tasks::insert(&tx, new.id, &new.tasks), append(&tx, event))?;
     tx.commit().await?;
-    Ok(())
+    Ok(job)
+}
+
+async fn insert(tx: &impl GenericClient, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {
+    let statement = tx
+        .prepare_cached(&format!(
+            "insert into jobs (id, project_id, recording_id, kind, priority, spec, metadata, pending, traceparent, run_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning {COLUMNS}"
+        ))
+        .await?;
+    let row = tx
+        .query_one(
+            &statement,
+            &[
+                &new.id.0,
+                &project.0,
+                &new.recording_id.0,
+                &new.kind.as_str(),
+                &new.priority,
+                &serde_json::to_value(&new.spec)?,
+                &new.metadata,
+                &(new.tasks.len() as i32),
+                &new.traceparent,
+                &new.run_at,
+            ],
+        )
+        .await?;
+    read(&row)
 }
 
 /// The job with this id, of any project. The caller checks who asks.
@@ -245,10 +256,9 @@ pub(super) async fn conclude(
         end_open_tasks(tx, id).await?;
     }
     let recording = row.get::<_, Option<_>>("recording_id").map(RecordingId);
-    if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded)
-        && row.get::<_, &str>("kind") == JobKind::Transcode.as_str()
-    {
-        recordings::set_failed(tx, recording, error).await?;
+    if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded) {
+        let transcode = row.get::<_, &str>("kind") == JobKind::Transcode.as_str();
+        recordings::set_failed(tx, recording, transcode, error).await?;
     }
     let kind = match status {
         JobStatus::Succeeded => EventType::JobSucceeded,

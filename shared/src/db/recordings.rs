@@ -172,18 +172,20 @@ pub(crate) async fn set_ready(
         .await
 }
 
-/// Tells that the job that would have made a recording did not. One that plays stays playable.
+/// Tells that a job of a recording failed: one that would have `made` it, or, while nothing has been made yet, one that only
+/// looked at it. One that plays stays playable.
 pub(crate) async fn set_failed(
     client: &impl GenericClient,
     id: RecordingId,
+    made: bool,
     error: Option<&TaskError>,
 ) -> Result<(), DbError> {
     let error = error.map(serde_json::to_value).transpose()?;
     client
         .execute(
             "update recordings set status = 'failed', error = $2, updated_at = now()
-             where id = $1 and status in ('pending', 'processing')",
-            &[&id.0, &error],
+             where id = $1 and (status = 'pending' or ($3 and status = 'processing'))",
+            &[&id.0, &error, &made],
         )
         .await?;
     Ok(())
@@ -191,10 +193,10 @@ pub(crate) async fn set_failed(
 
 /// Keeps a recording from being deleted until the caller's transaction ends.
 pub(crate) async fn hold(client: &impl GenericClient, id: RecordingId) -> Result<(), DbError> {
-    let row = client
-        .query_opt("select 1 from recordings where id = $1 and deleted_at is null for share", &[&id.0])
+    let statement = client
+        .prepare_cached("select 1 from recordings where id = $1 and deleted_at is null for share")
         .await?;
-    row.map(|_| ()).ok_or(DbError::Gone)
+    client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
 }
 
 /// Deletes a recording for its users, at once. What it leaves goes with [`discard`], after its jobs are cancelled.

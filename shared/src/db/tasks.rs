@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::events::EventType;
@@ -22,7 +22,7 @@ use crate::job::task::{TaskKind, TaskSpec};
 /// How much earlier each point of priority lets a task start, in seconds: the whole scale is an hour of waiting.
 pub(super) const SECONDS_PER_PRIORITY: f64 = 36.0;
 
-/// Writes tasks of a job, which has counted them already. In the caller's transaction.
+/// Writes tasks of a job, which has counted them already, behind those it has. In the caller's transaction.
 pub(super) async fn insert(
     client: &impl GenericClient,
     job: JobId,
@@ -32,39 +32,37 @@ pub(super) async fn insert(
         .prepare_cached(
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
                  unblocks, max_attempts, ready_at, deferred, ready_key)
-             select $1, j.id, j.project_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, r.at, r.at > now(),
-                 case when r.at > now() then r.at else r.at - make_interval(secs => $12::float8 * j.priority) end
-             from jobs j, lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r
-             where j.id = $2",
+             select t.id, j.id, j.project_id, t.spec ->> 'kind', t.spec, t.status, t.pool, t.class,
+                 p.first + t.place, t.blocked_by, t.unblocks, $3, r.at, r.at > now(),
+                 case when r.at > now() then r.at else r.at - make_interval(secs => $4::float8 * j.priority) end
+             from jobs j,
+                 lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r,
+                 lateral (select coalesce(max(position) + 1, 0) as first from tasks where job_id = j.id) p,
+                 jsonb_to_recordset($2) as t (id uuid, spec jsonb, status text, pool text, class text,
+                     place integer, blocked_by integer, unblocks uuid[])
+             where j.id = $1",
         )
         .await?;
-    let first = client
-        .query_one("select coalesce(max(position) + 1, 0) from tasks where job_id = $1", &[&job.0])
-        .await?
-        .get::<_, i32>(0);
-    for (position, task) in (first..).zip(tasks) {
-        let status = if task.blocked_by == 0 { TaskStatus::Ready } else { TaskStatus::Blocked };
-        let unblocks: Vec<_> = task.unblocks.iter().map(|id| id.0).collect();
-        client
-            .execute(
-                &statement,
-                &[
-                    &task.id.0,
-                    &job.0,
-                    &task.spec.kind().as_str(),
-                    &serde_json::to_value(&task.spec)?,
-                    &status.as_str(),
-                    &task.pool.as_str(),
-                    &task.spec.class().to_string(),
-                    &position,
-                    &task.blocked_by,
-                    &unblocks,
-                    &MAX_ATTEMPTS,
-                    &SECONDS_PER_PRIORITY,
-                ],
-            )
-            .await?;
-    }
+    let rows = tasks
+        .iter()
+        .enumerate()
+        .map(|(place, task)| {
+            let status = if task.blocked_by == 0 { TaskStatus::Ready } else { TaskStatus::Blocked };
+            Ok(json!({
+                "id": task.id,
+                "spec": serde_json::to_value(&task.spec)?,
+                "status": status.as_str(),
+                "pool": task.pool.as_str(),
+                "class": task.spec.class().to_string(),
+                "place": place,
+                "blocked_by": task.blocked_by,
+                "unblocks": task.unblocks,
+            }))
+        })
+        .collect::<Result<Vec<_>, DbError>>()?;
+    client
+        .execute(&statement, &[&job.0, &Value::from(rows), &MAX_ATTEMPTS, &SECONDS_PER_PRIORITY])
+        .await?;
     Ok(())
 }
 
