@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Utc};
 use percent_encoding::percent_decode_str;
 use reelmill_shared::broker::{Ring, ring_later};
 use reelmill_shared::db::jobs::{self, Job, NewJob};
-use reelmill_shared::db::recordings::{self, NewRecording};
+use reelmill_shared::db::recordings::NewRecording;
 use reelmill_shared::db::{sources, uploads};
 use reelmill_shared::ids::{JobId, RecordingId, SourceId, UploadId};
 use reelmill_shared::job::plan::{self, NewTask};
@@ -421,13 +421,9 @@ async fn from_recording(
     faults: &mut Vec<FieldError>,
 ) -> Answer<Option<Resolved>> {
     let at = "/input/recording_id";
-    let Some(recording) = recordings::get(&app.db, caller.project_id, id).await? else {
+    let Some(source) = sources::of_recording(&app.db, caller.project_id, id).await? else {
         faults.push(fault(at, format!("there is no recording {id}")));
         return Ok(None);
-    };
-    let source = match recording.source_id {
-        Some(source) => sources::get(&app.db, source).await?,
-        None => None,
     };
     let Some(source) = source.filter(|source| source.pieces.is_some()) else {
         faults.push(fault(at, "the recording has no stored source"));

@@ -2,8 +2,8 @@
 //!
 //! ```sh
 //! cargo build --release --workspace --bins
-//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench start
-//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench cost
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench start
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench cost
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -44,10 +44,6 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    // The start is measured by standing in for FFmpeg: see start.rs.
-    if let Some(result) = start::stand_in() {
-        return result;
-    }
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,9 +1,7 @@
-//! Submit to FFmpeg started. This program stands in for `ffmpeg` on the workers' PATH: it notes the time, then becomes the real one.
+//! Submit to FFmpeg started. A small program stands in for `ffmpeg` on the workers' PATH: it notes the time, then becomes the real one.
 //! So the figure ends where FFmpeg's own process begins, and holds everything before: HTTP, both commits, the ring, the claim.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -12,28 +10,11 @@ use serde_json::json;
 
 use crate::figures::quantile;
 
-/// Beside the stand-in: where the real program is, and where the times go.
+/// Beside the stand-in: where the real program is, and where the times go. The stand-in knows these names.
 const REAL: &str = "real-ffmpeg";
 const TIMES: &str = "times";
-
-/// Acts as `ffmpeg` where it was called by that name.
-pub(crate) fn stand_in() -> Option<anyhow::Result<()>> {
-    let called = std::env::args_os().next()?;
-    if Path::new(&called).file_name()? != "ffmpeg" {
-        return None;
-    }
-    let now = nanoseconds();
-    let dir = Path::new(&called).parent()?.to_owned();
-    Some(become_ffmpeg(&dir, now))
-}
-
-fn become_ffmpeg(dir: &Path, now: u128) -> anyhow::Result<()> {
-    use std::io::Write;
-    // One short append: whole even where several start at once.
-    let mut times = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(TIMES))?;
-    times.write_all(format!("{now}\n").as_bytes())?;
-    Err(Command::new(dir.join(REAL)).args(std::env::args_os().skip(1)).exec().into())
-}
+/// The stand-in, beside this program.
+const STAND_IN: &str = "reelmill-bench-stand-in";
 
 fn nanoseconds() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
@@ -89,7 +70,7 @@ async fn first_time(times: &Path) -> anyhow::Result<u128> {
     bail!("FFmpeg was not started within 30 s")
 }
 
-/// A PATH whose `ffmpeg` is this program.
+/// A PATH whose `ffmpeg` is the stand-in.
 fn stage(dir: &Path) -> anyhow::Result<PathBuf> {
     let bin = dir.join("bin");
     std::fs::create_dir(&bin)?;
@@ -97,7 +78,7 @@ fn stage(dir: &Path) -> anyhow::Result<PathBuf> {
         let found = which(name).with_context(|| format!("{name} is not installed"))?;
         std::os::unix::fs::symlink(found, bin.join(link))?;
     }
-    std::os::unix::fs::symlink(std::env::current_exe()?, bin.join("ffmpeg"))?;
+    std::os::unix::fs::symlink(std::env::current_exe()?.with_file_name(STAND_IN), bin.join("ffmpeg"))?;
     Ok(bin)
 }
 

@@ -88,8 +88,7 @@ async fn farm(
     if let Some(cluster) = &cluster {
         settings.insert("REELMILL_DATABASE_URL", cluster.url("postgres"));
     }
-    let mut vars = Vars::load(None)
-        .with_pairs(settings.iter().map(|(name, value)| (*name, value.clone())));
+    let mut vars = Vars::load(None).with_pairs(settings.iter().map(|(name, value)| (*name, value.clone())));
     let api = ApiConfig::read(&mut vars);
     let worker = WorkerConfig::read(&mut vars);
     let scheduler = SchedulerConfig::read(&mut vars);

@@ -84,13 +84,16 @@ make_cluster() {
 
 launch_postgres() {
   local dir=$1 port=$2
-  # Durability is off: what these databases hold is worth nothing after a crash.
   local options=(
     -c listen_addresses=127.0.0.1 -c "port=$port" -c unix_socket_directories=
-    -c max_connections=300 -c fsync=off -c synchronous_commit=off
-    -c full_page_writes=off -c max_wal_size=4GB -c log_min_messages=warning
+    -c max_connections=300 -c max_wal_size=4GB -c log_min_messages=warning
     -c timezone=UTC
   )
+  # What tests keep is worth nothing after a crash; what a benchmark tells is
+  # worth nothing without the cost of durability.
+  if [[ -z ${DURABLE:-} ]]; then
+    options+=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+  fi
   groups_on
   exec_as_postgres "$PG_BIN/postgres" -D "$dir" "${options[@]}" </dev/null >"$dir.log" 2>&1 &
   POSTGRES_PID=$!

@@ -1,8 +1,10 @@
-//! Scratch directories: one a worker process, one inside it for each attempt. What a killed worker left is swept at start,
-//! children first.
+//! Scratch directories: one a worker process, one inside it for each attempt. The children of a worker that is killed are ended by
+//! its [`Guardian`]; what else it left is swept at the next start, children that lost their guardian too first.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, killpg};
@@ -13,6 +15,8 @@ use reelmill_shared::ids::WorkerId;
 #[derive(Debug)]
 pub struct Scratch {
     dir: PathBuf,
+    /// Goes after the directory: by then nothing is left for it to do.
+    _guardian: Guardian,
     /// Held while the process lives: whoever can take it knows that the owner is dead.
     _owner: Flock<File>,
 }
@@ -30,7 +34,8 @@ impl Scratch {
         let owner = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| std::io::Error::from(errno))?;
         // FFmpeg gets absolute names.
-        Ok(Self { dir: dir.canonicalize()?, _owner: owner })
+        let dir = dir.canonicalize()?;
+        Ok(Self { _guardian: Guardian::start(&dir)?, dir, _owner: owner })
     }
 
     /// A new directory for one attempt.
@@ -46,6 +51,38 @@ impl Drop for Scratch {
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             tracing::warn!(%error, dir = %self.dir.display(), "could not remove the scratch directory");
         }
+    }
+}
+
+/// A child that outlives this process by a moment, and ends the children noted in its attempts where it ends without having done
+/// so. Linux can tie a child to the thread that started it, but not to the process, and only with one more program in between.
+#[derive(Debug)]
+struct Guardian(Child);
+
+/// Waits until the pipe from the worker ends. The signals that end a worker are not for the guardian.
+const GUARD: &str = r#"
+trap '' INT TERM HUP
+read -r _
+for note in "$1"/*/child.pid; do
+  [ -f "$note" ] || continue
+  child=$(cat "$note")
+  [ "$(readlink "/proc/$child/cwd")" = "${note%/child.pid}" ] && kill -KILL -- "-$child"
+done
+"#;
+
+impl Guardian {
+    fn start(dir: &Path) -> std::io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", GUARD, "reelmill-guardian"]).arg(dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.spawn().map(Self)
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
@@ -105,5 +142,27 @@ mod tests {
         let _second = Scratch::open(root.path(), WorkerId::new()).unwrap();
         assert!(!dead.exists());
         assert!(alive.attempt("a").is_ok());
+    }
+
+    #[test]
+    fn a_guardian_ends_what_works_in_the_attempts_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let sleeper = |attempt: &str, works_there: bool| {
+            let attempt = root.join(attempt);
+            std::fs::create_dir(&attempt).unwrap();
+            let place = if works_there { &attempt } else { &root };
+            let child =
+                Command::new("sleep").arg("1000").current_dir(place).process_group(0).spawn().unwrap();
+            std::fs::write(attempt.join("child.pid"), child.id().to_string()).unwrap();
+            child
+        };
+        let mut ours = sleeper("a b", true);
+        let mut stranger = sleeper("c", false);
+        drop(Guardian::start(&root).unwrap());
+        assert!(!ours.wait().unwrap().success());
+        assert!(stranger.try_wait().unwrap().is_none(), "its id was given to somebody else");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 }

@@ -88,9 +88,8 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     // Held until the commit: a deletion that comes now waits and then sees this job.
-    let known_source = async {
-        if new.new_source { Ok(()) } else { sources::hold(&tx, new.spec.source).await }
-    };
+    let known_source =
+        async { if new.new_source { Ok(()) } else { sources::hold(&tx, new.spec.source).await } };
     let known_recording = async {
         if new.new_recording.is_some() { Ok(()) } else { recordings::hold(&tx, new.recording_id).await }
     };

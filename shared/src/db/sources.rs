@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use super::{Db, DbError, GenericClient};
-use crate::ids::{ProjectId, SourceId};
+use crate::ids::{ProjectId, RecordingId, SourceId};
 use crate::job::spec::Input;
 use crate::media::probe::Probe;
 
@@ -50,6 +50,28 @@ pub async fn get(db: &Db, id: SourceId) -> Result<Option<Source>, DbError> {
         )
         .await?;
     client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
+}
+
+/// The source of a project's recording: `None` where there is no such recording, `Some(None)` where it has no source any more.
+pub async fn of_recording(
+    db: &Db,
+    project: ProjectId,
+    recording: RecordingId,
+) -> Result<Option<Option<Source>>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select s.id, s.project_id, s.origin, s.pieces, s.bytes, s.sha256, s.probe
+             from recordings r left join sources s on s.id = r.source_id and s.deleted_at is null
+             where r.id = $1 and r.project_id = $2 and r.deleted_at is null",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&recording.0, &project.0]).await?;
+    let source = |row: Row| match row.get::<_, Option<uuid::Uuid>>("id") {
+        Some(_) => read(&row).map(Some),
+        None => Ok(None),
+    };
+    row.map(source).transpose()
 }
 
 /// Writes a source that is still to be fetched.

@@ -60,9 +60,7 @@ pub(super) async fn insert(
             }))
         })
         .collect::<Result<Vec<_>, DbError>>()?;
-    client
-        .execute(&statement, &[&job.0, &Value::from(rows), &MAX_ATTEMPTS, &SECONDS_PER_PRIORITY])
-        .await?;
+    client.execute(&statement, &[&job.0, &Value::from(rows), &MAX_ATTEMPTS, &SECONDS_PER_PRIORITY]).await?;
     Ok(())
 }
 

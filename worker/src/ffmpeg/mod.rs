@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 pub struct Programs {
     pub ffmpeg: PathBuf,
     pub ffprobe: PathBuf,
-    /// Makes a child die with the thread that started it; an optional belt beside the sweep at start.
-    pub setpriv: Option<PathBuf>,
 }
 
 impl Programs {
@@ -29,7 +27,7 @@ impl Programs {
                 format!("{name} is not installed (looked in PATH); install FFmpeg 5.1 or later")
             })
         };
-        Ok(Self { ffmpeg: need("ffmpeg")?, ffprobe: need("ffprobe")?, setpriv: on_path("setpriv") })
+        Ok(Self { ffmpeg: need("ffmpeg")?, ffprobe: need("ffprobe")? })
     }
 }
 

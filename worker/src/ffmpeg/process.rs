@@ -11,13 +11,11 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::Programs;
-
 /// What is to be run.
 pub struct Run<'a> {
     pub program: &'a Path,
     pub args: &'a [OsString],
-    /// Working directory; also where the child's process id is noted for the sweep at start.
+    /// Working directory; also where the child's process id is noted for those who end what a dead worker left.
     pub dir: &'a Path,
     pub deadline: Duration,
     pub limits: Limits,
@@ -66,17 +64,16 @@ const LOG_TAIL: usize = 16 * 1024;
 
 /// Starts a child. Each line of its stdout goes to `on_line`.
 pub async fn run(
-    programs: &Programs,
     run: Run<'_>,
     stop: &CancellationToken,
     mut on_line: impl FnMut(&str) + Send,
 ) -> Result<Ended, RunError> {
     let name = run.program.display().to_string();
-    let mut child = spawn(programs, &run).map_err(|error| RunError::Start(name, error))?;
+    let mut child = spawn(&run).map_err(|error| RunError::Start(name, error))?;
     let mut group = Group::of(&child);
     if let Some(pid) = child.id() {
         limit(pid, run.limits);
-        // Best effort: without the note a crash leaves the child to the operator.
+        // Best effort: without the note a crash of the worker leaves the child to the operator.
         let _ = tokio::fs::write(run.dir.join("child.pid"), pid.to_string()).await;
     }
     let stdout = child.stdout.take();
@@ -105,16 +102,8 @@ pub async fn run(
     }
 }
 
-fn spawn(programs: &Programs, run: &Run<'_>) -> std::io::Result<Child> {
-    let mut command = match &programs.setpriv {
-        Some(setpriv) if cfg!(target_os = "linux") => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL"]).arg(run.program);
-            command
-        }
-        _ => Command::new(run.program),
-    };
-    command
+fn spawn(run: &Run<'_>) -> std::io::Result<Child> {
+    Command::new(run.program)
         .args(run.args)
         .current_dir(run.dir)
         // Nothing of ours concerns the child, least of all our secrets.
@@ -233,10 +222,6 @@ async fn read_tail(stderr: Option<ChildStderr>) -> String {
 mod tests {
     use super::*;
 
-    fn programs() -> Programs {
-        Programs { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None }
-    }
-
     async fn shell(
         script: &str,
         deadline: Duration,
@@ -247,7 +232,7 @@ mod tests {
         let limits = Limits::standard(deadline, 1);
         let mut lines = vec![];
         let job = Run { program: Path::new("/bin/sh"), args: &args, dir: dir.path(), deadline, limits };
-        let result = run(&programs(), job, stop, |line| lines.push(line.to_owned())).await;
+        let result = run(job, stop, |line| lines.push(line.to_owned())).await;
         (result, lines)
     }
 

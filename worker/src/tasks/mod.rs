@@ -137,7 +137,7 @@ impl Bench {
     ) -> Result<Ended, TaskError> {
         let limits = Limits::standard(deadline, threads);
         let job = Run { program, args, dir: &self.dir, deadline, limits };
-        run(&self.shop.programs, job, &self.stop, on_line).await.map_err(|error| match error {
+        run(job, &self.stop, on_line).await.map_err(|error| match error {
             RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
             RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
             RunError::Deadline(_, log) => {
