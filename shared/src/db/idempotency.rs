@@ -36,8 +36,8 @@ pub enum Begun {
 /// Takes a key for a request with this fingerprint.
 pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -> Result<Begun, DbError> {
     let client = db.get().await?;
-    let taken = client
-        .execute(
+    let statement = client
+        .prepare_cached(
             "insert into idempotency_keys (project_id, key, fingerprint) values ($1, $2, $3)
              on conflict (project_id, key) do update
              set fingerprint = excluded.fingerprint, created_at = now(), status = null, body = null,
@@ -45,8 +45,10 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
              where idempotency_keys.created_at < now() - make_interval(secs => $4)
                 or (idempotency_keys.status is null
                     and idempotency_keys.created_at < now() - make_interval(secs => $5))",
-            &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64()],
         )
+        .await?;
+    let taken = client
+        .execute(&statement, &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64()])
         .await?;
     if taken == 1 {
         return Ok(Begun::First);
@@ -78,11 +80,16 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
 
 /// Keeps the answer.
 pub async fn complete(db: &Db, project: ProjectId, key: &str, answer: &Answer) -> Result<(), DbError> {
-    db.get()
-        .await?
-        .execute(
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
             "update idempotency_keys set status = $3, content_type = $4, location = $5, body = $6
              where project_id = $1 and key = $2",
+        )
+        .await?;
+    client
+        .execute(
+            &statement,
             &[
                 &project.0,
                 &key,
