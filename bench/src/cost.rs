@@ -3,9 +3,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, FixedOffset};
 use reelmill_testkit::farm::Part;
 use reelmill_testkit::{Farm, media};
 use serde_json::{Value, json};
@@ -18,7 +19,12 @@ const TICKS: f64 = 100.0;
 struct Cost {
     cpu: f64,
     wall: f64,
+    /// Of the farm's programs alone, without what they started.
+    own: Vec<(&'static str, f64)>,
 }
+
+/// As often as a patient client asks. Every question costs the api about a millisecond.
+const ASK: Duration = Duration::from_millis(500);
 
 /// Measures pairs in turn, so that a machine that changes its speed changes both.
 pub(crate) async fn run(pairs: usize, seconds: u32) -> anyhow::Result<()> {
@@ -38,6 +44,8 @@ pub(crate) async fn run(pairs: usize, seconds: u32) -> anyhow::Result<()> {
             "pair {pair}: farm {:.2} CPU s, {:.2} s wall; plain FFmpeg {:.2} CPU s, {:.2} s wall",
             milled.cpu, milled.wall, bare.cpu, bare.wall
         );
+        let own: Vec<String> = milled.own.iter().map(|(name, cpu)| format!("{name} {cpu:.2}")).collect();
+        println!("  of it the farm's own programs: {} CPU s", own.join(", "));
         ratios.0.push(milled.cpu / bare.cpu);
         ratios.1.push(milled.wall / bare.wall);
     }
@@ -75,35 +83,58 @@ async fn transcode(farm: &Farm, source: &Path) -> anyhow::Result<Value> {
 async fn farm_cost(farm: &Farm, source: &Path) -> anyhow::Result<Cost> {
     let upload = farm.client.upload(source).await;
     let before = cpu_of(farm)?;
-    let started = Instant::now();
     let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
     let job = farm.client.post("/jobs", &body).await;
-    let job = farm.client.wait_for(job["id"].as_str().context("a job has an id")?).await;
-    if job["status"] != "succeeded" {
-        bail!("the job failed: {}", job["error"]);
-    }
-    let wall = started.elapsed().as_secs_f64();
-    Ok(Cost { cpu: cpu_of(farm)? - before, wall })
+    let id = job["id"].as_str().context("a job has an id")?;
+    let job = loop {
+        tokio::time::sleep(ASK).await;
+        let job = farm.client.get(&format!("/jobs/{id}")).await;
+        match job["status"].as_str() {
+            Some("queued" | "running") => {}
+            Some("succeeded") => break job,
+            _ => bail!("the job failed: {}", job["error"]),
+        }
+    };
+    let after = cpu_of(farm)?;
+    let time = |field: &str| -> anyhow::Result<DateTime<FixedOffset>> {
+        Ok(DateTime::parse_from_rfc3339(job[field].as_str().context("a finished job has its times")?)?)
+    };
+    let wall = (time("finished_at")? - time("created_at")?).as_seconds_f64();
+    let own =
+        before.iter().zip(&after).map(|(before, after)| (before.name, after.own - before.own)).collect();
+    let total = |all: &[ProcessCpu]| all.iter().map(|process| process.own + process.children).sum::<f64>();
+    Ok(Cost { cpu: total(&after) - total(&before), wall, own })
 }
 
-fn cpu_of(farm: &Farm) -> anyhow::Result<f64> {
-    let mut ticks = 0.0;
-    for process in farm
-        .processes
+struct ProcessCpu {
+    name: &'static str,
+    own: f64,
+    children: f64,
+}
+
+fn cpu_of(farm: &Farm) -> anyhow::Result<Vec<ProcessCpu>> {
+    farm.processes
         .iter()
-        .filter(|process| matches!(process.part, Part::Api | Part::Worker | Part::Scheduler))
-    {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-        let (_, fields) = stat.rsplit_once(')').context("an odd /proc/stat")?;
-        // User and system time, own and of children that were waited for.
-        ticks += fields
-            .split_whitespace()
-            .skip(11)
-            .take(4)
-            .filter_map(|field| field.parse::<f64>().ok())
-            .sum::<f64>();
-    }
-    Ok(ticks / TICKS)
+        .map(|process| {
+            let name = match process.part {
+                Part::Api => "api",
+                Part::Worker => "worker",
+                Part::Scheduler => "scheduler",
+            };
+            let [user, system, child_user, child_system] = times(&format!("/proc/{}/stat", process.pid()))?;
+            Ok(ProcessCpu { name, own: user + system, children: child_user + child_system })
+        })
+        .collect()
+}
+
+/// Seconds of user and system time, its own and of children that were waited for.
+fn times(stat: &str) -> anyhow::Result<[f64; 4]> {
+    let stat = std::fs::read_to_string(stat)?;
+    let (_, fields) = stat.rsplit_once(')').context("an odd /proc/stat")?;
+    let ticks: Vec<f64> =
+        fields.split_whitespace().skip(11).take(4).map(str::parse).collect::<Result<_, _>>()?;
+    let ticks: [f64; 4] = ticks.try_into().ok().context("an odd /proc/stat")?;
+    Ok(ticks.map(|ticks| ticks / TICKS))
 }
 
 /// The job's own encode command, without what the farm adds around it, with the audio in the same run.
@@ -154,14 +185,11 @@ fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
     if !status.success() {
         bail!("plain FFmpeg failed");
     }
-    Ok(Cost { cpu: own_children()? - before, wall: started.elapsed().as_secs_f64() })
+    Ok(Cost { cpu: own_children()? - before, wall: started.elapsed().as_secs_f64(), own: vec![] })
 }
 
 /// CPU of this process's children that were waited for. The farm's processes are not among them while they run.
 fn own_children() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("an odd /proc/stat")?;
-    let ticks: f64 =
-        fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / TICKS)
+    let [_, _, user, system] = times("/proc/self/stat")?;
+    Ok(user + system)
 }
