@@ -115,10 +115,10 @@ pub(crate) fn from_another_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin"), text("host")) {
         (Some(site), _, _) => site != "same-origin",
-        (None, Some(origin), Some(host)) => {
-            origin.split_once("://").is_none_or(|(_, authority)| authority != host)
+        (None, Some(origin), host) => {
+            origin.split_once("://").is_none_or(|(_, authority)| Some(authority) != host)
         }
-        _ => false,
+        (None, None, _) => false,
     }
 }
 

@@ -62,7 +62,17 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
     let app = app.clone();
     // On its own feet: a client that hangs up must not leave the key without an answer.
     let answering = tokio::spawn(REQUEST_ID.scope(request_id(), async move {
-        let response = next.run(request).await;
+        let running = next.run(request);
+        tokio::pin!(running);
+        let response = loop {
+            tokio::select! {
+                response = &mut running => break response,
+                // An upload may take long; nobody must take it for dead meanwhile.
+                () = tokio::time::sleep(idempotency::REFRESH) => {
+                    idempotency::refresh(&app.db, project, &key).await?;
+                }
+            }
+        };
         let (parts, body) = response.into_parts();
         let Ok(bytes) = to_bytes(body, KEPT_BYTES).await else {
             idempotency::abandon(&app.db, project, &key).await?;
@@ -106,7 +116,7 @@ async fn fingerprint(caller: &Caller, request: Request) -> Answer<(Vec<u8>, Requ
     hash.update(parts.method.as_str());
     hash.update([0]);
     hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
-    for name in ["content-type", "upload-length", "upload-metadata"] {
+    for name in ["content-type", "content-length", "upload-length", "upload-metadata"] {
         hash.update([0]);
         // A form's boundary differs each time.
         let value = parts.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);

@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
     };
     telemetry::init_logs(args.server.log_format.into());
     telemetry::metrics();
-    let shutdown = shutdown_on_signal()?;
+    let shutdown = shutdown_on_signal(None)?;
     let broker = broker::open(&config.broker);
     let (started, _) = oneshot::channel();
     reelmill_api::run(config, broker, shutdown, started).await

@@ -144,6 +144,19 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     Ok(job)
 }
 
+/// Checks what stands before the file in a form: a mistake there must not cost its sender the upload.
+pub(crate) async fn check_early(
+    app: &App,
+    caller: &Caller,
+    wanted: Option<&Value>,
+    title: Option<&str>,
+) -> Answer<()> {
+    let mut faults = vec![];
+    profile(app, caller, wanted, &mut faults).await?;
+    faults.extend(title.and_then(bad_title).map(|detail| fault("/title", detail)));
+    if faults.is_empty() { Ok(()) } else { Err(Problem::fields(faults)) }
+}
+
 fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: bool) -> Vec<NewTask> {
     match spec.picture {
         // Nothing to find out first.
@@ -214,6 +227,11 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
                 ));
             }
         }
+    }
+    if !outputs.is_empty() && !outputs.contains(&Output::Hls) {
+        let detail =
+            "must name hls, which a transcode makes in any case; for a picture alone there is kind thumbnail";
+        faults.push(fault("/outputs", detail));
     }
     outputs
 }

@@ -54,7 +54,8 @@ const LOGIN_FILE: &str = "login-url";
 pub(crate) async fn run(args: DevArgs, data_dir: PathBuf) -> anyhow::Result<()> {
     telemetry::init_logs(LogFormat::Text);
     telemetry::metrics();
-    let shutdown = shutdown_on_signal()?;
+    let hurry = CancellationToken::new();
+    let shutdown = shutdown_on_signal(Some(hurry.clone()))?;
     let ephemeral = if args.ephemeral { Some(Ephemeral::new()?) } else { None };
     let data_dir = ephemeral.as_ref().map_or(data_dir, |dir| dir.0.clone());
     make_private(&data_dir)?;
@@ -64,7 +65,11 @@ pub(crate) async fn run(args: DevArgs, data_dir: PathBuf) -> anyhow::Result<()> 
         Some(_) => None,
         None => Some(start_cluster(&data_dir, args.ephemeral).await?),
     };
-    let result = farm(&args, &data_dir, cluster.as_mut(), shutdown).await;
+    let result = tokio::select! {
+        result = farm(&args, &data_dir, cluster.as_mut(), shutdown) => result,
+        // What runs is dropped with its children, but the database server is still ended in order.
+        () = hurry.cancelled() => Err(anyhow::anyhow!("stopped before everything had ended")),
+    };
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }
@@ -198,6 +203,10 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         if !is_set(name) {
             set(name, data_dir.join(folder).display().to_string());
         }
+    }
+    // Somebody waits at the terminal; tasks that are given back go on at the next start.
+    if !is_set("REELMILL_DRAIN_SECONDS") {
+        set("REELMILL_DRAIN_SECONDS", "2".into());
     }
     // After a crash the tasks that were running wait for their leases to end, and somebody waits for them.
     if !is_set("REELMILL_LEASE_SECONDS") {

@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     config.migrate = !args.no_migrate;
-    let shutdown = shutdown_on_signal()?;
+    let shutdown = shutdown_on_signal(None)?;
     let broker = broker::open(&config.broker);
     reelmill_scheduler::run(config, broker, shutdown).await
 }

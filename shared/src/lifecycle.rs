@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigErrors, Vars};
-use crate::db::{Db, DbError, migrate};
+use crate::db::{Db, migrate};
 use crate::telemetry::LogFormat;
 
 /// Flags that every server takes.
@@ -59,8 +59,9 @@ impl ServerArgs {
     }
 }
 
-/// A token that is cancelled by SIGINT or SIGTERM. A second signal ends the process at once.
-pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
+/// A token that is cancelled by SIGINT or SIGTERM. A second signal cancels `hurry`; one more, or a second one where there is no
+/// `hurry`, ends the process at once.
+pub fn shutdown_on_signal(mut hurry: Option<CancellationToken>) -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -71,23 +72,29 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if told.is_cancelled() {
+            if told.is_cancelled()
+                && let Some(hurry) = hurry.take()
+            {
+                tracing::warn!("a second signal: not waiting for what is under way");
+                hurry.cancel();
+            } else if told.is_cancelled() {
                 tracing::warn!("a second signal: ending at once");
                 std::process::exit(130);
+            } else {
+                tracing::info!("shutting down");
+                told.cancel();
             }
-            tracing::info!("shutting down");
-            told.cancel();
         }
     });
     Ok(token)
 }
 
-/// Waits until the database answers with a schema this program can work with.
-pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> Result<(), DbError> {
+/// Waits until the database answers with a schema this program can work with; false where `shutdown` came first.
+pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> bool {
     let mut told = false;
     loop {
         match migrate::is_current(db).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => return true,
             Ok(false) if !told => {
                 tracing::info!("waiting for the database schema; a scheduler migrates it");
                 told = true;
@@ -100,7 +107,7 @@ pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> Result<()
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
-            () = shutdown.cancelled() => return Err(DbError::Settings("shut down while waiting for the database".into())),
+            () = shutdown.cancelled() => return false,
         }
     }
 }

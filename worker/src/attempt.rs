@@ -194,7 +194,7 @@ where
     let deadline = Instant::now() + attempt.shop.config.lease;
     loop {
         match report().await {
-            Err(error @ (DbError::Pool(_) | DbError::Postgres(_))) if Instant::now() < deadline => {
+            Err(error) if error.is_outage() && Instant::now() < deadline => {
                 tracing::warn!(%error, "could not report; trying again");
                 sleep(Duration::from_millis(300)).await;
             }

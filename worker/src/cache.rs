@@ -153,9 +153,15 @@ fn evict(dir: &Path, most: u64) -> std::io::Result<()> {
     let mut files: Vec<(SystemTime, PathBuf, u64)> = vec![];
     for entry in std::fs::read_dir(dir)? {
         let (entry, path) = entry.map(|entry| (entry.metadata(), entry.path()))?;
-        let is_source = path.extension().is_none();
-        if let (true, Ok(metadata)) = (is_source, entry) {
-            files.push((metadata.modified()?, path, metadata.len()));
+        match path.extension().map(|extension| extension.as_encoded_bytes()) {
+            None => {
+                if let Ok(metadata) = entry {
+                    files.push((metadata.modified()?, path, metadata.len()));
+                }
+            }
+            // Left by a worker that was killed: whoever fills holds the lock.
+            Some(b"partial") if is_unlocked(&path) => std::fs::remove_file(&path)?,
+            Some(_) => {}
         }
     }
     files.sort();
@@ -164,15 +170,17 @@ fn evict(dir: &Path, most: u64) -> std::io::Result<()> {
         if total <= most {
             break;
         }
-        let Ok(lock) = File::open(path.with_extension("lock")) else {
-            continue;
-        };
-        if Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok() {
+        if is_unlocked(&path) {
             std::fs::remove_file(&path)?;
             total -= size;
         }
     }
     Ok(())
+}
+
+fn is_unlocked(path: &Path) -> bool {
+    let lock = File::open(path.with_extension("lock"));
+    lock.is_ok_and(|lock| Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok())
 }
 
 /// SHA-256 of a file.

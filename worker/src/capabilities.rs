@@ -48,6 +48,9 @@ async fn encodes(ffmpeg: &Path, args: &[&str]) -> Result<(), String> {
         .args(["-nostdin", "-hide_banner", "-loglevel", "error"])
         .args(args)
         .args(["-f", "null", "-"])
+        // Like every FFmpeg: our secrets are none of its concern.
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     match timeout(PATIENCE, command.output()).await {

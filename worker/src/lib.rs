@@ -56,7 +56,11 @@ pub async fn run(
 
     let stop_health = CancellationToken::new();
     let health = health::serve(config.listen, db.clone(), stop_health.clone()).await?;
-    wait_for_schema(&db, &shutdown).await?;
+    if !wait_for_schema(&db, &shutdown).await {
+        stop_health.cancel();
+        health.await?;
+        return Ok(());
+    }
 
     let capabilities: Vec<String> = proven.iter().map(ToString::to_string).collect();
     let name = config.name.clone().unwrap_or_else(default_name);

@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     }
     telemetry::init_logs(args.server.log_format.into());
     telemetry::metrics();
-    let shutdown = shutdown_on_signal()?;
+    let shutdown = shutdown_on_signal(None)?;
     let broker = broker::open(&config.broker);
     reelmill_worker::run(config, broker, shutdown).await
 }

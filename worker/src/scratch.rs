@@ -22,11 +22,15 @@ pub struct Scratch {
 }
 
 const OWNER: &str = "owner.lock";
+const SWEEP: &str = "sweep.lock";
 
 impl Scratch {
     /// Makes this worker's directory under `root`, after sweeping those whose owners are dead.
     pub fn open(root: &Path, worker: WorkerId) -> std::io::Result<Self> {
         std::fs::create_dir_all(root)?;
+        // One at a time: a directory that is being made has no owner for a moment.
+        let _turn = Flock::lock(File::create(root.join(SWEEP))?, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| std::io::Error::from(errno))?;
         sweep(root);
         let dir = root.join(format!("worker-{worker}"));
         std::fs::create_dir(&dir)?;
@@ -55,7 +59,7 @@ impl Drop for Scratch {
 }
 
 /// A child that outlives this process by a moment, and ends the children noted in its attempts where it ends without having done
-/// so. Linux can tie a child to the thread that started it, but not to the process, and only with one more program in between.
+/// so, by what `/proc` says of them; where there is none it does nothing. Linux can tie a child to the thread that started it, but not to the process, and only with one more program in between.
 #[derive(Debug)]
 struct Guardian(Child);
 
@@ -66,7 +70,7 @@ read -r _
 for note in "$1"/*/child.pid; do
   [ -f "$note" ] || continue
   child=$(cat "$note")
-  [ "$(readlink "/proc/$child/cwd")" = "${note%/child.pid}" ] && kill -KILL -- "-$child"
+  [ "$(readlink "/proc/$child/cwd")" = "${note%/child.pid}" ] && kill -KILL "-$child"
 done
 "#;
 
@@ -74,6 +78,7 @@ impl Guardian {
     fn start(dir: &Path) -> std::io::Result<Self> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", GUARD, "reelmill-guardian"]).arg(dir);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         command.spawn().map(Self)
     }

@@ -55,12 +55,9 @@ pub(crate) async fn of_job(
         jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
     let filter = Filter::Job(id);
-    if job.status.is_final() && from > Position::default() {
-        // Whoever has heard the end would come back for ever: 204 tells a browser to stop asking.
-        let all = events::of_job_after(&app.db, id, Position::default()).await?;
-        if all.iter().any(|event| filter.ends_with(event) && event.position <= from) {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
+    // Whoever has heard the end would come back for ever: 204 tells a browser to stop asking.
+    if job.status.is_final() && from > Position::default() && over_already(&app, filter, from).await? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(stream(app, filter, from))
 }

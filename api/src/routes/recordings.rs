@@ -28,7 +28,7 @@ use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::{App, now};
-use crate::submit::{Wish, bad_title, submit};
+use crate::submit::{Wish, bad_title, check_early, submit};
 use crate::trace::traceparent;
 use crate::uploads::store_whole;
 
@@ -90,6 +90,7 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
             "title" => body.title = Some(short_text(field).await?),
             "profile" => body.profile = Some(json!(short_text(field).await?)),
             "file" => {
+                check_early(app, caller, body.profile.as_ref(), body.title.as_deref()).await?;
                 let name = field.file_name().unwrap_or("upload").to_owned();
                 let upload = store_whole(app, caller, &name, field).await?;
                 body.input = InputDto { upload_id: Some(upload.id), ..InputDto::default() };

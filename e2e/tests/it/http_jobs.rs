@@ -73,6 +73,7 @@ async fn fields_are_named(api: &Client) {
         (transcode("priority", json!(5.5)), "/priority"),
         (transcode("outputs", json!(["hls", "betamax"])), "/outputs/1"),
         (transcode("outputs", json!([])), "/outputs"),
+        (transcode("outputs", json!(["thumbnail"])), "/outputs"),
         (transcode("outputs", json!("hls")), "/outputs"),
         (transcode("run_at", json!("tomorrow")), "/run_at"),
         (transcode("run_at", json!("-9000-01-01T00:00:00Z")), "/run_at"),

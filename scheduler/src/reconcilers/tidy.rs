@@ -1,4 +1,4 @@
-//! Forgets what has served its time: kept answers, abandoned uploads, stale progress.
+//! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress.
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
@@ -8,12 +8,17 @@ use super::{Context, Duty, Failure};
 
 pub(super) struct Tidy;
 
+/// Sources deleted at a time.
+const BATCH: i64 = 1000;
+
 #[async_trait]
 impl Duty for Tidy {
     async fn run(&self, context: &Context, _leadership: &Leadership) -> Result<u64, Failure> {
         // Each deletes by age alone: run twice, or by two leaders, it does the same.
         let answers = idempotency::delete_old(&context.db).await?;
-        let uploads = uploads::delete_abandoned(&context.db, context.config.upload_idle).await?;
+        let idle = context.config.upload_idle;
+        let uploads = uploads::delete_abandoned(&context.db, idle).await?
+            + uploads::delete_unused(&context.db, idle, BATCH).await?;
         let stale = progress::delete_stale(&context.db).await?;
         Ok(answers + uploads + stale)
     }

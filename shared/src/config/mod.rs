@@ -237,7 +237,7 @@ pub struct SchedulerConfig {
     pub leader_lease: Duration,
     /// `REELMILL_SWEEP_SECONDS` (2): how often expired leases and due retries are looked for.
     pub sweep: Duration,
-    /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long are abandoned.
+    /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long, unfinished or unused, are deleted.
     pub upload_idle: Duration,
     /// Migrate at start, under a lock; off with `--no-migrate`.
     pub migrate: bool,

@@ -41,9 +41,16 @@ const PREFIX: &str = "REELMILL_";
 impl Vars {
     /// Reads `file`, if there is one, and the `REELMILL_*` variables of the environment.
     pub fn load(file: Option<&Path>) -> Self {
-        let environment =
-            std::env::vars().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty());
         let mut vars = Self::default();
+        let mut environment = vec![];
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            match value.into_string() {
+                Ok(value) if value.is_empty() => {}
+                Ok(value) => environment.push((name.to_owned(), value)),
+                Err(_) => vars.errors.push(format!("{name}: is not UTF-8")),
+            }
+        }
         if let Some(path) = file {
             vars.read_file(path);
         }

@@ -1,7 +1,8 @@
 //! How a task ends: one guarded transaction each. Zero rows for the guard means a lost race, and nothing is written.
 //!
-//! Rows are always locked in one order: tasks of a job by position, then the job, then its recording. The claim and the cancel
-//! keep it too, so none of them ever waits for another in a circle. Two last finishers meet at the job's counter.
+//! Rows are always locked in one order: tasks of a job by position, each before its lease, then the job, its source, its
+//! recording. The claim, the cancel and the deletion keep it too, so none of them ever waits for another in a circle. Two last
+//! finishers meet at the job's counter.
 
 use std::time::Duration;
 
@@ -204,6 +205,7 @@ async fn expire(
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         leadership.guard(&tx).await?;
+        tx.execute("select 1 from tasks where id = $1 for no key update", &[&hold.task_id.0]).await?;
         // Looked at again under a lock: a beat may have come since the list was read.
         let expired = tx
             .query_opt(

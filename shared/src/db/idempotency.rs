@@ -10,6 +10,9 @@ pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// After this long an unanswered request is taken for dead: its server went down.
 const IN_FLIGHT: Duration = Duration::from_secs(120);
 
+/// How often somebody who is still at it says so with [`refresh`].
+pub const REFRESH: Duration = Duration::from_secs(30);
+
 /// A kept answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -78,13 +81,26 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
     })
 }
 
+/// Says that the first request is still being answered.
+pub async fn refresh(db: &Db, project: ProjectId, key: &str) -> Result<(), DbError> {
+    db.get()
+        .await?
+        .execute(
+            "update idempotency_keys set created_at = now()
+             where project_id = $1 and key = $2 and status is null",
+            &[&project.0, &key],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Keeps the answer.
 pub async fn complete(db: &Db, project: ProjectId, key: &str, answer: &Answer) -> Result<(), DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
             "update idempotency_keys set status = $3, content_type = $4, location = $5, body = $6
-             where project_id = $1 and key = $2",
+             where project_id = $1 and key = $2 and status is null",
         )
         .await?;
     client

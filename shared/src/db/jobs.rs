@@ -88,17 +88,14 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     // Held until the commit: a deletion that comes now waits and then sees this job.
-    let known_source =
-        async { if new.new_source { Ok(()) } else { sources::hold(&tx, new.spec.source).await } };
-    let known_recording = async {
-        if new.new_recording.is_some() { Ok(()) } else { recordings::hold(&tx, new.recording_id).await }
-    };
-    tokio::try_join!(known_source, known_recording)?;
     if new.new_source {
         sources::insert(&tx, project, new.spec.source, &new.spec.input).await?;
+    } else {
+        sources::hold(&tx, new.spec.source).await?;
     }
-    if let Some(recording) = &new.new_recording {
-        recordings::insert(&tx, project, recording).await?;
+    match &new.new_recording {
+        Some(recording) => recordings::insert(&tx, project, recording).await?,
+        None => recordings::hold(&tx, new.recording_id).await?,
     }
     let job = insert(&tx, project, new).await?;
     let data = serde_json::json!({ "job_id": new.id, "kind": new.kind, "recording_id": new.recording_id });

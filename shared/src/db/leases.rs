@@ -29,7 +29,7 @@ pub async fn renew(
     Ok(rows.iter().map(|row| Hold { task_id: TaskId(row.get(0)), epoch: row.get(1) }).collect())
 }
 
-/// Tasks under a lease of this worker, by pool capacity: how many slots of a pool are free right now.
+/// How many slots of a pool are free right now: those of its live workers, without running tasks and those that wait for one.
 pub async fn free_slots(db: &Db, pool: &str) -> Result<i64, DbError> {
     let row = db
         .get()

@@ -12,13 +12,13 @@ const LOCK: i64 = 0x7265_656c_6d69_6c6c;
 
 /// Brings the schema to this program's version. Several callers may race: one works, the others wait for it.
 pub async fn migrate(db: &Db) -> Result<(), DbError> {
-    let mut client = db.get().await?;
-    // Waiting for the lock and long migrations must not run into the pool's time limits.
+    // Out of the pool: its settings go with it, whatever happens. Waiting for the lock and long migrations must not run into the
+    // pool's time limits.
+    let mut client = super::Connection::take(db.get().await?);
     client.batch_execute("set statement_timeout = 0").await?;
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
     let result = run(&mut client).await;
     client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
-    client.batch_execute("reset statement_timeout").await?;
     result
 }
 

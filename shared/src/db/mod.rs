@@ -78,6 +78,19 @@ impl DbError {
         matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
     }
 
+    /// True where the database could not be reached or could not work, and the same may go well later.
+    pub fn is_outage(&self) -> bool {
+        // Connection exceptions, insufficient resources, operator intervention (PostgreSQL, appendix A).
+        const CLASSES: [&str; 3] = ["08", "53", "57"];
+        match self {
+            Self::Pool(_) => true,
+            Self::Postgres(error) => {
+                error.code().is_none_or(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
+            }
+            _ => self.is_contention(),
+        }
+    }
+
     /// True where a row with this key is there already.
     pub fn is_duplicate(&self) -> bool {
         let Self::Postgres(error) = self else { return false };

@@ -13,6 +13,11 @@ pub struct Picture {
     pub bytes: u64,
 }
 
+/// How the table writes a request's time.
+fn at(request: PictureRequest) -> i64 {
+    request.at_ms.map_or(-1, |at| at as i64)
+}
+
 /// The picture made for exactly this request.
 pub async fn find(
     db: &Db,
@@ -24,12 +29,7 @@ pub async fn find(
         .query_opt(
             "select key, bytes from pictures
              where recording_id = $1 and at_ms = $2 and width = $3 and height = $4",
-            &[
-                &recording.0,
-                &request.at_ms.map_or(-1, |at| at as i64),
-                &(request.width as i32),
-                &(request.height as i32),
-            ],
+            &[&recording.0, &at(request), &(request.width as i32), &(request.height as i32)],
         )
         .await?;
     Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
@@ -48,12 +48,7 @@ pub async fn with_default(
         .query(
             "select recording_id from pictures
              where recording_id = any($1) and at_ms = $2 and width = $3 and height = $4",
-            &[
-                &ids,
-                &request.at_ms.map_or(-1, |at| at as i64),
-                &(request.width as i32),
-                &(request.height as i32),
-            ],
+            &[&ids, &at(request), &(request.width as i32), &(request.height as i32)],
         )
         .await?;
     Ok(rows.iter().map(|row| RecordingId(row.get(0))).collect())
@@ -74,7 +69,7 @@ pub(crate) async fn put(
              do update set key = excluded.key, bytes = excluded.bytes, created_at = now()",
             &[
                 &recording.0,
-                &request.at_ms.map_or(-1, |at| at as i64),
+                &at(request),
                 &(request.width as i32),
                 &(request.height as i32),
                 &key,

@@ -6,7 +6,7 @@ use super::tasks::{Hold, Progress};
 use super::{Db, DbError};
 use crate::ids::{JobId, TaskId};
 
-/// Writes progress and, for a child process, what is run. False where the lease is lost: stop the work.
+/// Writes progress. False where the lease is lost: stop the work.
 pub async fn put(db: &Db, job: JobId, hold: Hold, progress: &Progress) -> Result<bool, DbError> {
     let client = db.get().await?;
     let statement = client

@@ -15,17 +15,3 @@ pub async fn ensure(db: &Db, name: &str) -> Result<ProjectId, DbError> {
     let row = client.query_one("select id from projects where name = $1", &[&name]).await?;
     Ok(ProjectId(row.get(0)))
 }
-
-/// A project as listed.
-#[derive(Debug, Clone)]
-pub struct Project {
-    pub id: ProjectId,
-    pub name: String,
-}
-
-/// The project with this id.
-pub async fn get(db: &Db, id: ProjectId) -> Result<Option<Project>, DbError> {
-    let client = db.get().await?;
-    let row = client.query_opt("select id, name from projects where id = $1", &[&id.0]).await?;
-    Ok(row.map(|row| Project { id: ProjectId(row.get(0)), name: row.get(1) }))
-}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, retrying};
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::error::TaskError;
 use crate::job::state::{Access, RecordingStatus};
@@ -173,7 +173,7 @@ pub(crate) async fn set_ready(
 }
 
 /// Tells that a job of a recording failed: one that would have `made` it, or, while nothing has been made yet, one that only
-/// looked at it. One that plays stays playable.
+/// looked at it. One that plays stays playable, and one that another job is making goes on.
 pub(crate) async fn set_failed(
     client: &impl GenericClient,
     id: RecordingId,
@@ -184,7 +184,10 @@ pub(crate) async fn set_failed(
     client
         .execute(
             "update recordings set status = 'failed', error = $2, updated_at = now()
-             where id = $1 and (status = 'pending' or ($3 and status = 'processing'))",
+             where id = $1 and (status = 'pending' or ($3 and status = 'processing'))
+               and not exists (
+                   select 1 from jobs
+                   where recording_id = $1 and kind = 'transcode' and status in ('queued', 'running'))",
             &[&id.0, &error, &made],
         )
         .await?;
@@ -202,22 +205,37 @@ pub(crate) async fn hold(client: &impl GenericClient, id: RecordingId) -> Result
 /// Deletes a recording for its users, at once. What it leaves goes with [`discard`], after its jobs are cancelled.
 /// False where there is no such recording.
 pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
+    retrying(|| delete_once(db, project, id)).await
+}
+
+async fn delete_once(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let marked = tx
+    // In a statement of its own: what follows must see the recordings of everybody who held the source until now.
+    let found = tx
         .query_opt(
-            "update recordings set deleted_at = now(), updated_at = now()
-             where id = $1 and project_id = $2 and deleted_at is null returning source_id",
+            "select r.source_id from recordings r where r.id = $1 and r.project_id = $2 and r.deleted_at is null",
             &[&id.0, &project.0],
         )
         .await?;
-    let Some(marked) = marked else { return Ok(false) };
+    let Some(found) = found else { return Ok(false) };
+    let source: Option<uuid::Uuid> = found.get(0);
+    tx.execute("select 1 from sources where id = $1 for update", &[&source]).await?;
+    let marked = tx
+        .execute(
+            "update recordings set deleted_at = now(), updated_at = now() where id = $1 and deleted_at is null",
+            &[&id.0],
+        )
+        .await?;
+    if marked == 0 {
+        return Ok(false);
+    }
     // The last one that was made from a source takes it along; from here on nothing new may refer to it.
     tx.execute(
         "update sources set deleted_at = now()
          where id = $1 and not exists (
              select 1 from recordings r where r.source_id = $1 and r.deleted_at is null)",
-        &[&marked.get::<_, Option<uuid::Uuid>>(0)],
+        &[&source],
     )
     .await?;
     let data = serde_json::json!({ "recording_id": id });

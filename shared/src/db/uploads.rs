@@ -198,3 +198,35 @@ pub async fn delete_abandoned(db: &Db, idle: std::time::Duration) -> Result<u64,
         .await?;
     Ok(gone)
 }
+
+/// Deletes the sources of finished uploads that nothing was made of within `idle`, and hands their objects to the sweeper. Returns
+/// how many.
+pub async fn delete_unused(db: &Db, idle: std::time::Duration, limit: i64) -> Result<u64, DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    // Locked first, in a statement of its own: what follows sees what a job that held one of them has made of it.
+    let rows = tx
+        .query(
+            "select s.id from sources s join uploads u on u.source_id = s.id
+             where s.deleted_at is null and u.touched_at < now() - make_interval(secs => $1)
+               and not exists (select 1 from recordings r where r.source_id = s.id)
+             order by u.touched_at limit $2 for update of s skip locked",
+            &[&idle.as_secs_f64(), &limit],
+        )
+        .await?;
+    let ids: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let gone = tx
+        .execute(
+            "with gone as (
+                 update sources s set deleted_at = now()
+                 where s.id = any($1) and not exists (select 1 from recordings r where r.source_id = s.id)
+                 returning id)
+             insert into garbage (prefix, due_at)
+             select 'p/' || u.project_id::text || '/uploads/' || u.id::text || '/', now()
+             from gone join uploads u on u.source_id = gone.id",
+            &[&ids],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(gone)
+}

@@ -44,10 +44,6 @@ pub struct Storage {
 
 /// An object, or a part of it, on its way out.
 pub struct Object {
-    /// Size of the whole object.
-    pub size: u64,
-    /// What of it is sent.
-    pub range: std::ops::Range<u64>,
     pub body: BoxStream<'static, Result<Bytes, StorageError>>,
 }
 
@@ -73,8 +69,10 @@ impl Storage {
             return Ok(Self { store: Arc::new(store), root: Some(root) });
         }
         // Credentials, region and endpoint come from the store's own variables.
-        let options = std::env::vars()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        let options = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                Some((name.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?))
+            })
             .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|vendor| name.starts_with(vendor)));
         let (store, prefix) = object_store::parse_url_opts(url, options)?;
         Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), root: None })
@@ -101,14 +99,7 @@ impl Storage {
     pub async fn get(&self, key: &str, range: Option<std::ops::Range<u64>>) -> Result<Object, StorageError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let result = self.store.get_opts(&Path::from(key), options).await?;
-        let (size, range) = (result.meta.size, result.range.clone());
-        let body = result.into_stream().map_err(StorageError::from).boxed();
-        Ok(Object { size, range, body })
-    }
-
-    /// Reads a whole object into memory: for small ones.
-    pub async fn get_bytes(&self, key: &str) -> Result<Bytes, StorageError> {
-        Ok(self.store.get(&Path::from(key)).await?.bytes().await?)
+        Ok(Object { body: result.into_stream().map_err(StorageError::from).boxed() })
     }
 
     /// The file behind an object, where the store is this machine's file system.

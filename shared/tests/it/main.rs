@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod claims;
+mod deletion;
 mod ends;
 mod events;
 mod fixture;

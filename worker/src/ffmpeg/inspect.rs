@@ -230,7 +230,8 @@ fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
-    let mut steps: Vec<f64> = sorted.windows(2).map(|pair| (pair[1] - pair[0]) as f64 * tick).collect();
+    let mut steps: Vec<f64> =
+        sorted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * tick).collect();
     steps.sort_by(f64::total_cmp);
     let gap = steps.last().copied().unwrap_or(0.0);
     let Some(median) = steps.get(steps.len() / 2).copied().filter(|step| *step > 0.0) else {
@@ -244,7 +245,7 @@ fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing
     let measured = if variable {
         1.0 / median
     } else {
-        let span = (sorted[sorted.len() - 1] - sorted[0]) as f64 * tick;
+        let span = sorted[sorted.len() - 1].saturating_sub(sorted[0]) as f64 * tick;
         (sorted.len() - 1) as f64 / span
     };
     let rate = if interlaced {
