@@ -46,7 +46,10 @@ export function nameLevel(level, renditions) {
   const fitting = renditions.filter((r) => !r.height || !level.height || r.height === level.height);
   const named = fitting.find((r) => new RegExp(`[/=_.-]${r.name.replace(/[^\w]/g, "\\$&")}(?![\\w])`).test(path));
   const close = [...fitting].sort((a, b) => Math.abs(a.bandwidth - level.bitrate) - Math.abs(b.bandwidth - level.bitrate))[0];
-  return (named ?? (level.height ? close : null))?.name || level.name || (level.height ? `${level.height}p` : "audio");
+  const name = (named ?? (level.height ? close : null))?.name || level.name || (level.height ? `${level.height}p` : "audio");
+  // A profile's "720p" holds smaller sources at their own size: people choose by the size they get.
+  const side = Math.min(level.width || level.height, level.height || level.width);
+  return side && /^\d+p$/.test(name) ? `${side}p` : name;
 }
 
 class MseEngine {

@@ -97,6 +97,7 @@ function paint() {
     state("processing");
     $("spinner").hidden = true;
     cover(isLive ? { tone: "waiting", icon: "mark", title: info.status === "starting" ? "Starting …" : "Not on air", text: "This page starts playing when the broadcast does." }
+      : info.status === "pending" && info.progress == null ? { tone: "waiting", icon: "mark", title: "Nothing has been made of it yet", text: "It plays once a transcode job is through.", bar: null }
       : info.status === "pending" ? { tone: "waiting", icon: "mark", title: "Waiting for a free worker", text: info.phase || "It starts by itself.", bar: null }
         : { tone: "waiting", icon: "mark", title: Number.isFinite(info.progress) ? `On the mill, ${percent(info.progress)}` : "On the mill", text: info.phase || "It can be watched long before the last rendition is done.", bar: info.progress ?? null });
     return;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::{Body as HttpBody, BodyDataStream};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
@@ -97,8 +97,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
                 let pointer = pointer(error.path());
                 // Line and column mean little to somebody who has a pointer.
                 let text = inner.to_string();
-                let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
-                Problem::fields(vec![FieldError { pointer, detail }])
+                let detail = text.split(" at line ").next().unwrap_or_default();
+                let missing = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+                Problem::fields(vec![match missing {
+                    Some(field) => {
+                        FieldError { pointer: format!("{pointer}/{field}"), detail: "is missing".to_owned() }
+                    }
+                    None => FieldError { pointer, detail: detail.to_owned() },
+                }])
             }
             _ => Problem::new(Kind::Malformed, format!("the body is not JSON: {inner}")),
         }
@@ -128,7 +134,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             // An id that does not read names nothing.
-            Err(_) => Err(Problem::new(Kind::NotFound, format!("there is nothing at {}", parts.uri.path()))),
+            Err(_) => {
+                let whole = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
+                Err(Problem::new(Kind::NotFound, format!("there is nothing at {}", whole.path())))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The API's description, generated from the handlers.
 
-use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, Response};
 use utoipa::{Modify, OpenApi};
 
 /// The frame the routes are filled into.
@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(
         title = "Reelmill",
-        description = "A transcoding farm: files and live streams go in, streams that play everywhere come out.",
+        description = "A transcoding farm: video files go in, streams that play everywhere come out.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     modifiers(&Security),
@@ -39,6 +39,15 @@ pub(crate) fn name_operations(description: &mut OpenApiDocument) {
             &mut item.patch,
         ];
         for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.entry("401".to_owned()).or_insert_with(|| {
+                let content = Content::new(Some(Ref::from_schema_name("ProblemDocument")));
+                let description = "No key came along, or it is unknown, expired or revoked.";
+                Response::builder()
+                    .description(description)
+                    .content("application/problem+json", content)
+                    .into()
+            });
             let tag = operation.tags.iter().flatten().next().cloned();
             if let (Some(tag), Some(id)) = (tag, &mut operation.operation_id) {
                 *id = format!("{tag}_{id}");
@@ -56,5 +65,32 @@ impl Modify for Security {
         let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
         components.add_security_scheme("bearer", bearer);
         components.add_security_scheme("api_key", header);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    /// Every list of words in a document.
+    fn words(node: &Value, found: &mut Vec<Value>) {
+        match node {
+            Value::Object(fields) => {
+                found.extend(fields.get("enum").and_then(Value::as_array).into_iter().flatten().cloned());
+                fields.values().for_each(|field| words(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| words(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn words_are_described_as_they_are_on_the_wire() {
+        let description = serde_json::to_value(crate::description()).unwrap();
+        let mut found = vec![];
+        words(&description, &mut found);
+        assert!(found.contains(&"transcode".into()) && found.contains(&"live:read".into()), "{found:?}");
+        let capitals = |word: &&Value| word.as_str().is_some_and(|word| word.chars().any(char::is_uppercase));
+        assert_eq!(found.iter().find(capitals), None);
     }
 }

@@ -427,6 +427,10 @@ async fn from_upload(
         faults.push(fault(at, format!("the upload is not finished: {} of {length} bytes", upload.received)));
         return Ok(None);
     };
+    if upload.received == 0 {
+        faults.push(fault(at, "the upload is empty: zero bytes"));
+        return Ok(None);
+    }
     let probed = sources::get(&app.db, source).await?.is_some_and(|source| source.probe.is_some());
     let name = crate::routes::uploads::file_name(&upload.metadata).filter(|name| bad_title(name).is_none());
     Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probed, recording: None, name }))

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A transcoding farm: files and live streams go in, streams that play everywhere come out.
+/// A transcoding farm: video files go in, streams that play everywhere come out.
 #[derive(Debug, Parser)]
 #[command(name = "reelmill", version)]
 pub struct Args {

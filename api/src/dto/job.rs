@@ -16,6 +16,7 @@ use super::ErrorDto;
 /// Where the bytes come from: exactly one of these.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "url": "https://example.com/video.mp4" }))]
 pub(crate) struct InputDto {
     /// `http`, `https`, or `file` under a directory the operator allows.
     pub(crate) url: Option<String>,
@@ -23,13 +24,14 @@ pub(crate) struct InputDto {
     pub(crate) upload_id: Option<UploadId>,
     /// A recording whose source is used again.
     pub(crate) recording_id: Option<RecordingId>,
-    /// A broadcast's id.
+    /// A broadcast's id. Not supported by this version.
     pub(crate) broadcast_id: Option<String>,
 }
 
 /// Body of `POST /jobs`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "kind": "transcode", "input": { "url": "https://example.com/video.mp4" }, "profile": "web" }))]
 pub(crate) struct NewJobDto {
     pub(crate) kind: JobKind,
     pub(crate) input: InputDto,

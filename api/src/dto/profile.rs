@@ -19,6 +19,45 @@ pub(crate) struct ProfileDto {
     pub(crate) segment_duration: u32,
 }
 
+/// A profile as it is sent, by itself or inline in a job.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "describes what is read by hand, so that all mistakes are told at once")]
+#[schema(example = json!({
+    "name": "mobile",
+    "rungs": [{ "name": "360p", "width": 640, "height": 360, "crf": 23, "max_bitrate": 800000 }],
+}))]
+pub(crate) struct NewProfileDto {
+    /// 1 to 64 lower-case letters, digits, `-` and `_`. None inline.
+    pub(crate) name: Option<String>,
+    /// From the best to the least; empty for audio alone.
+    pub(crate) rungs: Vec<NewRungDto>,
+    /// 128 kbit/s where it is left out; `null` for none.
+    pub(crate) audio: Option<AudioDto>,
+    /// x264's preset; `medium` where it is left out.
+    pub(crate) preset: Option<String>,
+    /// Seconds, 1 to 30; 6 where it is left out.
+    pub(crate) segment_duration: Option<u32>,
+}
+
+/// One step of the ladder as it is sent: either `crf` with `max_bitrate`, or `bitrate`.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "as above")]
+pub(crate) struct NewRungDto {
+    /// Lower-case letters, digits and `_`, unique.
+    pub(crate) name: String,
+    /// The box the picture fits into, even pixels.
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) crf: Option<u8>,
+    /// Bits per second.
+    pub(crate) max_bitrate: Option<u64>,
+    /// Bits per second.
+    pub(crate) bitrate: Option<u64>,
+    /// Bits; twice the bitrate where it is left out.
+    pub(crate) buffer: Option<u64>,
+    pub(crate) max_frame_rate: Option<u32>,
+}
+
 /// One step of the ladder: either `crf` with `max_bitrate`, or `bitrate`. Bits per second; the buffer in bits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RungDto {

@@ -18,6 +18,7 @@ use super::job::InputDto;
 /// Body of `POST /recordings`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "title": "My video", "input": { "url": "https://example.com/video.mp4" }, "profile": "web" }))]
 pub(crate) struct NewRecordingDto {
     /// At most 500 characters; the file's name where it is left out.
     pub(crate) title: Option<String>,
@@ -28,6 +29,17 @@ pub(crate) struct NewRecordingDto {
     pub(crate) priority: Option<i64>,
     pub(crate) access: Option<Access>,
     pub(crate) metadata: Option<Value>,
+}
+
+/// The form of `POST /recordings`.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "describes what is read as it comes")]
+pub(crate) struct RecordingFormDto {
+    pub(crate) title: Option<String>,
+    /// A profile's name.
+    pub(crate) profile: Option<String>,
+    #[schema(value_type = String, format = Binary)]
+    pub(crate) file: Vec<u8>,
 }
 
 /// Body of `PATCH /recordings/{id}`.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
-use crate::dto::profile::{ProfileDto, ProfileListDto};
+use crate::dto::profile::{NewProfileDto, ProfileDto, ProfileListDto};
 use crate::extract::{Body, Path, Query, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
@@ -20,7 +20,7 @@ use crate::state::App;
 /// Create a profile.
 ///
 /// The body is a profile with its `name`; the fields are those of an inline profile.
-#[utoipa::path(post, path = "/profiles", tag = "profiles", request_body = Value, responses(
+#[utoipa::path(post, path = "/profiles", tag = "profiles", request_body = NewProfileDto, responses(
     (status = 201, description = "The profile.", body = ProfileDto),
     (status = 409, description = "The name is taken.", body = ProblemDocument),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
@@ -128,7 +128,7 @@ pub(crate) async fn get(
 /// Replace a profile.
 ///
 /// Jobs that were submitted with the old one keep it.
-#[utoipa::path(put, path = "/profiles/{name}", tag = "profiles", params(("name" = String, Path)), request_body = Value,
+#[utoipa::path(put, path = "/profiles/{name}", tag = "profiles", params(("name" = String, Path)), request_body = NewProfileDto,
     responses(
     (status = 200, description = "The profile as it is now.", body = ProfileDto),
     (status = 404, description = "There is no such profile.", body = ProblemDocument),

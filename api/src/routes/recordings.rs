@@ -21,8 +21,8 @@ use utoipa::IntoParams;
 use crate::auth::Caller;
 use crate::dto::job::InputDto;
 use crate::dto::recording::{
-    Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingInfoDto,
-    RecordingListDto, RenditionDto, StreamingDto,
+    Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingFormDto,
+    RecordingInfoDto, RecordingListDto, RenditionDto, StreamingDto,
 };
 use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
@@ -35,9 +35,9 @@ use crate::uploads::store_whole;
 /// Create a recording and transcode it.
 ///
 /// From a URL, an upload, or a file sent right here as `multipart/form-data` with the fields `title` and `profile` (both
-/// optional, before the file) and `file`.
+/// optional; before the file, a mistake in them is told before the file is sent) and `file`.
 #[utoipa::path(post, path = "/recordings", tag = "recordings", request_body(
-    content((NewRecordingDto = "application/json"), (String = "multipart/form-data")),
+    content((NewRecordingDto = "application/json"), (RecordingFormDto = "multipart/form-data")),
 ), responses(
     (status = 201, description = "Accepted; Location is the recording.", body = RecordingDto),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
@@ -76,7 +76,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
 }
 
-/// Reads a form: text fields first, then the file, which is stored as it comes.
+/// Reads a form: text fields and the file, which is stored as it comes.
 async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRecordingDto> {
     let unreadable = |error: &dyn std::fmt::Display| {
         Problem::new(Kind::Malformed, format!("the form does not read: {error}"))
@@ -89,12 +89,14 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
         match field.name().unwrap_or_default() {
             "title" => body.title = Some(short_text(field).await?),
             "profile" => body.profile = Some(json!(short_text(field).await?)),
+            "file" if body.input.upload_id.is_some() => {
+                return Err(Problem::field("/file", "is there twice; a recording is made of one file"));
+            }
             "file" => {
                 check_early(app, caller, body.profile.as_ref(), body.title.as_deref()).await?;
                 let name = field.file_name().unwrap_or("upload").to_owned();
                 let upload = store_whole(app, caller, &name, field).await?;
                 body.input = InputDto { upload_id: Some(upload.id), ..InputDto::default() };
-                return Ok(body);
             }
             other => {
                 return Err(Problem::field(
@@ -104,7 +106,10 @@ async fn from_form(app: &App, caller: &Caller, request: Request) -> Answer<NewRe
             }
         }
     }
-    Err(Problem::field("/file", "is missing"))
+    if body.input.upload_id.is_none() {
+        return Err(Problem::field("/file", "is missing"));
+    }
+    Ok(body)
 }
 
 /// A text field of a form.

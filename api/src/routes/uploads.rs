@@ -166,7 +166,7 @@ pub(crate) async fn patch(
 #[utoipa::path(delete, path = "/uploads/{id}", tag = "uploads", params(("id" = UploadId, Path)), responses(
     (status = 204, description = "It is gone."),
     (status = 404, description = "There is no such upload.", body = ProblemDocument),
-    (status = 409, description = "It is finished and may be in use; delete the recording instead.", body = ProblemDocument),
+    (status = 409, description = "Something was made of it; delete the recording instead.", body = ProblemDocument),
 ))]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -174,10 +174,13 @@ pub(crate) async fn delete(
     Path(id): Path<UploadId>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
-    if find(&app, &caller, id).await?.source_id.is_some() {
-        return Err(Problem::new(Kind::Conflict, "the upload is finished and may be in use"));
+    find(&app, &caller, id).await?;
+    if !uploads::delete(&app.db, caller.project_id, id).await? {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "something was made of the upload; delete the recording instead",
+        ));
     }
-    uploads::delete(&app.db, caller.project_id, id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use reelmill_shared::ids::JobId;
-use reelmill_shared::job::spec::JobKind;
+use reelmill_shared::job::spec::{JobKind, Output};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
     priority: Option<u8>,
     /// What to make: hls, thumbnail; both where it is left out. May be given several times
-    #[arg(long = "output", value_name = "OUTPUT")]
+    #[arg(long = "output", value_name = "OUTPUT", value_parser = PossibleValuesParser::new(Output::ALL.iter().map(|output| output.as_str())))]
     outputs: Vec<String>,
     /// Kept with the recording (or job) and given back. May be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
@@ -58,6 +58,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// Runs `job submit`.
 pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<(), Failure> {
     let body = args.body()?;
+    // A name that nobody knows must not cost an upload.
+    if let Some(name) = body["profile"].as_str() {
+        context.farm.get::<Value>(&["profiles", name]).await?;
+    }
     let own_key = args.idempotency_key.as_deref();
     let input = match &args.input {
         Input::File(path) => {

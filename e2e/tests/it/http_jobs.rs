@@ -51,8 +51,8 @@ async fn fields_are_named(api: &Client) {
     };
     let rung = json!({ "name": "a", "width": 320, "height": 180, "crf": 99, "max_bitrate": 400_000 });
     for (body, pointer) in [
-        (json!({ "input": { "url": INPUT } }), ""),
-        (json!({ "kind": "transcode" }), ""),
+        (json!({ "input": { "url": INPUT } }), "/kind"),
+        (json!({ "kind": "transcode" }), "/input"),
         (json!({ "kind": "melt", "input": { "url": INPUT } }), "/kind"),
         (transcode("profile", json!("no-such")), "/profile"),
         (transcode("profile", json!("nul\0inside")), "/profile"),

@@ -181,7 +181,16 @@ async fn broken(farm: &Farm, variants: &Derived) {
     let mut jobs = vec![];
     for name in BROKEN {
         let file = variants.file(name);
-        jobs.push((name, client.submit(&file, &json!("fast")).await));
+        if name == "empty.mp4" {
+            // Told at the door, where the door knows; by its address only the worker finds out.
+            let input = json!({ "upload_id": client.upload(&file).await });
+            let body = json!({ "kind": "transcode", "input": input });
+            let (status, problem) = client.try_post("/jobs", &body).await;
+            assert_eq!(status.as_u16(), 422, "{problem}");
+            assert_eq!(problem["errors"][0]["detail"], "the upload is empty: zero bytes");
+        } else {
+            jobs.push((name, client.submit(&file, &json!("fast")).await));
+        }
         let url = url_of(&file);
         let body = json!({"kind": "transcode", "input": {"url": url}, "profile": "fast"});
         jobs.push((name, client.post("/jobs", &body).await));

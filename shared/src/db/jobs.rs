@@ -8,7 +8,7 @@ use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
 use super::{Db, DbError, GenericClient, finish, retrying, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId};
-use crate::job::error::TaskError;
+use crate::job::error::{Reason, TaskError};
 use crate::job::plan::NewTask;
 use crate::job::spec::{JobKind, JobSpec, PictureRequest};
 use crate::job::state::{JobStatus, TaskStatus};
@@ -254,7 +254,10 @@ pub(super) async fn conclude(
     let recording = row.get::<_, Option<_>>("recording_id").map(RecordingId);
     if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded) {
         let transcode = row.get::<_, &str>("kind") == JobKind::Transcode.as_str();
-        recordings::set_failed(tx, recording, transcode, error).await?;
+        let cancelled =
+            TaskError::fatal(Reason::Cancelled, "the job that would have made this was cancelled");
+        let why = if status == JobStatus::Cancelled { Some(&cancelled) } else { error };
+        recordings::set_failed(tx, recording, transcode, why).await?;
     }
     let kind = match status {
         JobStatus::Succeeded => EventType::JobSucceeded,

@@ -166,13 +166,31 @@ async fn make_source(tx: &impl GenericClient, upload: &mut Upload) -> Result<(),
     Ok(())
 }
 
-/// Deletes an upload that made no source yet and hands its objects to the sweeper; false where there is none.
+/// Deletes an upload, and its source if it has one that nothing was made of, and hands its objects to the sweeper; false where there
+/// is none, or something was made of it.
 pub async fn delete(db: &Db, project: ProjectId, id: UploadId) -> Result<bool, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
+    // As in the deletion of a recording: what follows sees what those made of the source who held it.
+    tx.execute(
+        "select 1 from sources s join uploads u on u.source_id = s.id where u.id = $1 and u.project_id = $2 for update of s",
+        &[&id.0, &project.0],
+    )
+    .await?;
+    tx.execute(
+        "update sources s set deleted_at = now() from uploads u
+         where u.id = $1 and u.project_id = $2 and s.id = u.source_id and s.deleted_at is null
+           and not exists (select 1 from recordings r where r.source_id = s.id)",
+        &[&id.0, &project.0],
+    )
+    .await?;
     let gone = tx
         .execute(
-            "with gone as (delete from uploads where id = $1 and project_id = $2 and source_id is null returning id)
+            "with gone as (
+                 delete from uploads u where id = $1 and project_id = $2
+                   and not exists (select 1 from sources s where s.id = u.source_id and s.deleted_at is null)
+                   and not exists (select 1 from recordings r where r.source_id = u.source_id)
+                 returning id)
              insert into garbage (prefix, due_at) select 'p/' || $2::uuid::text || '/uploads/' || id::text || '/', now() from gone",
             &[&id.0, &project.0],
         )

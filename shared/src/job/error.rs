@@ -29,6 +29,8 @@ words! {
         DeadlineExceeded = "deadline_exceeded",
         /// The worker died or lost touch.
         WorkerLost = "worker_lost",
+        /// The job was cancelled.
+        Cancelled = "cancelled",
         /// A fault of the farm itself.
         Internal = "internal",
     }

@@ -5,8 +5,9 @@
 #[error("\"{0}\" is not a known {1}")]
 pub struct UnknownWord(pub String, pub &'static str);
 
+// The words are `tt`: what passes as a `literal` is hidden from the derives, which would then describe the variants by their Rust names.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$vdoc:meta])* $variant:ident = $word:tt),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, ::serde::Serialize, ::serde::Deserialize, ::utoipa::ToSchema,

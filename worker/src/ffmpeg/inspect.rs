@@ -127,6 +127,17 @@ impl Described {
         if duration <= 0.0 {
             return Err(TaskError::fatal(Reason::Damaged, "the source holds no media that lasts any time"));
         }
+        let subtitles =
+            self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).count() as u32;
+        if subtitles > 0 {
+            warnings.push(format!("{subtitles} subtitle tracks are left out: this version has no subtitles"));
+        }
+        if audio.len() > 1 {
+            warnings.push(format!(
+                "of {} audio tracks only the default one is used by this version",
+                audio.len()
+            ));
+        }
         Ok(Probe {
             format: format.format_name.clone(),
             duration_seconds: duration,
@@ -134,8 +145,7 @@ impl Described {
             bitrate: format.bit_rate.as_deref().and_then(|rate| rate.parse().ok()),
             video,
             audio,
-            subtitles: self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).count()
-                as u32,
+            subtitles,
             warnings,
         })
     }

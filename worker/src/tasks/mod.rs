@@ -88,9 +88,9 @@ impl Bench {
         let speed = report.and_then(|report| report.speed);
         let done = done.clamp(0.0, 1.0) as f32;
         let started = report.and_then(|report| report.out_time_us).map(|us| us as f32 / 1e6);
-        // What is left of the media at the present speed.
+        // What is left of the media at the present speed, once there is one to speak of.
         let eta_seconds =
-            started.zip(speed).filter(|(_, speed)| *speed > 0.0 && done > 0.0).map(|(time, speed)| {
+            started.zip(speed).filter(|(_, speed)| *speed > 0.0 && done >= STEADY).map(|(time, speed)| {
                 let whole = time / done;
                 (whole - time).max(0.0) / speed
             });
@@ -171,6 +171,9 @@ impl Bench {
         }
     }
 }
+
+/// Before this share of the work is done, a speed says nothing about what is left.
+const STEADY: f32 = 0.02;
 
 /// Turns FFmpeg's end into an error, where it is one. FFmpeg says why in its log; the last lines go into the message.
 fn check_exit(what: &str, ended: &Ended) -> Result<(), TaskError> {
