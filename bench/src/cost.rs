@@ -30,8 +30,12 @@ const ASK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(pairs: usize, seconds: u32) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let source = footage(dir.path(), seconds)?;
-    let farm =
-        Farm::builder().set("REELMILL_ENCODE_THREADS", 1).set("REELMILL_LEASE_SECONDS", 60).start().await;
+    let farm = Farm::builder()
+        .set("REELMILL_ENCODE_THREADS", 1)
+        .set("REELMILL_CHUNK_SECONDS", 86_400)
+        .set("REELMILL_LEASE_SECONDS", 60)
+        .start()
+        .await;
     // Once to warm up and to learn the exact command.
     let job = transcode(&farm, &source).await?;
     let plain = plain_command(&job, &source, dir.path())?;

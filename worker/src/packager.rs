@@ -6,8 +6,9 @@ use bytes::Bytes;
 use reelmill_shared::db::sets::{EncodedRendition, Rendition, Segment};
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::cmaf::{Demuxer, Event, Sample, Track, media_segment};
-use reelmill_shared::media::hls::{MeasuredSegment, Ticks, measure_bandwidth};
+use reelmill_shared::media::hls::Bandwidth;
 use reelmill_shared::storage::{Storage, keys};
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
 /// A GOP of the highest rate we allow fits; a box that claims more is damage.
@@ -69,6 +70,11 @@ impl<C: Cut> Packager<C> {
         }
     }
 
+    /// The file it follows.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads what was added since the last time and stores the segments that are complete.
     pub async fn follow(&mut self) -> Result<(), TaskError> {
         let mut file = match tokio::fs::File::open(&self.path).await {
@@ -102,11 +108,13 @@ impl<C: Cut> Packager<C> {
         }
     }
 
-    /// After FFmpeg has ended: stores the rest and sums up the rendition.
+    /// After FFmpeg has ended: stores the rest and sums up what was made of the rendition. Its bandwidth is measured when all of it
+    /// is there; until then it is what was `declared`.
     pub async fn finish(
         mut self,
         position: i32,
         language: Option<String>,
+        declared: Bandwidth,
     ) -> Result<EncodedRendition, TaskError> {
         self.follow().await?;
         self.demuxer.finish().map_err(|e| self.damaged(&e))?;
@@ -119,21 +127,15 @@ impl<C: Cut> Packager<C> {
         let init = track.init_segment_delayed(self.cut.delay());
         let init_key = keys::init(&self.prefix, &self.name);
         let init_bytes = init.len() as u64;
+        let init_sha256 = Sha256::digest(&init).to_vec();
         self.put(&init_key, init).await?;
-        let measured: Vec<MeasuredSegment> = self
-            .segments
-            .iter()
-            .map(|s| MeasuredSegment {
-                bytes: s.bytes,
-                duration: Ticks { ticks: s.duration_ticks, timescale: track.timescale },
-            })
-            .collect();
-        if !self.segments.iter().zip(0..).all(|(segment, number)| segment.number == number) {
+        let first = self.segments.first().map_or(0, |segment| segment.number);
+        if !self.segments.iter().zip(first..).all(|(segment, number)| segment.number == number) {
             return Err(self.damaged(&"its segments are not whole"));
         }
-        let Some(bandwidth) = measure_bandwidth(&measured) else {
+        if self.segments.is_empty() {
             return Err(self.damaged(&"no segments"));
-        };
+        }
         let rendition = Rendition {
             rung: self.name.clone(),
             position,
@@ -141,13 +143,12 @@ impl<C: Cut> Packager<C> {
             timescale: track.timescale,
             init_key,
             init_bytes,
-            peak_bandwidth: bandwidth.peak,
-            average_bandwidth: bandwidth.average,
-            duration_ticks: self.segments.iter().map(|s| s.duration_ticks).sum(),
+            peak_bandwidth: declared.peak,
+            average_bandwidth: declared.average,
             language,
             ..describe(&track)
         };
-        Ok(EncodedRendition { rendition, segments: self.segments })
+        Ok(EncodedRendition { rendition, init_sha256, segments: self.segments })
     }
 
     async fn store(&mut self, cuttings: Vec<Cutting>) -> Result<(), TaskError> {

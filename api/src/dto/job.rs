@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::jobs::Job;
-use reelmill_shared::db::tasks::{Attempt, Task};
+use reelmill_shared::db::tasks::{Attempt, Progress, Task};
 use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
 use reelmill_shared::job::spec::{JobKind, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
-use reelmill_shared::job::task::TaskKind;
+use reelmill_shared::job::task::{AUDIO_RUNG, TaskKind, TaskSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -150,12 +150,7 @@ pub(crate) struct TimingsDto {
 impl JobDto {
     /// A job with its tasks.
     pub(crate) fn new(job: Job, tasks: Vec<Task>) -> Self {
-        let running = tasks.iter().filter(|task| task.status == TaskStatus::Running);
-        // The heaviest running task speaks for the job.
-        let speaker = running
-            .filter_map(|task| task.progress.as_ref().map(|progress| (task.spec.weight(), progress)))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, progress)| progress.clone());
+        let speaker = speaker(&tasks);
         let outputs = outputs(&job);
         let seconds = |from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>| {
             from.zip(to).map(|(from, to)| (to - from).as_seconds_f64())
@@ -190,6 +185,36 @@ impl JobDto {
             tasks: tasks.into_iter().map(TaskDto::from).collect(),
         }
     }
+}
+
+/// What is told of a job as a whole: the phase of its heaviest running task, and the pace of all that do the same.
+fn speaker(tasks: &[Task]) -> Option<Progress> {
+    let running: Vec<(&Task, &Progress)> = tasks
+        .iter()
+        .filter(|task| task.status == TaskStatus::Running)
+        .filter_map(|task| Some((task, task.progress.as_ref()?)))
+        .collect();
+    let (heaviest, progress) =
+        running.iter().max_by(|a, b| a.0.spec.weight().total_cmp(&b.0.spec.weight()))?;
+    let alike =
+        || running.iter().filter(|(task, _)| task.kind == heaviest.kind).map(|(_, progress)| progress);
+    let total = |figure: fn(&Progress) -> Option<f32>| alike().filter_map(|p| figure(p)).reduce(|a, b| a + b);
+    let speed = total(|progress| progress.speed);
+    // Chunks that wait count too: what is left of all of them, at the pace of those that run.
+    let left = |task: &Task| match &task.spec {
+        TaskSpec::Encode(spec) => Some((1.0 - share(task)) * spec.grid.rate.seconds(spec.span().frames)),
+        _ => None,
+    };
+    let chunks: Vec<f64> = tasks.iter().filter_map(left).collect();
+    let eta_seconds = match speed.filter(|speed| *speed > 0.0) {
+        Some(speed)
+            if chunks.len() > 1 && heaviest.kind == TaskKind::Encode && progress.eta_seconds.is_some() =>
+        {
+            Some((chunks.iter().sum::<f64>() / f64::from(speed)) as f32)
+        }
+        _ => progress.eta_seconds,
+    };
+    Some(Progress { fps: total(|progress| progress.fps), speed, eta_seconds, ..(*progress).clone() })
 }
 
 /// How far a job is: its tasks by weight, and something for those that are not planned yet.
@@ -245,12 +270,8 @@ impl From<Task> for TaskDto {
         let done = share(&task);
         let progress = task.progress.filter(|_| task.status == TaskStatus::Running);
         let renditions = match &task.spec {
-            reelmill_shared::job::task::TaskSpec::Encode(spec) => {
-                spec.rungs.iter().map(|r| r.name.clone()).collect()
-            }
-            reelmill_shared::job::task::TaskSpec::Audio(_) => {
-                vec![reelmill_shared::job::task::AUDIO_RUNG.to_owned()]
-            }
+            TaskSpec::Encode(spec) => spec.rungs.iter().map(|r| r.name.clone()).collect(),
+            TaskSpec::Audio(_) => vec![AUDIO_RUNG.to_owned()],
             _ => vec![],
         };
         Self {

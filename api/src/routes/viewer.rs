@@ -16,7 +16,7 @@ use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::dto::ErrorDto;
-use crate::dto::job::JobDto;
+use crate::dto::job::{JobDto, TaskDto};
 use crate::dto::recording::{RenditionDto, RenditionProgressDto, ViewerInfoDto};
 use crate::extract::{Path, Query};
 use crate::playback::{active_set, renditions, serve};
@@ -113,16 +113,24 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(dto)).into_response())
 }
 
+/// One entry a rendition, over all the chunks it is made in.
 fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
-    let mut all = vec![];
-    for task in &job.tasks {
-        all.extend(task.renditions.iter().map(|name| RenditionProgressDto {
+    let mut all: Vec<RenditionProgressDto> = vec![];
+    for name in job.tasks.iter().flat_map(|task| &task.renditions) {
+        if all.iter().any(|known| known.name == *name) {
+            continue;
+        }
+        let makers: Vec<&TaskDto> = job.tasks.iter().filter(|task| task.renditions.contains(name)).collect();
+        let total = |figure: fn(&TaskDto) -> Option<f32>| {
+            makers.iter().filter_map(|task| figure(task)).reduce(|a, b| a + b)
+        };
+        all.push(RenditionProgressDto {
             name: name.clone(),
-            progress: task.progress,
-            fps: task.fps,
-            speed: task.speed,
-            eta_seconds: task.eta_seconds,
-        }));
+            progress: makers.iter().map(|task| task.progress).sum::<f64>() / makers.len().max(1) as f64,
+            fps: total(|task| task.fps),
+            speed: total(|task| task.speed),
+            eta_seconds: makers.iter().filter_map(|task| task.eta_seconds).reduce(f32::max),
+        });
     }
     all
 }

@@ -16,6 +16,7 @@ mod http_uploads;
 mod job_path;
 mod judge;
 mod media_changing;
+mod media_chunks;
 mod media_footage;
 mod media_hostile;
 mod media_times;

@@ -167,6 +167,8 @@ pub struct WorkerConfig {
     pub cache_bytes: u64,
     /// `REELMILL_ENCODE_THREADS` (0: one, or as many as there are idle slots when the job is planned).
     pub encode_threads: u32,
+    /// `REELMILL_CHUNK_SECONDS` (0: by the source's length and the free slots): how much of a source one task encodes.
+    pub chunk: Option<Duration>,
     /// `REELMILL_MAX_DURATION_SECONDS` (12 h): longer sources are refused.
     pub max_duration: Duration,
     /// `REELMILL_MAX_SOURCE_BYTES` (1 TiB): larger downloads are refused.
@@ -198,6 +200,7 @@ impl WorkerConfig {
         if !(0.05..=600.0).contains(&poll) {
             vars.fault("REELMILL_POLL_SECONDS", "must be from 0.05 to 600");
         }
+        let chunk: u64 = vars.value("REELMILL_CHUNK_SECONDS").or(0);
         let slots = vars.value("REELMILL_WORKER_SLOTS").or(cores);
         if slots == 0 {
             vars.fault("REELMILL_WORKER_SLOTS", "must be at least 1");
@@ -216,6 +219,7 @@ impl WorkerConfig {
             scratch,
             cache_bytes: vars.value("REELMILL_CACHE_BYTES").or(20 << 30),
             encode_threads: vars.value("REELMILL_ENCODE_THREADS").or(0),
+            chunk: (chunk > 0).then(|| Duration::from_secs(chunk)),
             max_duration: Duration::from_secs(vars.value("REELMILL_MAX_DURATION_SECONDS").or(12 * 3600)),
             max_source_bytes: vars.value("REELMILL_MAX_SOURCE_BYTES").or(1 << 40),
             input_roots: local_roots(vars),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::sets::EncodedRendition;
+use super::sets::{EncodedRendition, Measured};
 use super::sources::Piece;
 use super::tasks::{Claimed, Hold, ring};
 use super::{Db, DbError, GenericClient, jobs, pictures, recordings, retrying, sets, sources, tasks};
@@ -60,6 +60,7 @@ pub enum Publication {
         set: SetId,
         static_prefix: String,
         duration_seconds: f64,
+        measured: Vec<Measured>,
     },
     /// What the job as a whole has to show, read back in its outputs.
     JobResult(Value),
@@ -420,7 +421,8 @@ async fn publish(
         Publication::Picture { recording, request, key, bytes } => {
             pictures::put(tx, *recording, *request, key, *bytes).await
         }
-        Publication::Ready { recording, set, static_prefix, duration_seconds } => {
+        Publication::Ready { recording, set, static_prefix, duration_seconds, measured } => {
+            sets::set_measured(tx, *set, measured).await?;
             sets::activate(tx, *recording, *set, static_prefix).await?;
             recordings::set_ready(tx, claimed.project_id, *recording, claimed.job_id, *duration_seconds).await
         }

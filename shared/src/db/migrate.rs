@@ -5,7 +5,10 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("../../../migrations/0001_initial.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
+    ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
+];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.
 const LOCK: i64 = 0x7265_656c_6d69_6c6c;

@@ -50,6 +50,9 @@ pub enum DbError {
     /// The guarded write found that somebody else owns the task, or that it is over.
     #[error("the lease on this task is lost")]
     LostRace,
+    /// A chunk came with another init segment than the rendition it belongs to.
+    #[error("{0} was encoded with other parameters than its other chunks")]
+    OtherInit(String),
     /// The write was guarded by leadership that has passed on.
     #[error("another scheduler leads")]
     NotLeader,

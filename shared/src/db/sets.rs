@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::{Db, DbError, GenericClient};
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::state::words;
-use crate::media::hls;
+use crate::media::hls::{self, Bandwidth, MeasuredSegment, measure_bandwidth};
 use crate::media::presentation::{Presented, PresentedTrack, media};
 
 words! {
@@ -36,10 +36,37 @@ pub struct Rendition {
     pub timescale: u32,
     pub init_key: String,
     pub init_bytes: u64,
-    /// Measured, bits per second.
+    /// Bits per second: declared while the rendition grows, then measured.
     pub peak_bandwidth: u64,
     pub average_bandwidth: u64,
+    /// Zero while it grows.
     pub duration_ticks: u64,
+}
+
+/// What a finished rendition turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    pub rung: String,
+    pub bandwidth: Bandwidth,
+    pub duration_ticks: u64,
+}
+
+impl Rendition {
+    /// Measures a finished rendition; `None` where its segments last no time.
+    pub fn measured(&self, segments: &[Segment]) -> Option<Measured> {
+        let all: Vec<MeasuredSegment> = segments
+            .iter()
+            .map(|segment| MeasuredSegment {
+                bytes: segment.bytes,
+                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
+            })
+            .collect();
+        Some(Measured {
+            rung: self.rung.clone(),
+            bandwidth: measure_bandwidth(&all)?,
+            duration_ticks: segments.iter().map(|segment| segment.duration_ticks).sum(),
+        })
+    }
 }
 
 /// One segment of a rendition.
@@ -53,10 +80,12 @@ pub struct Segment {
     pub duration_ticks: u64,
 }
 
-/// A rendition with its segments, ready to be published by the task that made it.
+/// A rendition, or a chunk of it, with its segments, ready to be published by the task that made it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedRendition {
     pub rendition: Rendition,
+    /// Of the init segment: that of one chunk serves all.
+    pub init_sha256: Vec<u8>,
     pub segments: Vec<Segment>,
 }
 
@@ -96,7 +125,17 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Publishes a rendition. In the caller's guarded transaction, which knows that `epoch` owns the task.
+/// The digest of a rendition's init segment, once a chunk of it is published.
+pub async fn init_digest(db: &Db, set: SetId, rung: &str) -> Result<Option<Vec<u8>>, DbError> {
+    let client = db.get().await?;
+    let statement =
+        client.prepare_cached("select init_sha256 from renditions where set_id = $1 and rung = $2").await?;
+    let row = client.query_opt(&statement, &[&set.0, &rung]).await?;
+    Ok(row.and_then(|row| row.get(0)))
+}
+
+/// Publishes a rendition or a chunk of it: the first chunk brings the rendition, each its segments. In the caller's guarded
+/// transaction, which knows that `epoch` owns the task and holds the job's row, so that chunks come one after the other.
 pub(crate) async fn publish(
     client: &impl GenericClient,
     set: SetId,
@@ -108,8 +147,9 @@ pub(crate) async fn publish(
         .execute(
             "insert into renditions (set_id, rung, position, kind, codec, width, height, fps_num, fps_den, sample_rate,
                  channels, language, timescale, init_key, init_bytes, peak_bandwidth, average_bandwidth,
-                 duration_ticks, epoch)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+                 duration_ticks, epoch, init_sha256)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+             on conflict (set_id, rung) do nothing",
             &[
                 &set.0,
                 &r.rung,
@@ -130,9 +170,19 @@ pub(crate) async fn publish(
                 &(r.average_bandwidth as i64),
                 &(r.duration_ticks as i64),
                 &epoch,
+                &encoded.init_sha256,
             ],
         )
         .await?;
+    let agrees = client
+        .query_opt(
+            "select 1 from renditions where set_id = $1 and rung = $2 and init_sha256 = $3",
+            &[&set.0, &r.rung, &encoded.init_sha256],
+        )
+        .await?;
+    if agrees.is_none() {
+        return Err(DbError::OtherInit(r.rung.clone()));
+    }
     let numbers: Vec<i32> = encoded.segments.iter().map(|s| s.number as i32).collect();
     let keys: Vec<&str> = encoded.segments.iter().map(|s| s.key.as_str()).collect();
     let bytes: Vec<i32> = encoded.segments.iter().map(|s| s.bytes as i32).collect();
@@ -145,6 +195,30 @@ pub(crate) async fn publish(
             &[&set.0, &r.rung, &epoch, &numbers, &keys, &bytes, &durations],
         )
         .await?;
+    Ok(())
+}
+
+/// Notes what finished renditions turned out to be. In the caller's guarded transaction.
+pub(crate) async fn set_measured(
+    client: &impl GenericClient,
+    set: SetId,
+    measured: &[Measured],
+) -> Result<(), DbError> {
+    for rendition in measured {
+        client
+            .execute(
+                "update renditions set peak_bandwidth = $3, average_bandwidth = $4, duration_ticks = $5
+                 where set_id = $1 and rung = $2",
+                &[
+                    &set.0,
+                    &rendition.rung,
+                    &(rendition.bandwidth.peak as i64),
+                    &(rendition.bandwidth.average as i64),
+                    &(rendition.duration_ticks as i64),
+                ],
+            )
+            .await?;
+    }
     Ok(())
 }
 

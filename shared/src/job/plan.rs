@@ -9,7 +9,7 @@ use super::task::{
     AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, FetchSpec, FinishSpec, ProbeSpec, TaskSpec, ThumbnailSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
-use crate::media::grid::{AudioGrid, Grid};
+use crate::media::grid::{AudioGrid, Grid, Span};
 use crate::media::ladder;
 use crate::media::probe::{AudioStream, Probe, Transfer, VideoStream};
 use crate::media::profile::Profile;
@@ -70,9 +70,20 @@ pub struct PlannedRendition {
 pub struct Circumstances {
     /// Longest recording, in seconds.
     pub max_duration_seconds: f64,
-    /// Threads for an encode: more than one only where slots would stand idle.
-    pub encode_threads: u32,
+    /// Slots that would stand idle, the planner's own among them; at least 1.
+    pub free_slots: u32,
+    /// Threads of an encode; `None`: one, and more only where slots would stand idle.
+    pub encode_threads: Option<u32>,
+    /// Length of a chunk; `None`: by the source's length and the free slots.
+    pub chunk_seconds: Option<f64>,
 }
+
+/// A chunk is at least this long, where nobody set its length: each costs a warm-up GOP.
+const SHORTEST_CHUNK_SECONDS: f64 = 20.0;
+/// And at most about this long: what is lost with a worker.
+const LONGEST_CHUNK_SECONDS: f64 = 60.0;
+/// An encode never gets more threads of idle slots than this: x264 gains little beyond.
+const MOST_THREADS: u32 = 8;
 
 /// Where the longest track is the audio by no more than this, the recording ends with the picture: codecs round
 /// their last frame up, and nobody wants a still picture for it.
@@ -137,7 +148,18 @@ pub fn transcode(
     let duration = grid.map_or(duration, |grid| grid.duration());
     let mut works = vec![];
     if let (Some(video), Some(grid)) = (video, grid) {
-        works.push(TaskSpec::Encode(encode(spec.source, set, profile, video, grid, circumstances)));
+        let whole = encode(spec.source, set, profile, video, grid);
+        let spans = chunks(probe, video, &grid, circumstances);
+        let threads = circumstances
+            .encode_threads
+            .unwrap_or_else(|| (circumstances.free_slots / spans.len().max(1) as u32).clamp(1, MOST_THREADS));
+        let chunk = |span: Span| EncodeSpec {
+            span: Some(span),
+            threads: threads.max(1),
+            deadline_seconds: deadline(grid.rate.seconds(span.encoded())),
+            ..whole.clone()
+        };
+        works.extend(spans.into_iter().map(chunk).map(TaskSpec::Encode));
     }
     if let (Some(audio), Some(recipe)) = (audio, &profile.audio) {
         let sample_rate = output_sample_rate(audio.sample_rate);
@@ -168,14 +190,7 @@ pub fn transcode(
     Ok(Plan { set, duration_seconds: duration, tasks, summary })
 }
 
-fn encode(
-    source: SourceId,
-    set: SetId,
-    profile: &Profile,
-    video: &VideoStream,
-    grid: Grid,
-    circumstances: &Circumstances,
-) -> EncodeSpec {
+fn encode(source: SourceId, set: SetId, profile: &Profile, video: &VideoStream, grid: Grid) -> EncodeSpec {
     let (width, height) = video.display_size();
     let rungs = ladder::fit(&profile.rungs, width, height)
         .into_iter()
@@ -193,15 +208,33 @@ fn encode(
         set,
         stream: video.index,
         grid,
+        span: None,
         hold_frames: held + grid.rate.frames_in(HOLD_SECONDS),
         stored_size: (!video.display_matrix).then_some((video.width, video.height)),
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
         preset: profile.preset,
-        threads: circumstances.encode_threads.max(1),
+        threads: 1,
         rungs,
         deadline_seconds: deadline(grid.duration()),
     }
+}
+
+/// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.
+const INDEXED: [&str; 2] = ["mov", "matroska"];
+
+/// Cuts the picture into chunks: as many as there are free slots, within the lengths that are worth it.
+fn chunks(probe: &Probe, video: &VideoStream, grid: &Grid, circumstances: &Circumstances) -> Vec<Span> {
+    let indexed = probe.format.split(',').any(|name| INDEXED.contains(&name));
+    let segment = grid.rate.seconds(grid.segment_frames());
+    let length = match circumstances.chunk_seconds {
+        _ if !indexed => return vec![Span::whole(grid)],
+        Some(seconds) => seconds,
+        None => (grid.duration() / f64::from(circumstances.free_slots.max(1)))
+            .clamp(SHORTEST_CHUNK_SECONDS, LONGEST_CHUNK_SECONDS),
+    };
+    let segments = (length / segment).round().max(1.0) as u64;
+    grid.spans(segments, grid.rate.frames_in(video.end_seconds))
 }
 
 /// What the finish task must find, and what a person is told, of the planned encodes.
@@ -210,7 +243,8 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
     let mut renditions = vec![];
     for work in works {
         match work {
-            TaskSpec::Encode(encode) => {
+            // Every chunk has the same rungs.
+            TaskSpec::Encode(encode) if encode.span().first == 0 => {
                 for rung in &encode.rungs {
                     expect.push((rung.name.clone(), rung.grid.segments()));
                     renditions.push(PlannedRendition {
@@ -272,7 +306,7 @@ mod tests {
 
     fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
         Probe {
-            format: "mov".into(),
+            format: "mov,mp4,m4a,3gp,3g2,mj2".into(),
             duration_seconds: video_end.max(audio_end.unwrap_or(0.0)),
             size_bytes: 1,
             bitrate: None,
@@ -319,7 +353,45 @@ mod tests {
         }
     }
 
-    const NOW: Circumstances = Circumstances { max_duration_seconds: 3600.0, encode_threads: 1 };
+    const NOW: Circumstances = Circumstances {
+        max_duration_seconds: 3600.0,
+        free_slots: 2,
+        encode_threads: None,
+        chunk_seconds: None,
+    };
+
+    fn chunk_lengths(seconds: f64, circumstances: &Circumstances) -> Vec<(f64, u32)> {
+        let plan = transcode(&spec("web"), RecordingId::new(), &probe(seconds, None), circumstances).unwrap();
+        plan.tasks
+            .iter()
+            .filter_map(|task| match &task.spec {
+                TaskSpec::Encode(encode) => {
+                    Some((encode.grid.rate.seconds(encode.span().frames), encode.threads))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
+        assert_eq!(chunk_lengths(10.0, &NOW), [(10.0, 2)], "short: the threads instead");
+        assert_eq!(chunk_lengths(60.0, &NOW), [(30.0, 1), (30.0, 1)]);
+        let many = Circumstances { free_slots: 100, ..NOW };
+        assert_eq!(chunk_lengths(60.0, &many).len(), 3);
+        assert!(chunk_lengths(600.0, &NOW).iter().all(|chunk| *chunk == (60.0, 1)));
+        let set = Circumstances { chunk_seconds: Some(6.0), ..NOW };
+        assert_eq!(chunk_lengths(20.0, &set), [(6.0, 1), (6.0, 1), (8.0, 1)], "no stump at the end");
+    }
+
+    #[test]
+    fn what_cannot_be_sought_in_is_not_cut() {
+        let mut stream = probe(600.0, None);
+        stream.format = "mpegts".into();
+        let plan = transcode(&spec("web"), RecordingId::new(), &stream, &NOW).unwrap();
+        let encodes = plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Encode(_))).count();
+        assert_eq!(encodes, 1);
+    }
 
     #[test]
     fn work_unblocks_the_finish() {

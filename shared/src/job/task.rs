@@ -6,7 +6,7 @@ use super::capability::{Capability, Class};
 use super::spec::PictureRequest;
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
-use crate::media::grid::{AudioGrid, Grid};
+use crate::media::grid::{AudioGrid, Grid, Span};
 use crate::media::profile::{Preset, RateControl};
 
 words! {
@@ -54,6 +54,9 @@ pub struct EncodeSpec {
     pub stream: u32,
     /// Grid of the source; each rung has its own beside it.
     pub grid: Grid,
+    /// The chunk of it that this task encodes; `None` for all of it.
+    #[serde(default)]
+    pub span: Option<Span>,
     /// For how many source frames the last picture may be held where the track ends early.
     pub hold_frames: u64,
     /// Size to which frames that change it in mid-stream are brought first; `None` where the container turns the picture, so
@@ -68,6 +71,19 @@ pub struct EncodeSpec {
     pub threads: u32,
     pub rungs: Vec<EncodeRung>,
     pub deadline_seconds: u64,
+}
+
+impl EncodeSpec {
+    /// What of the grid this task encodes.
+    pub fn span(&self) -> Span {
+        self.span.unwrap_or_else(|| Span::whole(&self.grid))
+    }
+
+    /// True where nothing of the grid comes after it.
+    pub fn is_last(&self) -> bool {
+        let span = self.span();
+        span.first + span.frames == self.grid.frames
+    }
 }
 
 /// One rung of an encode.
@@ -142,7 +158,7 @@ impl TaskSpec {
     /// The share of a job's work this task stands for, relative to its siblings, for the job's progress.
     pub fn weight(&self) -> f64 {
         match self {
-            Self::Encode(_) => 20.0,
+            Self::Encode(encode) => 20.0 * encode.span().frames as f64 / encode.grid.frames.max(1) as f64,
             Self::Audio(_) => 2.0,
             Self::Fetch(_) => 2.0,
             Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,

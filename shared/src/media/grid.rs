@@ -151,6 +151,61 @@ impl Grid {
     }
 }
 
+/// A run of whole segments of a grid, encoded by one task. Counted in frames of the grid's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// At the start of a segment.
+    pub first: u64,
+    pub frames: u64,
+    /// Frames before `first`, a whole GOP or none, that are encoded and dropped: the rate control has a past then.
+    pub warm_up: u64,
+}
+
+impl Span {
+    /// All of a grid.
+    pub fn whole(grid: &Grid) -> Self {
+        Self { first: 0, frames: grid.frames, warm_up: 0 }
+    }
+
+    /// Frames that are encoded.
+    pub fn encoded(&self) -> u64 {
+        self.warm_up + self.frames
+    }
+
+    /// The frame the encoder starts with.
+    pub fn start(&self) -> u64 {
+        self.first - self.warm_up
+    }
+}
+
+impl Grid {
+    /// Cuts the grid into spans of `segments` segments. The last takes everything from `decodable` on, where only the last picture
+    /// is held: nothing could be decoded for a span beyond it.
+    pub fn spans(&self, segments: u64, decodable: u64) -> Vec<Span> {
+        let step = segments.max(1) * self.segment_frames();
+        let starts: Vec<u64> = (0..self.frames)
+            .step_by(step as usize)
+            .take_while(|start| *start == 0 || *start + step / 2 < decodable)
+            .collect();
+        let ends = starts.iter().skip(1).copied().chain([self.frames]);
+        let warm_up = |first| if first == 0 { 0 } else { u64::from(self.gop_frames) };
+        starts
+            .iter()
+            .zip(ends)
+            .map(|(&first, end)| Span { first, frames: end - first, warm_up: warm_up(first) })
+            .collect()
+    }
+
+    /// A span of `source` on this grid of a rung, whose rate may be lower: GOPs have the same times, so their counts agree.
+    pub fn rung_span(&self, source: &Self, span: &Span) -> Span {
+        let frame = |frame: u64| frame / u64::from(source.gop_frames) * u64::from(self.gop_frames);
+        let first = frame(span.first);
+        let last = span.first + span.frames == source.frames;
+        let end = if last { self.frames } else { frame(span.first + span.frames) };
+        Span { first, frames: end - first, warm_up: frame(span.warm_up) }
+    }
+}
+
 /// Samples in one AAC-LC frame (ISO/IEC 14496-3).
 pub const AAC_FRAME: u64 = 1024;
 
@@ -233,6 +288,36 @@ mod tests {
         }
         assert_eq!(Grid::new(rate(25, 1), 100, 6).capped(Some(24)).rate, rate(24, 1));
         assert_eq!(Grid::new(rate(60000, 1001), 100, 6).capped(Some(30)).rate, rate(30000, 1001));
+    }
+
+    #[test]
+    fn spans_cover_the_grid_in_whole_segments() {
+        for (num, den, frames, decodable) in
+            [(25, 1, 15_000, 15_000), (179, 6, 1189, 1189), (30000, 1001, 7001, 3000), (60, 1, 1, 1)]
+        {
+            let grid = Grid::new(rate(num, den), frames, 6);
+            let capped = grid.capped(Some(24));
+            for segments in 1..5 {
+                let spans = grid.spans(segments, decodable);
+                let (mut next, mut rung_next) = (0, 0);
+                for span in &spans {
+                    assert_eq!(span.first, next);
+                    assert!(span.first.is_multiple_of(grid.segment_frames()));
+                    assert!(span.first == 0 || span.first < decodable, "{span:?} has something to decode");
+                    next += span.frames;
+                    let rung = capped.rung_span(&grid, span);
+                    assert_eq!(rung.first, rung_next);
+                    // The encoder starts at the same time in both.
+                    let here =
+                        u128::from(rung.start()) * u128::from(capped.rate.den) * u128::from(grid.rate.num);
+                    let there =
+                        u128::from(span.start()) * u128::from(grid.rate.den) * u128::from(capped.rate.num);
+                    assert_eq!(here, there);
+                    rung_next += rung.frames;
+                }
+                assert_eq!((next, rung_next), (grid.frames, capped.frames));
+            }
+        }
     }
 
     #[test]

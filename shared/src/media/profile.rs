@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::hls::Bandwidth;
+
 mod parse;
 
 /// A recipe. Frozen into the job that uses it.
@@ -52,6 +54,17 @@ impl RateControl {
             Self::CappedCrf { max_bitrate, .. } => max_bitrate,
             Self::Constant { bitrate, .. } => bitrate,
         }
+    }
+}
+
+impl RateControl {
+    /// What a playlist says before anything can be measured. A segment may spend the whole buffer beside the ceiling.
+    pub fn declared(self) -> Bandwidth {
+        let (ceiling, buffer) = match self {
+            Self::CappedCrf { max_bitrate, buffer, .. } => (max_bitrate, buffer),
+            Self::Constant { bitrate, buffer } => (bitrate, buffer),
+        };
+        Bandwidth { peak: ceiling + buffer / 4, average: ceiling }
     }
 }
 

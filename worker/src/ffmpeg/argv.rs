@@ -3,10 +3,10 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reelmill_shared::job::task::{AudioSpec, EncodeRung, EncodeSpec};
-use reelmill_shared::media::grid::{AAC_FRAME, Rate};
+use reelmill_shared::media::grid::{AAC_FRAME, Rate, Span};
 use reelmill_shared::media::profile::RateControl;
 
 use super::file_url;
@@ -73,9 +73,27 @@ pub fn list_packets(input: &Path) -> Vec<OsString> {
     args.0
 }
 
-/// One FFmpeg that decodes once and encodes all rungs, each into a fragmented MP4 of its own, a fragment a GOP.
-/// `outputs` has a file a rung, in the order of `spec.rungs`.
-pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> Vec<OsString> {
+/// How an encode gets to the start of a chunk that is not the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approach {
+    /// By the container's index, to a keyframe before it.
+    Seek,
+    /// By decoding everything before it: for a container whose index leads astray.
+    Read,
+}
+
+/// Where the files of an encode are.
+#[derive(Debug)]
+pub struct EncodeFiles<'a> {
+    pub input: &'a Path,
+    /// One a rung, in the order of the rungs.
+    pub outputs: &'a [PathBuf],
+    /// Where FFmpeg says which frame it decoded first, as `framecrc`.
+    pub witness: &'a Path,
+}
+
+/// One FFmpeg that decodes a chunk once and encodes all rungs, each into a fragmented MP4 of its own, a fragment a GOP.
+pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) -> Vec<OsString> {
     let threads = spec.threads.to_string();
     let mut args = ffmpeg_start();
     args.add(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
@@ -84,15 +102,33 @@ pub fn encode(spec: &EncodeSpec, input: &Path, outputs: &[impl AsRef<Path>]) -> 
         // A graph that is made anew for frames of another size would start its count of frames anew.
         args.add(["-noautorotate", "-reinit_filter", "0"]);
     }
-    guarded_input(&mut args, input);
+    let start = spec.span().start();
+    if start > 0 {
+        // Timestamps stay those of the file, so that frames fall on the same places of the grid as without a seek.
+        args.add(["-copyts", "-start_at_zero"]);
+    }
+    if start > 0 && approach == Approach::Seek {
+        // To a keyframe well before: what comes too early is dropped on the grid.
+        let before = if spec.deinterlace { DEINTERLACE_FRAMES } else { 0 };
+        let seconds = spec.grid.rate.seconds(start.saturating_sub(before)) - 0.001;
+        args.add(["-noaccurate_seek", "-ss", &format!("{:.6}", seconds.max(0.0))]);
+    }
+    guarded_input(&mut args, files.input);
     args.add(["-filter_complex", &filter_graph(spec)]);
-    for (index, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
+    for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
         args.add(["-map", &format!("[r{index}]")]);
         encoder(&mut args, spec, rung, &threads);
-        fragmented_mp4(&mut args, output.as_ref(), "frag_keyframe");
+        fragmented_mp4(&mut args, output, "frag_keyframe");
+    }
+    if start > 0 {
+        args.add(["-map", "[first]", "-fps_mode", "passthrough", "-f", "framecrc"]);
+        args.0.push(file_url(files.witness));
     }
     args.0
 }
+
+/// Frames that a deinterlacer looks at before the one it makes.
+const DEINTERLACE_FRAMES: u64 = 2;
 
 fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str) {
     let gop = rung.grid.gop_frames.to_string();
@@ -120,7 +156,8 @@ fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str)
     ]);
     args.add(["-video_track_timescale", &rung.grid.rate.timescale().to_string()]);
     // The encoder's ceiling with room for headers: a runaway output ends before it fills the disk.
-    let ceiling = rung.rate_control.max_bitrate() as f64 / 8.0 * (rung.grid.duration() + 30.0) * 2.0;
+    let seconds = spec.grid.rate.seconds(spec.span().encoded());
+    let ceiling = rung.rate_control.max_bitrate() as f64 / 8.0 * (seconds + 30.0) * 2.0;
     args.add(["-fs", &format!("{}", ceiling as u64)]);
 }
 
@@ -134,6 +171,10 @@ fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
 /// Decode once; bring to the grid; split; scale each size once; split again where rungs share a size.
 fn filter_graph(spec: &EncodeSpec) -> String {
     let mut graph = format!("[0:{}]", spec.stream);
+    if spec.span().start() > 0 {
+        // A seek that ends too late goes unnoticed: the grid would be filled with copies of the first picture.
+        graph.push_str("split[w][v];[w]trim=end_frame=1,scale=w=16:h=16[first];[v]");
+    }
     if let Some((width, height)) = spec.stored_size {
         // The only filter here that takes frames as they come; it hands on untouched what has this size.
         let _ = write!(graph, "scale=w={width}:h={height}:flags=bicubic,");
@@ -141,7 +182,10 @@ fn filter_graph(spec: &EncodeSpec) -> String {
     if spec.deinterlace {
         graph.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
     }
-    graph.push_str(&to_grid(spec.grid.rate, spec.hold_frames, spec.grid.frames));
+    let span = spec.span();
+    // Only the end of the track is ever held: anywhere else a missing picture is a fault that must show.
+    let hold = if spec.is_last() { spec.hold_frames } else { 0 };
+    graph.push_str(&to_grid(spec.grid.rate, span, hold));
     if spec.tone_map {
         graph.push_str(
             ",zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
@@ -160,8 +204,8 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let Some(rung) = rung else { continue };
         graph.push_str(&if groups.len() > 1 { format!(";[g{index}]") } else { ",".to_owned() });
         if rung.grid.rate != spec.grid.rate {
-            let hold = rung.grid.rate.frames_in(1.0).max(1);
-            graph.push_str(&to_grid(rung.grid.rate, hold, rung.grid.frames));
+            let hold = if spec.is_last() { rung.grid.rate.frames_in(1.0).max(1) } else { 0 };
+            graph.push_str(&to_grid(rung.grid.rate, rung.grid.rung_span(&spec.grid, &span), hold));
             graph.push(',');
         }
         let _ =
@@ -176,10 +220,17 @@ fn filter_graph(spec: &EncodeSpec) -> String {
     graph
 }
 
-/// Exactly `frames` frames at `rate` from zero: the first is repeated where the track starts late, the last is held for at most
-/// `hold` frames where it ends early, and what is beyond is cut.
-fn to_grid(rate: Rate, hold: u64, frames: u64) -> String {
-    format!("fps=fps={rate}:start_time=0:round=near,tpad=stop_mode=clone:stop={hold},trim=end_frame={frames}")
+/// Exactly the frames of `span` at `rate`: the first is repeated where the track starts late, the last is held for at most
+/// `hold` frames where it ends early, and what is before and beyond is cut.
+fn to_grid(rate: Rate, span: Span, hold: u64) -> String {
+    let start = match span.start() {
+        0 => "0".to_owned(),
+        frame => format!("{:.9}", rate.seconds(frame)),
+    };
+    let frames = span.encoded();
+    format!(
+        "fps=fps={rate}:start_time={start}:round=near,tpad=stop_mode=clone:stop={hold},trim=end_frame={frames}"
+    )
 }
 
 /// Rungs that share size and rate share a scaler.
@@ -299,6 +350,7 @@ mod tests {
             set: SetId::new(),
             stream: 0,
             grid,
+            span: None,
             hold_frames: 25,
             stored_size: None,
             deinterlace: false,
@@ -308,6 +360,13 @@ mod tests {
             rungs,
             deadline_seconds: 1,
         }
+    }
+
+    fn command(spec: &EncodeSpec, approach: Approach) -> String {
+        let outputs: Vec<PathBuf> = (0..spec.rungs.len()).map(|n| format!("/s/rung-{n}").into()).collect();
+        let files =
+            EncodeFiles { input: Path::new("/s/source"), outputs: &outputs, witness: Path::new("/s/first") };
+        text(&encode(spec, &files, approach))
     }
 
     fn text(args: &[OsString]) -> String {
@@ -332,12 +391,34 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_starts_on_the_grid_of_the_whole() {
+        let capped = GRID.capped(Some(24));
+        let mut spec = spec(vec![rung("a", 640, 360, GRID), rung("b", 320, 180, capped)], GRID);
+        spec.span = Some(Span { first: 180, frames: 60, warm_up: 60 });
+        let line = command(&spec, Approach::Seek);
+        let (seek, input) = (line.find("-ss 3.999000").unwrap(), line.find("-i file:").unwrap());
+        assert!(seek < input && line.contains("-copyts -start_at_zero"), "{line}");
+        assert!(line.contains("fps=fps=30/1:start_time=4.000000000:round=near,tpad=stop_mode=clone:stop=0,trim=end_frame=120"), "{line}");
+        assert!(
+            line.contains(
+                "fps=fps=24/1:start_time=4.000000000:round=near,tpad=stop_mode=clone:stop=0,trim=end_frame=96"
+            ),
+            "{line}"
+        );
+        spec.span = Some(Span { first: 180, frames: 120, warm_up: 60 });
+        let line = command(&spec, Approach::Seek);
+        assert!(line.contains(":stop=25,trim=end_frame=180"), "the last one holds its last picture: {line}");
+        assert!(line.ends_with("-map [first] -fps_mode passthrough -f framecrc file:/s/first"), "{line}");
+        assert!(!command(&spec, Approach::Read).contains("-ss"));
+    }
+
+    #[test]
     fn frames_of_another_size_reach_no_filter_but_the_first() {
         let mut spec = spec(vec![rung("a", 640, 360, GRID)], GRID);
         spec.stored_size = Some((320, 180));
         spec.deinterlace = true;
         assert!(filter_graph(&spec).starts_with("[0:0]scale=w=320:h=180:flags=bicubic,bwdif="));
-        let line = text(&encode(&spec, Path::new("/s/source"), &["/s/out"]));
+        let line = command(&spec, Approach::Seek);
         let steady = line.find("-noautorotate -reinit_filter 0").unwrap();
         assert!(steady < line.find("-i file:/s/source").unwrap());
     }
@@ -352,6 +433,8 @@ mod tests {
     fn every_command_guards_its_input_before_it_is_named() {
         let input = Path::new("/s/source");
         let output = Path::new("/s/out");
+        let outputs = [output.to_owned()];
+        let files = EncodeFiles { input, outputs: &outputs, witness: Path::new("/s/first") };
         let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0] };
         let sound = AudioSpec {
             source: SourceId::new(),
@@ -365,7 +448,7 @@ mod tests {
         for args in [
             describe(input),
             list_packets(input),
-            encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), input, &[output]),
+            encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), &files, Approach::Seek),
             audio(&sound, input, output),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
         ] {

@@ -9,6 +9,7 @@ use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{AUDIO_RUNG, AudioSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
 use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid};
+use reelmill_shared::media::hls::Bandwidth;
 
 use super::{Bench, check_exit};
 use crate::ffmpeg::argv;
@@ -27,7 +28,9 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
 
     let cut = AudioCut::new(&spec.grid);
     let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
-    let encoded = packager.finish(0, spec.language.clone()).await?;
+    let declared = Bandwidth { peak: spec.bitrate, average: spec.bitrate };
+    let encoded = packager.finish(0, spec.language.clone(), declared).await?;
+    super::same_init(bench, spec.set, &encoded).await?;
     Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
 }
 

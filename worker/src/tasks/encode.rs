@@ -1,16 +1,18 @@
-//! Decodes a source once and encodes all its rungs with one FFmpeg; cuts and stores the segments while it runs.
+//! Decodes a chunk of a source once and encodes all its rungs with one FFmpeg; cuts and stores the segments while it runs.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
+use reelmill_shared::media::grid::{Rate, Span};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bench, check_exit};
-use crate::ffmpeg::argv;
+use crate::ffmpeg::argv::{self, Approach, EncodeFiles};
 use crate::packager::{Cut, Cutting, Packager, discard};
 
 /// How often the growing files are looked at.
@@ -19,23 +21,56 @@ const FOLLOW: Duration = Duration::from_millis(500);
 pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let file = bench.open(&source).await?;
-    let outputs: Vec<_> =
+    let witness = bench.dir.join("first-frame.txt");
+    let mut packagers = encode(bench, spec, &file.path, &witness, Approach::Seek).await?;
+    if spec.span().start() > 0 && !starts_in_time(spec, &witness).await? {
+        tracing::info!("a seek ended beyond the chunk; decoding everything before it");
+        packagers = encode(bench, spec, &file.path, &witness, Approach::Read).await?;
+        if !starts_in_time(spec, &witness).await? {
+            return Err(TaskError::fatal(
+                Reason::Damaged,
+                "the source has no pictures where its times say there are",
+            ));
+        }
+    }
+    let mut publications = vec![];
+    for ((position, packager), rung) in (0..).zip(packagers).zip(&spec.rungs) {
+        let path = packager.path().to_owned();
+        let mut encoded = packager.finish(position, None, rung.rate_control.declared()).await?;
+        encoded.rendition.frame_rate = Some((rung.grid.rate.num, rung.grid.rate.den));
+        super::same_init(bench, spec.set, &encoded).await?;
+        publications.push(Publication::Rendition { set: spec.set, encoded: Box::new(encoded) });
+        discard(&path).await;
+    }
+    Ok(publications)
+}
+
+/// Runs FFmpeg to its end, its outputs followed while they grow.
+async fn encode(
+    bench: &Bench,
+    spec: &EncodeSpec,
+    input: &Path,
+    witness: &Path,
+    approach: Approach,
+) -> Result<Vec<Packager<VideoCut>>, TaskError> {
+    let span = spec.span();
+    let outputs: Vec<PathBuf> =
         (0..spec.rungs.len()).map(|index| bench.dir.join(format!("rung-{index}.mp4"))).collect();
     let mut packagers: Vec<Packager<VideoCut>> = spec
         .rungs
         .iter()
         .zip(&outputs)
         .map(|(rung, path)| {
-            let cut = VideoCut::new(rung);
+            let cut = VideoCut::new(rung, rung.grid.rung_span(&spec.grid, &span));
             Packager::new(bench.shop.storage.clone(), &bench.prefix, &rung.name, path.clone(), cut)
         })
         .collect();
-
-    let args = argv::encode(spec, &file.path, &outputs);
+    let args = argv::encode(spec, &EncodeFiles { input, outputs: &outputs, witness }, approach);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let done = CancellationToken::new();
     let encoding = async {
-        let ended = bench.ffmpeg("encoding", &args, spec.grid.duration(), deadline, spec.threads).await;
+        let seconds = spec.grid.rate.seconds(span.encoded());
+        let ended = bench.ffmpeg("encoding", &args, seconds, deadline, spec.threads).await;
         done.cancel();
         ended
     };
@@ -55,33 +90,46 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
     };
     let (ended, ()) = tokio::try_join!(encoding, following)?;
     check_exit("encoding", &ended)?;
+    Ok(packagers)
+}
 
-    let mut publications = vec![];
-    for ((position, packager), (rung, path)) in (0..).zip(packagers).zip(spec.rungs.iter().zip(&outputs)) {
-        let mut encoded = packager.finish(position, None).await?;
-        encoded.rendition.frame_rate = Some((rung.grid.rate.num, rung.grid.rate.den));
-        publications.push(Publication::Rendition { set: spec.set, encoded: Box::new(encoded) });
-        discard(path).await;
-    }
-    Ok(publications)
+/// Whether the first frame that was decoded is at the start of the chunk or before it. FFmpeg wrote it as `framecrc`: a time base
+/// (`#tb 0: 1/25`), then a line a frame (stream, dts, pts, …).
+async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskError> {
+    let text = tokio::fs::read_to_string(witness)
+        .await
+        .map_err(|error| TaskError::internal("reading which frame was the first", error))?;
+    Ok(first_seconds(&text).is_some_and(|seconds| {
+        let rate = spec.grid.rate;
+        // The nearest frame of the grid counts, as it does there.
+        rate.frames_in(seconds.max(0.0)) <= spec.span().start()
+    }))
+}
+
+fn first_seconds(framecrc: &str) -> Option<f64> {
+    let base = framecrc.lines().find_map(|line| Rate::parse(line.strip_prefix("#tb 0:")?.trim()))?;
+    let first = framecrc.lines().find(|line| !line.starts_with('#'))?;
+    let pts: f64 = first.split(',').nth(2)?.trim().parse().ok()?;
+    Some(pts * base.as_f64())
 }
 
 /// Cuts on the frame grid, and checks that what FFmpeg wrote is on it.
 struct VideoCut {
     rung: EncodeRung,
+    /// What is encoded, on the rung's own grid.
+    span: Span,
     /// GOPs of the segment under way.
     gops: Vec<Vec<Sample>>,
     /// Frames seen so far.
     frames: u64,
     /// Frames of the segments that are done.
     cut: u64,
-    number: u32,
     delay: Option<u32>,
 }
 
 impl VideoCut {
-    fn new(rung: &EncodeRung) -> Self {
-        Self { rung: rung.clone(), gops: vec![], frames: 0, cut: 0, number: 0, delay: None }
+    fn new(rung: &EncodeRung, span: Span) -> Self {
+        Self { rung: rung.clone(), span, gops: vec![], frames: 0, cut: 0, delay: None }
     }
 
     fn off_plan(&self, what: impl std::fmt::Display) -> TaskError {
@@ -94,14 +142,13 @@ impl VideoCut {
     fn close_segment(&mut self) -> Cutting {
         let gops = std::mem::take(&mut self.gops);
         let frames: usize = gops.iter().map(Vec::len).sum();
-        let cutting = Cutting {
-            number: self.number,
-            base_decode_time: self.cut * u64::from(self.rung.grid.rate.frame_ticks()),
-            gops,
-        };
-        self.number += 1;
+        let first = self.span.first + self.cut;
         self.cut += frames as u64;
-        cutting
+        Cutting {
+            number: (first / self.rung.grid.segment_frames()) as u32,
+            base_decode_time: first * u64::from(self.rung.grid.rate.frame_ticks()),
+            gops,
+        }
     }
 }
 
@@ -125,6 +172,11 @@ impl Cut for VideoCut {
         if delay < 0 || known != delay as u32 || samples.iter().any(|sample| sample.composition_offset < 0) {
             return Err(self.off_plan(format!("a reordering delay of {delay} after one of {known}")));
         }
+        if self.frames < self.span.warm_up {
+            // Made so that the rate control has a past; shown by the chunk before.
+            self.frames += samples.len() as u64;
+            return Ok(vec![]);
+        }
         // A frame's length is the grid's, whatever the muxer made of the last one.
         samples.iter_mut().for_each(|sample| sample.duration = grid.rate.frame_ticks());
         self.frames += samples.len() as u64;
@@ -134,12 +186,13 @@ impl Cut for VideoCut {
     }
 
     fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
-        if self.frames != self.rung.grid.frames {
+        if self.frames != self.span.encoded() {
             return Err(TaskError::fatal(
                 Reason::Damaged,
                 format!(
                     "the source could be decoded to {} of {} frames only; it may be damaged or cut off",
-                    self.frames, self.rung.grid.frames
+                    self.frames,
+                    self.span.encoded()
                 ),
             ));
         }
@@ -148,5 +201,18 @@ impl Cut for VideoCut {
 
     fn delay(&self) -> u32 {
         self.delay.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_is_read_with_its_time_base() {
+        let text = "#software: Lavf59\n#tb 0: 1/12800\n#media_type 0: video\n#codec_id 0: rawvideo\n#dimensions 0: 16x16\n\
+                    #sar 0: 1/1\n0,      51200,      51200,        512,      384, 0x5d3e1f2a\n";
+        assert_eq!(first_seconds(text), Some(4.0));
+        assert_eq!(first_seconds("#tb 0: 1/25\n"), None);
     }
 }

@@ -13,9 +13,10 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
     bench.say(0.0, "writing playlists", None);
     let db = &bench.shop.db;
     let reading = |error| TaskError::internal("reading the segment index", error);
-    let renditions = sets::renditions(db, spec.set).await.map_err(reading)?;
+    let mut renditions = sets::renditions(db, spec.set).await.map_err(reading)?;
+    let mut all_measured = vec![];
     for (name, expected) in &spec.expect {
-        let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *name) else {
+        let Some(rendition) = renditions.iter_mut().find(|rendition| rendition.rung == *name) else {
             return Err(incomplete(format!("the rendition {name} is missing")));
         };
         let segments = sets::segments(db, spec.set, name).await.map_err(reading)?;
@@ -23,6 +24,12 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
         if segments.len() as u64 != *expected || !contiguous {
             return Err(incomplete(format!("{name} has {} of {expected} segments", segments.len())));
         }
+        let Some(measured) = rendition.measured(&segments) else {
+            return Err(incomplete(format!("{name} lasts no time")));
+        };
+        rendition.peak_bandwidth = measured.bandwidth.peak;
+        rendition.average_bandwidth = measured.bandwidth.average;
+        all_measured.push(measured);
         let playlist =
             rendition.playlist(keys::relative(&bench.prefix, &rendition.init_key), &segments, |segment| {
                 keys::relative(&bench.prefix, &segment.key)
@@ -39,6 +46,7 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
         set: spec.set,
         static_prefix: bench.prefix.clone(),
         duration_seconds: spec.duration_seconds,
+        measured: all_measured,
     }])
 }
 

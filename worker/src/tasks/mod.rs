@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use reelmill_shared::config::WorkerConfig;
 use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::sets::{self, EncodedRendition};
 use reelmill_shared::db::sources::{self, Source};
 use reelmill_shared::db::tasks::{Claimed, Progress};
 use reelmill_shared::db::{Db, progress};
-use reelmill_shared::ids::SourceId;
+use reelmill_shared::ids::{SetId, SourceId};
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::TaskSpec;
 use reelmill_shared::net::GuardedClient;
@@ -174,6 +175,23 @@ impl Bench {
 
 /// Before this share of the work is done, a speed says nothing about what is left.
 const STEADY: f32 = 0.02;
+
+/// All chunks of a rendition are played with one init segment: what this one was encoded with must be what the others were.
+async fn same_init(bench: &Bench, set: SetId, encoded: &EncodedRendition) -> Result<(), TaskError> {
+    let rung = &encoded.rendition.rung;
+    let known = sets::init_digest(&bench.shop.db, set, rung)
+        .await
+        .map_err(|error| TaskError::internal("reading the segment index", error))?;
+    if known.is_some_and(|known| known != encoded.init_sha256) {
+        return Err(TaskError::fatal(
+            Reason::CheckFailed,
+            format!(
+                "{rung} was encoded with other parameters than its other chunks; do all workers have the same FFmpeg?"
+            ),
+        ));
+    }
+    Ok(())
+}
 
 /// Turns FFmpeg's end into an error, where it is one. FFmpeg says why in its log; the last lines go into the message.
 fn check_exit(what: &str, ended: &Ended) -> Result<(), TaskError> {

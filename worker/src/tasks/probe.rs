@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
-use reelmill_shared::db::leases::free_slots;
+use reelmill_shared::db::leases;
 use reelmill_shared::db::sources::Source;
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
@@ -25,8 +25,6 @@ const DEADLINE: Duration = Duration::from_secs(900);
 const MAX_DESCRIPTION: usize = 1 << 20;
 /// More packets than twelve hours at sixty frames with sound have.
 const MAX_PACKETS: usize = 20_000_000;
-/// An encode never gets more than this many threads of idle slots: x264 gains little beyond.
-const MAX_THREADS: i64 = 8;
 
 pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
@@ -127,7 +125,9 @@ async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, Tas
     if claimed.job_spec.profile.is_some() {
         let circumstances = Circumstances {
             max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
-            encode_threads: encode_threads(bench).await?,
+            free_slots: free_slots(bench).await?,
+            encode_threads: Some(bench.shop.config.encode_threads).filter(|threads| *threads > 0),
+            chunk_seconds: bench.shop.config.chunk.map(|chunk| chunk.as_secs_f64()),
         };
         let plan = plan::transcode(&claimed.job_spec, recording, probe, &circumstances)?;
         return Ok(vec![Publication::Planned { recording, plan: Box::new(plan) }]);
@@ -145,16 +145,10 @@ async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, Tas
     Ok(vec![Publication::JobResult(json!({ "probe": probe }))])
 }
 
-/// One thread a task, more only where slots would stand idle.
-async fn encode_threads(bench: &Bench) -> Result<u32, TaskError> {
-    match bench.shop.config.encode_threads {
-        0 => {
-            let free = free_slots(&bench.shop.db, Pool::Cpu.as_str())
-                .await
-                .map_err(|error| TaskError::internal("counting free slots", error))?;
-            // This task's own slot is free by then.
-            Ok((free + 1).clamp(1, MAX_THREADS) as u32)
-        }
-        set => Ok(set),
-    }
+/// Slots that would stand idle beside this task, whose own is free by then.
+async fn free_slots(bench: &Bench) -> Result<u32, TaskError> {
+    let free = leases::free_slots(&bench.shop.db, Pool::Cpu.as_str())
+        .await
+        .map_err(|error| TaskError::internal("counting free slots", error))?;
+    Ok((free + 1).clamp(1, i64::from(u32::MAX)) as u32)
 }

@@ -18,6 +18,14 @@ pub fn pictures(file: &Path) -> Vec<Picture> {
     decoded(file, &args).chunks_exact(SMALL.0 * SMALL.1).map(<[u8]>::to_vec).collect()
 }
 
+/// The same of a source, brought to a constant rate from the start of the file on, in one piece.
+pub fn pictures_at_rate(file: &Path, (num, den): (u64, u64)) -> Vec<Picture> {
+    let grid =
+        format!("fps=fps={num}/{den}:start_time=0:round=near,scale={}:{},format=gray", SMALL.0, SMALL.1);
+    let args = ["-map", "0:v:0", "-vf", &grid, "-fps_mode", "passthrough", "-f", "rawvideo", "-"];
+    decoded(file, &args).chunks_exact(SMALL.0 * SMALL.1).map(<[u8]>::to_vec).collect()
+}
+
 /// The first audio track of a file, mono at [`COARSE_RATE`], from the start of the file on.
 pub fn sound(file: &Path) -> Vec<f32> {
     samples(file, COARSE_RATE)
