@@ -11,7 +11,7 @@ use reelmill_shared::media::cmaf::{Sample, Track};
 use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid};
 use reelmill_shared::media::hls::Bandwidth;
 
-use super::{Bench, check_exit};
+use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::argv;
 use crate::packager::{Cut, Cutting, Packager};
 
@@ -23,7 +23,7 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     let lead = (argv::AUDIO_LEAD * AAC_FRAME) as f64;
     let seconds = ((spec.grid.frames * AAC_FRAME) as f64 + lead) / f64::from(spec.grid.sample_rate);
     let deadline = Duration::from_secs(spec.deadline_seconds);
-    let ended = bench.ffmpeg("encoding audio", &args, seconds, deadline, 1).await?;
+    let ended = bench.ffmpeg("encoding audio", &args, Amount::seconds(seconds), deadline, 1).await?;
     check_exit("encoding audio", &ended)?;
 
     let cut = AudioCut::new(&spec.grid);

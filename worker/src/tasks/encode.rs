@@ -11,7 +11,7 @@ use reelmill_shared::media::grid::{Rate, Span};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, check_exit};
+use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::argv::{self, Approach, EncodeFiles};
 use crate::packager::{Cut, Cutting, Packager, discard};
 
@@ -69,8 +69,11 @@ async fn encode(
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let done = CancellationToken::new();
     let encoding = async {
-        let seconds = spec.grid.rate.seconds(span.encoded());
-        let ended = bench.ffmpeg("encoding", &args, seconds, deadline, spec.threads).await;
+        let amount = Amount {
+            seconds: spec.grid.rate.seconds(span.encoded()),
+            frames: spec.rungs.first().map(|rung| rung.grid.rung_span(&spec.grid, &span).encoded()),
+        };
+        let ended = bench.ffmpeg("encoding", &args, amount, deadline, spec.threads).await;
         done.cancel();
         ended
     };

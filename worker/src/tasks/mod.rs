@@ -24,6 +24,7 @@ use reelmill_shared::job::task::TaskSpec;
 use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{SourceCache, SourceFile};
@@ -104,19 +105,22 @@ impl Bench {
         });
     }
 
-    /// Runs FFmpeg to its end, its progress told as a share of `seconds` of output.
+    /// Runs FFmpeg to its end, its progress told as a share of `amount`.
     async fn ffmpeg(
         &self,
         phase: &str,
         args: &[OsString],
-        seconds: f64,
+        amount: Amount,
         limits: Duration,
         threads: u32,
     ) -> Result<Ended, TaskError> {
         let mut parser = Parser::default();
+        let started = Instant::now();
         let on_line = |line: &str| {
-            if let Some(report) = parser.line(line) {
-                let done = report.out_time_us.map_or(0.0, |us| us as f64 / 1e6 / seconds.max(0.001));
+            if let Some(report) =
+                parser.line(line).map(|report| amount.on_our_clock(report, started.elapsed()))
+            {
+                let done = report.out_time_us.map_or(0.0, |us| us as f64 / 1e6 / amount.seconds.max(0.001));
                 self.say(done, phase, Some(&report));
             }
         };
@@ -170,6 +174,30 @@ impl Bench {
         if !log.trim().is_empty() {
             *self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(log.to_owned());
         }
+    }
+}
+
+/// How much an FFmpeg is to make.
+#[derive(Debug, Clone, Copy)]
+struct Amount {
+    seconds: f64,
+    /// Frames of the first output, where those are to be counted: FFmpeg's own times mean nothing where it keeps the file's.
+    frames: Option<u64>,
+}
+
+impl Amount {
+    fn seconds(seconds: f64) -> Self {
+        Self { seconds, frames: None }
+    }
+
+    /// A report with times counted from the start of the work.
+    fn on_our_clock(self, report: Report, elapsed: Duration) -> Report {
+        let (Some(frames), Some(frame)) = (self.frames.filter(|frames| *frames > 0), report.frame) else {
+            return report;
+        };
+        let seconds = frame as f64 / frames as f64 * self.seconds;
+        let speed = (seconds / elapsed.as_secs_f64().max(0.001)) as f32;
+        Report { out_time_us: Some((seconds * 1e6) as u64), speed: Some(speed), ..report }
     }
 }
 

@@ -8,7 +8,7 @@ use reelmill_shared::job::task::ThumbnailSpec;
 use reelmill_shared::media::probe::{Transfer, VideoStream};
 use reelmill_shared::storage::keys;
 
-use super::{Bench, check_exit};
+use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::argv::{self, PictureAt};
 
 /// Where the default picture is taken, in seconds; in the middle of what is shorter than twice that.
@@ -35,7 +35,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
     for at in [PictureAt::Seek(seconds), PictureAt::First] {
         let tone_map = video.transfer != Transfer::Sdr;
         let args = argv::picture(video.index, at, size, video.interlaced, tone_map, &file.path, &output);
-        let ended = bench.ffmpeg("taking a picture", &args, 1.0, deadline, 1).await?;
+        let ended = bench.ffmpeg("taking a picture", &args, Amount::seconds(1.0), deadline, 1).await?;
         if let Ok(jpeg) = tokio::fs::read(&output).await
             && !jpeg.is_empty()
         {
