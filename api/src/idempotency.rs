@@ -69,7 +69,10 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
                 response = &mut running => break response,
                 // An upload may take long; nobody must take it for dead meanwhile.
                 () = tokio::time::sleep(idempotency::REFRESH) => {
-                    idempotency::refresh(&app.db, project, &key).await?;
+                    // What is under way goes on: an upload must not end for a moment without a database.
+                    if let Err(error) = idempotency::refresh(&app.db, project, &key).await {
+                        tracing::warn!(%error, "could not say that a request is still being answered");
+                    }
                 }
             }
         };

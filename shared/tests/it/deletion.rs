@@ -5,6 +5,7 @@ use std::time::Duration;
 use reelmill_shared::db::jobs::{self, Cancelled};
 use reelmill_shared::db::{recordings, uploads};
 use reelmill_shared::ids::{JobId, ProjectId, RecordingId};
+use reelmill_testkit::wait::until;
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, claimant};
@@ -38,10 +39,11 @@ async fn a_deletion_waits_for_who_holds_the_source_and_then_sees_him() {
     });
     let waiting = "select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock'";
-    while fixture.count(waiting).await == 0 {
+    until("the deletion to wait for the lock", Duration::from_secs(30), || async {
         assert!(!deleting.is_finished(), "it must wait for the lock");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        (fixture.count(waiting).await > 0).then_some(())
+    })
+    .await;
     submitting.batch_execute("commit").await.unwrap();
     assert!(deleting.await.unwrap().unwrap());
     assert_eq!(fixture.count(LIVING_SOURCES).await, 1, "the twin is made from it");
