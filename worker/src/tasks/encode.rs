@@ -25,6 +25,10 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
     let mut packagers = encode(bench, spec, &file.path, &witness, Approach::Seek).await?;
     if spec.span().start() > 0 && !starts_in_time(spec, &witness).await? {
         tracing::info!("a seek ended beyond the chunk; decoding everything before it");
+        for packager in &packagers {
+            // Else what is there would be followed until FFmpeg opens it anew.
+            discard(packager.path()).await;
+        }
         packagers = encode(bench, spec, &file.path, &witness, Approach::Read).await?;
         if !starts_in_time(spec, &witness).await? {
             return Err(TaskError::fatal(
