@@ -8,6 +8,8 @@ use axum::response::Response;
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{self, Rendition, SetReference};
 use reelmill_shared::ids::{RecordingId, SetId};
+use reelmill_shared::job::state::RecordingStatus;
+use reelmill_shared::media::hls::PlaylistKind;
 use reelmill_shared::media::presentation;
 
 use crate::media::{Caching, MediaFile, send, send_text};
@@ -58,11 +60,6 @@ pub(crate) async fn active_set(app: &App, recording: RecordingId) -> Answer<Opti
     Ok(references.iter().find(|reference| reference.active).cloned())
 }
 
-/// A set under way has no files yet; one that was replaced keeps its own for players that still use them.
-fn is_published(reference: &SetReference) -> bool {
-    reference.static_prefix.is_some()
-}
-
 async fn references(app: &App, recording: RecordingId) -> Answer<Arc<Vec<SetReference>>> {
     if let Some(found) = app.caches.references.get(&recording).await {
         return Ok(found);
@@ -75,13 +72,30 @@ async fn references(app: &App, recording: RecordingId) -> Answer<Arc<Vec<SetRefe
     Ok(found)
 }
 
-/// Renditions of a set that is published.
-pub(crate) async fn renditions(app: &App, set: SetId) -> Answer<Arc<Vec<Rendition>>> {
-    if let Some(found) = app.caches.renditions.get(&set).await {
+/// Renditions of a set. While it grows, those that have something to play.
+pub(crate) async fn renditions(app: &App, set: &SetReference) -> Answer<Arc<Vec<Rendition>>> {
+    if !set.is_finished() {
+        return Ok(Arc::new(growing(app, set.set_id).await?.iter().map(|(r, _)| r.clone()).collect()));
+    }
+    if let Some(found) = app.caches.renditions.get(&set.set_id).await {
         return Ok(found);
     }
-    let found = Arc::new(sets::renditions(&app.db, set).await?);
-    app.caches.renditions.insert(set, Arc::clone(&found)).await;
+    let found = Arc::new(sets::renditions(&app.db, set.set_id).await?);
+    app.caches.renditions.insert(set.set_id, Arc::clone(&found)).await;
+    Ok(found)
+}
+
+/// Renditions of a set that grows, each with how many of its segments may be listed: at least one.
+async fn growing(app: &App, set: SetId) -> Answer<Arc<Vec<(Rendition, usize)>>> {
+    if let Some(found) = app.caches.growing.get(&set).await {
+        return Ok(found);
+    }
+    let renditions = sets::renditions(&app.db, set).await?;
+    let prefixes = sets::prefixes(&app.db, set).await?;
+    let presented: Vec<_> = renditions.iter().map(|rendition| rendition.presented(String::new())).collect();
+    let visible = presentation::visible(&presented, |name| prefixes.get(name).copied().unwrap_or(0));
+    let found = Arc::new(renditions.into_iter().zip(visible).filter(|(_, has)| *has > 0).collect::<Vec<_>>());
+    app.caches.growing.insert(set, Arc::clone(&found)).await;
     Ok(found)
 }
 
@@ -102,9 +116,9 @@ pub(crate) async fn serve(
         }
         StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
             let references = references(app, recording.id).await?;
-            let reference =
-                references.iter().find(|reference| reference.ordinal == *ordinal && is_published(reference));
-            let set = reference.ok_or_else(|| missing(recording))?.set_id;
+            // A set that was replaced keeps its files for players that still use them.
+            let set = references.iter().find(|reference| reference.ordinal == *ordinal);
+            let set = set.ok_or_else(|| missing(recording))?;
             let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
             let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
             send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
@@ -112,17 +126,17 @@ pub(crate) async fn serve(
     }
 }
 
-async fn locate(app: &App, set: SetId, rung: &str, file: &StreamFile) -> Answer<Option<MediaFile>> {
+async fn locate(app: &App, set: &SetReference, rung: &str, file: &StreamFile) -> Answer<Option<MediaFile>> {
     let name = match file {
         StreamFile::Segment { number, .. } => format!("{rung}/{number}"),
         _ => format!("{rung}/init"),
     };
-    let cached = (set, name);
+    let cached = (set.set_id, name);
     if let Some(found) = app.caches.files.get(&cached).await {
         return Ok(Some(found));
     }
     let found = match file {
-        StreamFile::Segment { number, .. } => sets::segment(&app.db, set, rung, *number)
+        StreamFile::Segment { number, .. } => sets::segment(&app.db, set.set_id, rung, *number)
             .await?
             .map(|segment| MediaFile { key: segment.key, bytes: segment.bytes }),
         _ => renditions(app, set)
@@ -139,7 +153,7 @@ async fn locate(app: &App, set: SetId, rung: &str, file: &StreamFile) -> Answer<
 
 async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
-    let renditions = renditions(app, reference.set_id).await?;
+    let renditions = renditions(app, &reference).await?;
     let StreamFile::Playlist { rung } = file else {
         let presented: Vec<_> = renditions.iter().map(|r| r.presented(format!("{}.m3u8", r.rung))).collect();
         return Ok(presentation::master(&presented).render());
@@ -151,9 +165,19 @@ async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer
             format!("the recording has no rendition {rung}; it has {}", names.join(", ")),
         ));
     };
-    let segments = sets::segments(&app.db, reference.set_id, rung).await?;
+    let mut segments = sets::segments(&app.db, reference.set_id, rung).await?;
+    let kind = if reference.is_finished() {
+        PlaylistKind::Vod
+    } else {
+        let growing = growing(app, reference.set_id).await?;
+        let visible = growing.iter().find(|(known, _)| known.rung == *rung);
+        segments.truncate(visible.map_or(0, |(_, has)| *has));
+        // What failed will not go on: players end where it ends.
+        PlaylistKind::Event { ended: recording.status == RecordingStatus::Failed }
+    };
     let ordinal = reference.ordinal;
-    let playlist = rendition.playlist(format!("{rung}-{ordinal}-init.mp4"), &segments, |segment| {
+    let init = format!("{rung}-{ordinal}-init.mp4");
+    let playlist = rendition.playlist(kind, reference.target_duration, init, &segments, |segment| {
         format!("{rung}-{ordinal}-{}.m4s", segment.number)
     });
     Ok(playlist.render())

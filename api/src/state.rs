@@ -38,6 +38,8 @@ pub(crate) struct Caches {
     /// Where a segment or init segment lies.
     pub(crate) files: Cache<(SetId, String), MediaFile>,
     pub(crate) renditions: Cache<SetId, Arc<Vec<Rendition>>>,
+    /// Renditions of sets that grow, with how many of their segments may be listed; for a moment, so that many viewers cost one look.
+    pub(crate) growing: Cache<SetId, Arc<Vec<(Rendition, usize)>>>,
     /// Which sets a recording plays; short, because deletion and new encodes change it.
     pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
 }
@@ -50,6 +52,7 @@ impl App {
             keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
             files: Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build(),
             renditions: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(3600)).build(),
+            growing: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
         };
         Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))

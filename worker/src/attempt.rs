@@ -207,6 +207,14 @@ fn follow(attempt: &Attempt, followed: Followed) {
     if let Some(status) = followed.job {
         tracing::info!(job_status = %status, "job over");
     }
+    if let Some(took) = followed.playable {
+        metrics::histogram!("reelmill_recording_playable_seconds").record(took.as_secs_f64());
+        tracing::info!(seconds = took.as_secs_f64(), "recording playable");
+    }
+    if let Some(took) = followed.ready {
+        metrics::histogram!("reelmill_recording_ready_seconds").record(took.as_secs_f64());
+        tracing::info!(seconds = took.as_secs_f64(), "recording ready");
+    }
     let rings = followed.rings.into_iter().map(|mut ring| {
         ring.job_id = Some(attempt.claimed.job_id);
         ring.traceparent.clone_from(&attempt.claimed.traceparent);

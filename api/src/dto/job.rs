@@ -141,6 +141,8 @@ pub(crate) struct OutputsDto {
 pub(crate) struct TimingsDto {
     /// From submission to the first claim.
     pub(crate) queued: Option<f64>,
+    /// From submission to the moment the recording could first be played for this job's work.
+    pub(crate) playable: Option<f64>,
     /// From the first claim to the end.
     pub(crate) run: Option<f64>,
     /// From submission to the end.
@@ -172,6 +174,7 @@ impl JobDto {
             error: job.error.map(ErrorDto::from),
             timings: TimingsDto {
                 queued: seconds(Some(job.created_at), job.started_at),
+                playable: seconds(Some(job.created_at), job.playable_at),
                 run: seconds(job.started_at, job.finished_at),
                 total: seconds(Some(job.created_at), job.finished_at),
             },

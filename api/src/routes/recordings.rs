@@ -144,7 +144,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
         None => None,
     };
     let renditions = match active_set(app, recording.id).await? {
-        Some(set) => renditions(app, set.set_id).await?.to_vec(),
+        Some(set) => renditions(app, &set).await?.to_vec(),
         None => vec![],
     };
     let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT).await?.is_some();

@@ -81,11 +81,11 @@ async fn thumbnail(
 async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
     let renditions = match active_set(&app, recording.id).await? {
-        Some(set) => renditions(&app, set.set_id).await?.to_vec(),
+        Some(set) => renditions(&app, &set).await?.to_vec(),
         None => vec![],
     };
     let job = match recording.status {
-        RecordingStatus::Pending | RecordingStatus::Processing => {
+        RecordingStatus::Pending | RecordingStatus::Processing | RecordingStatus::Playable => {
             let filter =
                 JobFilter { kind: Some(JobKind::Transcode), recording_id: Some(recording.id), status: None };
             let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop();

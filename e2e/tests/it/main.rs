@@ -17,6 +17,7 @@ mod job_path;
 mod judge;
 mod media_changing;
 mod media_chunks;
+mod media_early;
 mod media_footage;
 mod media_hostile;
 mod media_times;

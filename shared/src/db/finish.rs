@@ -76,13 +76,17 @@ impl Publication {
     }
 }
 
-/// What followed from a task's end.
+/// What followed from a task's end. Times are counted from when the source was stored, or the job submitted if that was later.
 #[derive(Debug, Default)]
 pub struct Followed {
     /// Tasks that became ready.
     pub rings: Vec<Ring>,
     /// Set where the job is over now.
     pub job: Option<JobStatus>,
+    /// Set where the recording can be played from now on, before it is whole.
+    pub playable: Option<Duration>,
+    /// Set where the recording is whole from now on.
+    pub ready: Option<Duration>,
 }
 
 /// Ends a task well: publishes what it made, unblocks what waited for it, and completes the job if it was the last.
@@ -110,6 +114,10 @@ pub async fn succeed(
         let pending: i32 = tx.query_one(&statement, &[&claimed.job_id.0, &(new.len() as i32)]).await?.get(0);
         for publication in publications {
             publish(&tx, claimed, publication).await?;
+        }
+        followed.playable = playable(&tx, claimed, publications).await?;
+        if publications.iter().any(|publication| matches!(publication, Publication::Ready { .. })) {
+            followed.ready = Some(jobs::since_stored(&tx, claimed.job_id).await?);
         }
         if pending == 0 {
             jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;
@@ -161,7 +169,7 @@ pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbErro
         let row = reopen(&tx, hold, Duration::ZERO, None, false).await?;
         close_attempt(&tx, hold, Outcome::Released, None, &AttemptNote::default()).await?;
         tx.commit().await?;
-        Ok(Followed { rings: vec![ring(&row, job)?], job: None })
+        Ok(Followed { rings: vec![ring(&row, job)?], ..Followed::default() })
     })
     .await
 }
@@ -412,7 +420,15 @@ async fn publish(
         }
         Publication::Probed { source, probe, sha256 } => sources::set_probe(tx, *source, probe, sha256).await,
         Publication::Planned { recording, plan } => {
-            sets::insert(tx, claimed.project_id, plan.set, claimed.job_id, *recording).await?;
+            sets::insert(
+                tx,
+                claimed.project_id,
+                &plan.set,
+                plan.duration_seconds,
+                claimed.job_id,
+                *recording,
+            )
+            .await?;
             tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
             merge_result(tx, claimed.job_id, &serde_json::json!({ "plan": plan.summary })).await
         }
@@ -428,6 +444,22 @@ async fn publish(
         }
         Publication::JobResult(result) => merge_result(tx, claimed.job_id, result).await,
     }
+}
+
+/// Lets the recording be played where what was just published is what a player needs to begin.
+async fn playable(
+    tx: &impl GenericClient,
+    claimed: &Claimed,
+    publications: &[Publication],
+) -> Result<Option<Duration>, DbError> {
+    let set = publications.iter().find_map(|publication| match publication {
+        Publication::Rendition { set, .. } => Some(*set),
+        _ => None,
+    });
+    let Some(set) = set else { return Ok(None) };
+    let Some(playable) = sets::make_playable(tx, set).await? else { return Ok(None) };
+    recordings::set_playable(tx, claimed.project_id, claimed.job_id, playable).await?;
+    Ok(Some(jobs::set_playable(tx, claimed.job_id).await?))
 }
 
 async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {

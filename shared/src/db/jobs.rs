@@ -1,5 +1,7 @@
 //! Jobs: submitted, read, cancelled.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -32,6 +34,8 @@ pub struct Job {
     pub run_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
+    /// When the recording could first be played for this job's work.
+    pub playable_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
 }
 
@@ -55,7 +59,7 @@ pub struct NewJob {
 
 /// Columns of a job.
 pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, priority, spec, metadata, result, error, \
-                                  retry_of, traceparent, run_at, created_at, started_at, finished_at";
+                                  retry_of, traceparent, run_at, created_at, started_at, playable_at, finished_at";
 
 fn read(row: &Row) -> Result<Job, DbError> {
     Ok(Job {
@@ -74,6 +78,7 @@ fn read(row: &Row) -> Result<Job, DbError> {
         run_at: row.get("run_at"),
         created_at: row.get("created_at"),
         started_at: row.get("started_at"),
+        playable_at: row.get("playable_at"),
         finished_at: row.get("finished_at"),
     })
 }
@@ -269,6 +274,25 @@ pub(super) async fn conclude(
     });
     let project_id = ProjectId(row.get("project_id"));
     append(tx, NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, data }).await
+}
+
+/// Notes that the recording can be played for this job's work; returns how long that took. In the caller's guarded transaction.
+pub(super) async fn set_playable(tx: &impl GenericClient, id: JobId) -> Result<Duration, DbError> {
+    tx.execute("update jobs set playable_at = now() where id = $1 and playable_at is null", &[&id.0]).await?;
+    since_stored(tx, id).await
+}
+
+/// How long ago the job's source was stored, or the job submitted if that was later.
+pub(super) async fn since_stored(tx: &impl GenericClient, id: JobId) -> Result<Duration, DbError> {
+    let row = tx
+        .query_one(
+            "select extract(epoch from now() - greatest(j.created_at, j.run_at, s.stored_at))::float8
+             from jobs j left join sources s on s.id = (j.spec ->> 'source')::uuid
+             where j.id = $1",
+            &[&id.0],
+        )
+        .await?;
+    Ok(Duration::from_secs_f64(row.get::<_, f64>(0).max(0.0)))
 }
 
 /// Cancels what is open. Each statement looks anew: a claim that was let in before the first one has left its lease by the second.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
+use super::sets::Playable;
 use super::{Db, DbError, GenericClient, retrying};
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::error::TaskError;
@@ -172,8 +173,31 @@ pub(crate) async fn set_ready(
         .await
 }
 
+/// Lets a recording be played before it is ready, and tells so. In the caller's guarded transaction.
+pub(crate) async fn set_playable(
+    client: &impl GenericClient,
+    project: ProjectId,
+    job: JobId,
+    playable: Playable,
+) -> Result<(), DbError> {
+    let Playable { recording, duration_seconds } = playable;
+    client
+        .execute(
+            "update recordings
+             set status = 'playable', duration_seconds = $2, error = null, updated_at = now()
+             where id = $1",
+            &[&recording.0, &duration_seconds],
+        )
+        .await?;
+    let data =
+        serde_json::json!({ "recording_id": recording, "job_id": job, "duration_seconds": duration_seconds });
+    let kind = EventType::RecordingPlayable;
+    let (job_id, recording_id) = (Some(job), Some(recording));
+    append(client, NewEvent { project_id: project, kind, job_id, recording_id, data }).await
+}
+
 /// Tells that a job of a recording failed: one that would have `made` it, or, while nothing has been made yet, one that only
-/// looked at it. One that plays stays playable, and one that another job is making goes on.
+/// looked at it. One that is ready stays so, and one that another job is making goes on.
 pub(crate) async fn set_failed(
     client: &impl GenericClient,
     id: RecordingId,
@@ -184,7 +208,7 @@ pub(crate) async fn set_failed(
     client
         .execute(
             "update recordings set status = 'failed', error = $2, updated_at = now()
-             where id = $1 and (status = 'pending' or ($3 and status = 'processing'))
+             where id = $1 and (status = 'pending' or ($3 and status in ('processing', 'playable')))
                and not exists (
                    select 1 from jobs
                    where recording_id = $1 and kind = 'transcode' and status in ('queued', 'running'))",

@@ -1,12 +1,15 @@
 //! The segment index: sets, their renditions and segments, and the recordings that refer to them.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use super::{Db, DbError, GenericClient};
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
+use crate::job::plan::NewSet;
 use crate::job::state::words;
-use crate::media::hls::{self, Bandwidth, MeasuredSegment, measure_bandwidth};
+use crate::media::hls::{self, Bandwidth, MeasuredSegment, PlaylistKind, measure_bandwidth};
 use crate::media::presentation::{Presented, PresentedTrack, media};
 
 words! {
@@ -96,21 +99,41 @@ pub struct SetReference {
     /// Names the set in segment file names.
     pub ordinal: i32,
     pub active: bool,
+    /// Where its static playlists lie; `None` while it grows.
     pub static_prefix: Option<String>,
+    /// Of all its playlists, in seconds.
+    pub target_duration: Option<u32>,
+}
+
+impl SetReference {
+    /// True where nothing will be added to the set.
+    pub fn is_finished(&self) -> bool {
+        self.static_prefix.is_some()
+    }
 }
 
 /// Makes a set and lets the recording refer to it, inactive. In the caller's transaction.
 pub(crate) async fn insert(
     client: &impl GenericClient,
     project: ProjectId,
-    set: SetId,
+    set: &NewSet,
+    duration_seconds: f64,
     job: JobId,
     recording: RecordingId,
 ) -> Result<(), DbError> {
     client
         .execute(
-            "insert into sets (id, project_id, job_id) values ($1, $2, $3)",
-            &[&set.0, &project.0, &job.0],
+            "insert into sets (id, project_id, job_id, target_duration, duration_seconds, needs_video, needs_audio)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                &set.id.0,
+                &project.0,
+                &job.0,
+                &(set.target_duration as i32),
+                &duration_seconds,
+                &set.needs_video,
+                &set.needs_audio,
+            ],
         )
         .await?;
     // Two jobs of one recording may be planned at once; the recording's row orders their ordinals.
@@ -119,7 +142,7 @@ pub(crate) async fn insert(
         .execute(
             "insert into recording_sets (recording_id, set_id, ordinal)
              select $1, $2, coalesce(max(ordinal), 0) + 1 from recording_sets where recording_id = $1",
-            &[&recording.0, &set.0],
+            &[&recording.0, &set.id.0],
         )
         .await?;
     Ok(())
@@ -196,6 +219,48 @@ pub(crate) async fn publish(
         )
         .await?;
     Ok(())
+}
+
+/// A recording that can be played from now on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Playable {
+    pub recording: RecordingId,
+    pub duration_seconds: Option<f64>,
+}
+
+/// Makes the set what its recording plays, once the first segments that a player needs are there, unless the recording has a
+/// finished one. `None` where nothing changed. In the caller's guarded transaction, behind [`publish`].
+pub(crate) async fn make_playable(
+    client: &impl GenericClient,
+    set: SetId,
+) -> Result<Option<Playable>, DbError> {
+    let begins =
+        "exists (select 1 from renditions r join segments g on g.set_id = r.set_id and g.rung = r.rung
+                          where r.set_id = s.id and g.number = 0 and r.kind =";
+    let statement = client
+        .prepare_cached(&format!(
+            "update sets s set playable_at = now()
+             where id = $1 and playable_at is null and (needs_video or needs_audio)
+               and (not needs_video or {begins} 'video')) and (not needs_audio or {begins} 'audio'))
+             returning duration_seconds"
+        ))
+        .await?;
+    let Some(row) = client.query_opt(&statement, &[&set.0]).await? else { return Ok(None) };
+    let duration_seconds = row.get(0);
+    let mine =
+        client.query_opt("select recording_id from recording_sets where set_id = $1", &[&set.0]).await?;
+    let Some(recording) = mine.map(|row| RecordingId(row.get(0))) else { return Ok(None) };
+    // The recording's row orders the sets of two jobs that get here at once.
+    client.query_one("select id from recordings where id = $1 for no key update", &[&recording.0]).await?;
+    let changed = client
+        .execute(
+            "update recording_sets set active = (set_id = $2)
+             where recording_id = $1 and not exists (
+                 select 1 from recording_sets where recording_id = $1 and active and static_prefix is not null)",
+            &[&recording.0, &set.0],
+        )
+        .await?;
+    Ok((changed > 0).then_some(Playable { recording, duration_seconds }))
 }
 
 /// Notes what finished renditions turned out to be. In the caller's guarded transaction.
@@ -284,6 +349,21 @@ pub async fn segments(db: &Db, set: SetId, rung: &str) -> Result<Vec<Segment>, D
     Ok(rows.iter().map(read_segment).collect())
 }
 
+/// How many segments from the first on each rendition of a set has without a hole.
+pub async fn prefixes(db: &Db, set: SetId) -> Result<HashMap<String, usize>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select rung, count(*) filter (where number = place) as whole
+             from (select rung, number, row_number() over (partition by rung order by number) - 1 as place
+                   from segments where set_id = $1) s
+             group by rung",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&set.0]).await?;
+    Ok(rows.iter().map(|row| (row.get("rung"), row.get::<_, i64>("whole").max(0) as usize)).collect())
+}
+
 /// One segment.
 pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Option<Segment>, DbError> {
     let client = db.get().await?;
@@ -311,8 +391,9 @@ pub async fn of_recording(db: &Db, recording: RecordingId) -> Result<Vec<SetRefe
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select set_id, ordinal, active, static_prefix from recording_sets
-             where recording_id = $1 order by ordinal desc",
+            "select rs.set_id, rs.ordinal, rs.active, rs.static_prefix, s.target_duration
+             from recording_sets rs join sets s on s.id = rs.set_id
+             where rs.recording_id = $1 order by rs.ordinal desc",
         )
         .await?;
     let rows = client.query(&statement, &[&recording.0]).await?;
@@ -323,6 +404,7 @@ pub async fn of_recording(db: &Db, recording: RecordingId) -> Result<Vec<SetRefe
             ordinal: row.get("ordinal"),
             active: row.get("active"),
             static_prefix: row.get("static_prefix"),
+            target_duration: row.get::<_, Option<i32>>("target_duration").map(|n| n.max(1) as u32),
         })
         .collect())
 }
@@ -351,9 +433,12 @@ impl Rendition {
         }
     }
 
-    /// The media playlist of this rendition; `init` and `name` give the URIs.
+    /// The media playlist of this rendition; `init` and `name` give the URIs. `target_duration` in seconds is what was promised
+    /// while it grew; `None`: what its longest segment asks for.
     pub fn playlist(
         &self,
+        kind: PlaylistKind,
+        target_duration: Option<u32>,
         init: String,
         segments: &[Segment],
         name: impl Fn(&Segment) -> String,
@@ -365,6 +450,6 @@ impl Rendition {
                 duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
             })
             .collect();
-        media(init, segments)
+        media(kind, target_duration, init, segments)
     }
 }

@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::error::{Reason, TaskError};
 use super::spec::{JobSpec, Output, PictureRequest};
-use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, FetchSpec, FinishSpec, ProbeSpec, TaskSpec, ThumbnailSpec,
-};
+use super::task::{AUDIO_RUNG, FetchSpec, FinishSpec, ProbeSpec, TaskSpec, ThumbnailSpec};
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
-use crate::media::grid::{AudioGrid, Grid, Span};
-use crate::media::ladder;
-use crate::media::probe::{AudioStream, Probe, Transfer, VideoStream};
+use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
+use crate::media::hls::{Ticks, target_duration};
+use crate::media::probe::{AudioStream, Probe, VideoStream};
 use crate::media::profile::Profile;
+
+mod audio;
+mod video;
 
 /// A task about to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,10 +41,21 @@ impl NewTask {
 /// What a source becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    pub set: SetId,
+    pub set: NewSet,
     pub duration_seconds: f64,
     pub tasks: Vec<NewTask>,
     pub summary: PlanSummary,
+}
+
+/// A set about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewSet {
+    pub id: SetId,
+    /// Seconds, in all its playlists: it must hold for segments that are still to come.
+    pub target_duration: u32,
+    /// What must have its first segment before the set can be played.
+    pub needs_video: bool,
+    pub needs_audio: bool,
 }
 
 /// The decisions of a plan a person wants to read, kept in the job's result.
@@ -78,18 +90,9 @@ pub struct Circumstances {
     pub chunk_seconds: Option<f64>,
 }
 
-/// A chunk is at least this long, where nobody set its length: each costs a warm-up GOP.
-const SHORTEST_CHUNK_SECONDS: f64 = 20.0;
-/// And at most about this long: what is lost with a worker.
-const LONGEST_CHUNK_SECONDS: f64 = 60.0;
-/// An encode never gets more threads of idle slots than this: x264 gains little beyond.
-const MOST_THREADS: u32 = 8;
-
 /// Where the longest track is the audio by no more than this, the recording ends with the picture: codecs round
 /// their last frame up, and nobody wants a still picture for it.
 const AUDIO_OVERHANG_SECONDS: f64 = 0.5;
-/// How long the last picture may be held for a track that decodes to less than it promised.
-const HOLD_SECONDS: f64 = 1.0;
 /// A task that takes longer than this many times the recording, and half an hour, hangs.
 const DEADLINE_FACTOR: f64 = 60.0;
 
@@ -146,39 +149,33 @@ pub fn transcode(
         Grid::new(video.rate, frames, profile.segment_duration)
     });
     let duration = grid.map_or(duration, |grid| grid.duration());
+    let audio_grid = audio.map(|audio| audio::grid(audio, grid.as_ref(), duration, profile));
+    let new_set = NewSet {
+        id: set,
+        target_duration: longest_segment(grid.as_ref(), audio_grid.as_ref()),
+        needs_video: video.is_some(),
+        needs_audio: audio.is_some(),
+    };
+
+    // In the order of work: what a viewer waits for comes first.
+    let seekable = is_indexed(probe);
     let mut works = vec![];
     if let (Some(video), Some(grid)) = (video, grid) {
-        let whole = encode(spec.source, set, profile, video, grid);
-        let spans = chunks(probe, video, &grid, circumstances);
-        let threads = circumstances
-            .encode_threads
-            .unwrap_or_else(|| (circumstances.free_slots / spans.len().max(1) as u32).clamp(1, MOST_THREADS));
-        let chunk = |span: Span| EncodeSpec {
-            span: Some(span),
-            threads: threads.max(1),
-            deadline_seconds: deadline(grid.rate.seconds(span.encoded())),
-            ..whole.clone()
-        };
-        works.extend(spans.into_iter().map(chunk).map(TaskSpec::Encode));
+        let whole = video::whole(spec.source, set, profile, video, grid);
+        works = video::tasks(&whole, video.end_seconds, seekable, circumstances);
     }
-    if let (Some(audio), Some(recipe)) = (audio, &profile.audio) {
-        let sample_rate = output_sample_rate(audio.sample_rate);
-        works.push(TaskSpec::Audio(AudioSpec {
-            source: spec.source,
-            set,
-            stream: audio.index,
-            grid: match grid {
-                Some(grid) => AudioGrid::beside(&grid, sample_rate),
-                None => AudioGrid::alone(duration, sample_rate, profile.segment_duration),
-            },
-            bitrate: recipe.bitrate,
-            language: audio.language.clone(),
-            deadline_seconds: deadline(duration),
-        }));
+    if let (Some(audio), Some(grid), Some(recipe)) = (audio, audio_grid, &profile.audio) {
+        let whole = audio::whole(spec.source, set, recipe, audio, grid);
+        let mut sounds = audio::tasks(&whole, seekable).into_iter();
+        // Its beginning is done in a moment; the rest need not come before the second chunk.
+        let lead = works.len().min(1);
+        works.splice(lead..lead, sounds.next());
+        let rest = works.len().min(3);
+        works.splice(rest..rest, sounds);
     }
-
     let (expect, renditions) = expectations(&works);
-    let finish = FinishSpec { recording, set, duration_seconds: duration, expect };
+    let target_duration = Some(new_set.target_duration);
+    let finish = FinishSpec { recording, set, duration_seconds: duration, target_duration, expect };
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
     if video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
         works.push(thumbnail(spec.source, recording, PictureRequest::DEFAULT).spec);
@@ -187,65 +184,42 @@ pub fn transcode(
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
     tasks.push(finish);
     let summary = PlanSummary { renditions, warnings: probe.warnings.clone() };
-    Ok(Plan { set, duration_seconds: duration, tasks, summary })
-}
-
-fn encode(source: SourceId, set: SetId, profile: &Profile, video: &VideoStream, grid: Grid) -> EncodeSpec {
-    let (width, height) = video.display_size();
-    let rungs = ladder::fit(&profile.rungs, width, height)
-        .into_iter()
-        .map(|fitted| EncodeRung {
-            name: fitted.rung.name,
-            width: fitted.width,
-            height: fitted.height,
-            grid: grid.capped(fitted.rung.max_frame_rate),
-            rate_control: fitted.rung.rate_control,
-        })
-        .collect();
-    let held = grid.frames.saturating_sub(grid.rate.frames_in(video.end_seconds));
-    EncodeSpec {
-        source,
-        set,
-        stream: video.index,
-        grid,
-        span: None,
-        hold_frames: held + grid.rate.frames_in(HOLD_SECONDS),
-        stored_size: (!video.display_matrix).then_some((video.width, video.height)),
-        deinterlace: video.interlaced,
-        tone_map: video.transfer != Transfer::Sdr,
-        preset: profile.preset,
-        threads: 1,
-        rungs,
-        deadline_seconds: deadline(grid.duration()),
-    }
+    Ok(Plan { set: new_set, duration_seconds: duration, tasks, summary })
 }
 
 /// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.
 const INDEXED: [&str; 2] = ["mov", "matroska"];
 
-/// Cuts the picture into chunks: as many as there are free slots, within the lengths that are worth it.
-fn chunks(probe: &Probe, video: &VideoStream, grid: &Grid, circumstances: &Circumstances) -> Vec<Span> {
-    let indexed = probe.format.split(',').any(|name| INDEXED.contains(&name));
-    let segment = grid.rate.seconds(grid.segment_frames());
-    let length = match circumstances.chunk_seconds {
-        _ if !indexed => return vec![Span::whole(grid)],
-        Some(seconds) => seconds,
-        None => (grid.duration() / f64::from(circumstances.free_slots.max(1)))
-            .clamp(SHORTEST_CHUNK_SECONDS, LONGEST_CHUNK_SECONDS),
-    };
-    let segments = (length / segment).round().max(1.0) as u64;
-    grid.spans(segments, grid.rate.frames_in(video.end_seconds))
+/// True where a task can begin in the middle of the source.
+fn is_indexed(probe: &Probe) -> bool {
+    probe.format.split(',').any(|name| INDEXED.contains(&name))
+}
+
+/// `EXT-X-TARGETDURATION` for all renditions of these grids, in seconds.
+fn longest_segment(video: Option<&Grid>, audio: Option<&AudioGrid>) -> u32 {
+    let of_video = video.map(|grid| {
+        let frames = grid.segment_frames().min(grid.frames);
+        Ticks { ticks: frames * u64::from(grid.rate.frame_ticks()), timescale: grid.rate.timescale() }
+    });
+    let of_audio = audio.map(|grid| {
+        let frames = (0..grid.starts.len()).map(|n| grid.segment_len(n)).max().unwrap_or(0);
+        Ticks { ticks: frames * AAC_FRAME, timescale: grid.sample_rate }
+    });
+    of_video.into_iter().chain(of_audio).map(target_duration).max().unwrap_or(1)
 }
 
 /// What the finish task must find, and what a person is told, of the planned encodes.
 fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition>) {
-    let mut expect = vec![];
+    let mut expect: Vec<(String, u64)> = vec![];
     let mut renditions = vec![];
     for work in works {
         match work {
-            // Every chunk has the same rungs.
-            TaskSpec::Encode(encode) if encode.span().first == 0 => {
+            // Made in chunks: each names its rungs again.
+            TaskSpec::Encode(encode) => {
                 for rung in &encode.rungs {
+                    if expect.iter().any(|(name, _)| *name == rung.name) {
+                        continue;
+                    }
                     expect.push((rung.name.clone(), rung.grid.segments()));
                     renditions.push(PlannedRendition {
                         name: rung.name.clone(),
@@ -255,7 +229,7 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
                     });
                 }
             }
-            TaskSpec::Audio(audio) => {
+            TaskSpec::Audio(audio) if audio.span().segment == 0 => {
                 expect.push((AUDIO_RUNG.to_owned(), audio.grid.starts.len() as u64));
                 renditions.push(PlannedRendition {
                     name: AUDIO_RUNG.to_owned(),
@@ -279,11 +253,6 @@ fn duration(probe: &Probe, video: Option<&VideoStream>, audio: Option<&AudioStre
     }
 }
 
-fn output_sample_rate(source: u32) -> u32 {
-    // Families of rates: 11,025 and its multiples stay exact at 44,100.
-    if source.is_multiple_of(11_025) { 44_100 } else { 48_000 }
-}
-
 fn deadline(seconds: f64) -> u64 {
     1800 + (seconds * DEADLINE_FACTOR) as u64
 }
@@ -303,6 +272,7 @@ mod tests {
     use super::*;
     use crate::job::spec::Input;
     use crate::media::grid::Rate;
+    use crate::media::probe::Transfer;
 
     fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
         Probe {
@@ -360,12 +330,13 @@ mod tests {
         chunk_seconds: None,
     };
 
+    /// Of the best rung, which the lead leaves alone.
     fn chunk_lengths(seconds: f64, circumstances: &Circumstances) -> Vec<(f64, u32)> {
         let plan = transcode(&spec("web"), RecordingId::new(), &probe(seconds, None), circumstances).unwrap();
         plan.tasks
             .iter()
             .filter_map(|task| match &task.spec {
-                TaskSpec::Encode(encode) => {
+                TaskSpec::Encode(encode) if encode.rungs[0].position == 0 => {
                     Some((encode.grid.rate.seconds(encode.span().frames), encode.threads))
                 }
                 _ => None,
@@ -379,7 +350,8 @@ mod tests {
         assert_eq!(chunk_lengths(60.0, &NOW), [(30.0, 1), (30.0, 1)]);
         let many = Circumstances { free_slots: 100, ..NOW };
         assert_eq!(chunk_lengths(60.0, &many).len(), 3);
-        assert!(chunk_lengths(600.0, &NOW).iter().all(|chunk| *chunk == (60.0, 1)));
+        let short = chunk_lengths(600.0, &many);
+        assert!(short[..32].iter().all(|chunk| chunk.0 == 18.0), "whole segments: {short:?}");
         let set = Circumstances { chunk_seconds: Some(6.0), ..NOW };
         assert_eq!(chunk_lengths(20.0, &set), [(6.0, 1), (6.0, 1), (8.0, 1)], "no stump at the end");
     }
@@ -390,7 +362,72 @@ mod tests {
         stream.format = "mpegts".into();
         let plan = transcode(&spec("web"), RecordingId::new(), &stream, &NOW).unwrap();
         let encodes = plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Encode(_))).count();
-        assert_eq!(encodes, 1);
+        assert_eq!(encodes, 2, "the lead, which begins at the beginning, and the rest");
+    }
+
+    #[test]
+    fn a_long_source_is_led_and_begins_with_short_chunks() {
+        let plan = transcode(&spec("web"), RecordingId::new(), &probe(600.0, Some(600.0)), &NOW).unwrap();
+        let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
+        assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["360p"]);
+        assert_eq!((lead.span().frames, lead.rungs[0].position), (150, 2));
+        let TaskSpec::Audio(sound) = &plan.tasks[1].spec else { panic!("then the sound beside it") };
+        assert_eq!((sound.span().segment, sound.span().segments), (0, 5));
+        let TaskSpec::Encode(chunk) = &plan.tasks[2].spec else { panic!("then the picture") };
+        let starts: Vec<u64> = chunk.rungs.iter().map(|rung| chunk.rung_span(rung).first).collect();
+        assert_eq!(starts, [0, 0, 150], "the lowest rung goes on behind the lead");
+        assert_eq!(chunk.rung_span(&chunk.rungs[2]).warm_up, 50);
+        let lengths: Vec<f64> = plan
+            .tasks
+            .iter()
+            .filter_map(|task| match &task.spec {
+                TaskSpec::Encode(encode) => Some(encode.grid.rate.seconds(encode.span().frames)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lengths[..4], [6.0, 12.0, 24.0, 60.0]);
+        assert_eq!(lengths[1..].iter().sum::<f64>(), 600.0);
+        assert_eq!((plan.set.target_duration, plan.set.needs_audio), (6, true));
+    }
+
+    #[test]
+    fn every_segment_of_every_rung_is_made_once() {
+        for (seconds, chunk_seconds) in
+            [(5.0, None), (31.0, Some(6.0)), (31.0, None), (95.5, Some(6.0)), (600.0, None)]
+        {
+            for profile in ["web", "classic", "fast"] {
+                let circumstances = Circumstances { chunk_seconds, ..NOW };
+                let plan = transcode(
+                    &spec(profile),
+                    RecordingId::new(),
+                    &probe(seconds, Some(seconds)),
+                    &circumstances,
+                )
+                .unwrap();
+                let TaskSpec::Finish(finish) = &plan.tasks.last().unwrap().spec else { panic!() };
+                for (name, segments) in &finish.expect {
+                    let mut made: Vec<u64> = vec![];
+                    for task in &plan.tasks {
+                        match &task.spec {
+                            TaskSpec::Encode(encode) => {
+                                for rung in encode.rungs.iter().filter(|rung| rung.name == *name) {
+                                    let span = encode.rung_span(rung);
+                                    assert!(span.frames > 0);
+                                    let step = rung.grid.segment_frames();
+                                    made.extend(span.first / step..(span.first + span.frames).div_ceil(step));
+                                }
+                            }
+                            TaskSpec::Audio(audio) if name == AUDIO_RUNG => {
+                                made.extend((audio.span().segment..audio.span().end()).map(|n| n as u64));
+                            }
+                            _ => {}
+                        }
+                    }
+                    made.sort_unstable();
+                    assert_eq!(made, (0..*segments).collect::<Vec<_>>(), "{profile} {seconds} {name}");
+                }
+            }
+        }
     }
 
     #[test]

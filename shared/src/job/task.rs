@@ -6,7 +6,7 @@ use super::capability::{Capability, Class};
 use super::spec::PictureRequest;
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
-use crate::media::grid::{AudioGrid, Grid, Span};
+use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
 use crate::media::profile::{Preset, RateControl};
 
 words! {
@@ -84,12 +84,23 @@ impl EncodeSpec {
         let span = self.span();
         span.first + span.frames == self.grid.frames
     }
+
+    /// What of `rung` this task encodes, on the rung's own grid.
+    pub fn rung_span(&self, rung: &EncodeRung) -> Span {
+        rung.grid.rung_span(&self.grid, &self.span()).without(rung.skip_segments, &rung.grid)
+    }
 }
 
 /// One rung of an encode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeRung {
     pub name: String,
+    /// Place in the ladder, best first.
+    #[serde(default)]
+    pub position: i32,
+    /// Segments at the start of the chunk that another task makes: the lead, which a viewer waits for.
+    #[serde(default)]
+    pub skip_segments: u64,
     pub width: u32,
     pub height: u32,
     pub grid: Grid,
@@ -104,10 +115,23 @@ pub struct AudioSpec {
     pub set: SetId,
     pub stream: u32,
     pub grid: AudioGrid,
+    /// What of the grid this task encodes; `None` for all of it.
+    #[serde(default)]
+    pub span: Option<AudioSpan>,
+    /// Samples per second of the source.
+    #[serde(default)]
+    pub source_rate: u32,
     /// Bits per second.
     pub bitrate: u64,
     pub language: Option<String>,
     pub deadline_seconds: u64,
+}
+
+impl AudioSpec {
+    /// What of the grid this task encodes.
+    pub fn span(&self) -> AudioSpan {
+        self.span.unwrap_or_else(|| AudioSpan::whole(&self.grid))
+    }
 }
 
 /// Take one picture out of a source.
@@ -125,6 +149,9 @@ pub struct FinishSpec {
     pub recording: RecordingId,
     pub set: SetId,
     pub duration_seconds: f64,
+    /// Of all playlists, in seconds, as promised while the set grew.
+    #[serde(default)]
+    pub target_duration: Option<u32>,
     /// Segments each rung must have, by name.
     pub expect: Vec<(String, u64)>,
 }
@@ -159,7 +186,9 @@ impl TaskSpec {
     pub fn weight(&self) -> f64 {
         match self {
             Self::Encode(encode) => 20.0 * encode.span().frames as f64 / encode.grid.frames.max(1) as f64,
-            Self::Audio(_) => 2.0,
+            Self::Audio(audio) => {
+                2.0 * audio.span().frames(&audio.grid) as f64 / audio.grid.frames.max(1) as f64
+            }
             Self::Fetch(_) => 2.0,
             Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,
         }

@@ -176,16 +176,35 @@ impl Span {
     pub fn start(&self) -> u64 {
         self.first - self.warm_up
     }
+
+    /// The same without its first `segments` segments, which somebody else makes; the last GOP of them is the warm-up now.
+    #[must_use]
+    pub fn without(self, segments: u64, grid: &Grid) -> Self {
+        let skipped = (segments * grid.segment_frames()).min(self.frames);
+        if skipped == 0 {
+            return self;
+        }
+        Self {
+            first: self.first + skipped,
+            frames: self.frames - skipped,
+            warm_up: u64::from(grid.gop_frames),
+        }
+    }
 }
 
 impl Grid {
-    /// Cuts the grid into spans of `segments` segments. The last takes everything from `decodable` on, where only the last picture
-    /// is held: nothing could be decoded for a span beyond it.
-    pub fn spans(&self, segments: u64, decodable: u64) -> Vec<Span> {
-        let step = segments.max(1) * self.segment_frames();
-        let starts: Vec<u64> = (0..self.frames)
-            .step_by(step as usize)
-            .take_while(|start| *start == 0 || *start + step / 2 < decodable)
+    /// Cuts the grid into spans of `segments` segments, behind those whose lengths in segments are in `first`. The last takes
+    /// everything from `decodable` on, where only the last picture is held: nothing could be decoded for a span beyond it.
+    pub fn spans(&self, first: &[u64], segments: u64, decodable: u64) -> Vec<Span> {
+        let lengths = first.iter().copied().chain(std::iter::repeat(segments));
+        let mut next = 0;
+        let starts: Vec<u64> = lengths
+            .map_while(|length| {
+                let (start, step) = (next, length.max(1) * self.segment_frames());
+                next += step;
+                // No stump at the end: it would cost a warm-up for next to nothing.
+                (start == 0 || (start < self.frames && start + step / 2 < decodable)).then_some(start)
+            })
             .collect();
         let ends = starts.iter().skip(1).copied().chain([self.frames]);
         let warm_up = |first| if first == 0 { 0 } else { u64::from(self.gop_frames) };
@@ -248,6 +267,58 @@ impl AudioGrid {
         let Some(start) = self.starts.get(n) else { return 0 };
         self.starts.get(n + 1).copied().unwrap_or(self.frames) - start
     }
+
+    /// Cuts the grid into spans of whole segments: the first of about `first` seconds, the others of about `others`.
+    pub fn spans(&self, first: f64, others: f64) -> Vec<AudioSpan> {
+        let seconds = |frame: u64| (frame * AAC_FRAME) as f64 / f64::from(self.sample_rate);
+        let mut spans: Vec<AudioSpan> = vec![];
+        let (mut begun, mut length) = (0, first);
+        for (number, start) in self.starts.iter().enumerate() {
+            let left = seconds(self.frames - start);
+            // What is left over at the end stays with its neighbour.
+            if number > 0 && seconds(start - begun) >= length && left >= others / 2.0 {
+                (begun, length) = (*start, others);
+                spans.push(AudioSpan { segment: number, segments: 0 });
+            } else if number == 0 {
+                spans.push(AudioSpan::default());
+            }
+            if let Some(span) = spans.last_mut() {
+                span.segments += 1;
+            }
+        }
+        spans
+    }
+}
+
+/// A run of whole segments of an audio grid, encoded by one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AudioSpan {
+    /// Number of its first segment.
+    pub segment: usize,
+    pub segments: usize,
+}
+
+impl AudioSpan {
+    /// All of a grid.
+    pub fn whole(grid: &AudioGrid) -> Self {
+        Self { segment: 0, segments: grid.starts.len() }
+    }
+
+    /// The number behind its last segment.
+    pub fn end(&self) -> usize {
+        self.segment + self.segments
+    }
+
+    /// Its first AAC frame in `grid`.
+    pub fn first_frame(&self, grid: &AudioGrid) -> u64 {
+        grid.starts.get(self.segment).copied().unwrap_or(grid.frames)
+    }
+
+    /// Its AAC frames in `grid`.
+    pub fn frames(&self, grid: &AudioGrid) -> u64 {
+        let end = grid.starts.get(self.end()).copied().unwrap_or(grid.frames);
+        end - self.first_frame(grid)
+    }
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -298,7 +369,7 @@ mod tests {
             let grid = Grid::new(rate(num, den), frames, 6);
             let capped = grid.capped(Some(24));
             for segments in 1..5 {
-                let spans = grid.spans(segments, decodable);
+                let spans = grid.spans(&[1], segments, decodable);
                 let (mut next, mut rung_next) = (0, 0);
                 for span in &spans {
                     assert_eq!(span.first, next);
@@ -332,5 +403,33 @@ mod tests {
         }
         let total: u64 = (0..audio.starts.len()).map(|n| audio.segment_len(n)).sum();
         assert_eq!(total, audio.frames);
+    }
+
+    #[test]
+    fn a_span_without_its_first_segment_is_warmed_up_by_it() {
+        let grid = Grid::new(rate(25, 1), 600, 6);
+        let span = Span { first: 0, frames: 300, warm_up: 0 };
+        let rest = span.without(1, &grid);
+        assert_eq!(rest, Span { first: 150, frames: 150, warm_up: 50 });
+        assert_eq!(rest.start(), 100);
+        assert_eq!(span.without(0, &grid), span);
+        assert_eq!(span.without(9, &grid).frames, 0);
+    }
+
+    #[test]
+    fn audio_spans_are_whole_segments_without_a_stump() {
+        let grid = AudioGrid::beside(&Grid::new(rate(30000, 1001), 60_000, 6), 48_000);
+        let spans = grid.spans(30.0, 300.0);
+        assert_eq!(spans[0], AudioSpan { segment: 0, segments: 5 });
+        let mut next = 0;
+        for span in &spans {
+            assert_eq!(span.segment, next);
+            next = span.end();
+        }
+        assert_eq!(next, grid.starts.len());
+        assert_eq!(spans.iter().map(|span| span.frames(&grid)).sum::<u64>(), grid.frames);
+        assert!(spans.iter().skip(1).all(|span| span.segments >= 25), "{spans:?}");
+        let short = AudioGrid::alone(40.0, 44_100, 6);
+        assert_eq!(short.spans(30.0, 300.0), [AudioSpan::whole(&short)]);
     }
 }

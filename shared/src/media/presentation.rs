@@ -2,7 +2,7 @@
 //! in the store differ in nothing else.
 
 use super::hls::{
-    AudioRendition, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment, Ticks, Variant, target_duration,
+    self, AudioRendition, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment, Ticks, Variant,
 };
 
 /// A rendition as a playlist needs it.
@@ -78,8 +78,14 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
     playlist
 }
 
-/// The media playlist of one finished rendition.
-pub fn media(map_uri: String, segments: Vec<Segment>) -> MediaPlaylist {
+/// The media playlist of one rendition. Without a `target_duration` in seconds its longest segment decides, which only a finished one
+/// may leave it to.
+pub fn media(
+    kind: PlaylistKind,
+    target_duration: Option<u32>,
+    map_uri: String,
+    segments: Vec<Segment>,
+) -> MediaPlaylist {
     let longest = segments
         .iter()
         .map(|segment| segment.duration)
@@ -89,10 +95,57 @@ pub fn media(map_uri: String, segments: Vec<Segment>) -> MediaPlaylist {
         })
         .unwrap_or(Ticks { ticks: 1, timescale: 1 });
     MediaPlaylist {
-        kind: PlaylistKind::Vod,
-        target_duration: target_duration(longest),
+        kind,
+        // A segment that turned out longer than was planned must not make the playlist a lie.
+        target_duration: target_duration.unwrap_or(1).max(hls::target_duration(longest)),
         map_uri,
         first_sequence: 0,
         segments,
+    }
+}
+
+/// How many segments of each rendition a playlist may list while the set grows: a picture no further than the sound beside it, and
+/// sound no further than the picture that goes furthest, so that a player that has loaded all of one is not left without the other.
+/// `has` says how many a rendition has without a hole.
+pub fn visible(renditions: &[Presented], has: impl Fn(&str) -> usize) -> Vec<usize> {
+    let is_audio = |r: &&Presented| matches!(r.track, PresentedTrack::Audio { .. });
+    let sound = renditions.iter().filter(is_audio).map(|r| has(&r.name)).min();
+    let picture = renditions.iter().filter(|r| !is_audio(r)).map(|r| has(&r.name)).max();
+    renditions
+        .iter()
+        .map(|r| has(&r.name).min(if is_audio(&r) { picture } else { sound }.unwrap_or(usize::MAX)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presented(name: &str, track: PresentedTrack) -> Presented {
+        Presented {
+            name: name.into(),
+            track,
+            codec: String::new(),
+            peak_bandwidth: 1,
+            average_bandwidth: 1,
+            uri: String::new(),
+        }
+    }
+
+    #[test]
+    fn neither_sound_nor_picture_runs_ahead() {
+        let video = || PresentedTrack::Video { width: 2, height: 2, frame_rate: None };
+        let audio = || PresentedTrack::Audio { channels: 2, language: None };
+        let all = [presented("720p", video()), presented("360p", video()), presented("audio", audio())];
+        let has = |name: &str| match name {
+            "720p" => 0,
+            "360p" => 3,
+            _ => 5,
+        };
+        assert_eq!(visible(&all, has), [0, 3, 3]);
+        let has = |name: &str| if name == "audio" { 2 } else { 4 };
+        assert_eq!(visible(&all, has), [2, 2, 2]);
+        assert_eq!(visible(&all[..2], has), [4, 4], "no sound to wait for");
+        assert_eq!(visible(&all[2..], has), [2]);
     }
 }

@@ -5,11 +5,15 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use reelmill_shared::job::task::{AudioSpec, EncodeRung, EncodeSpec};
-use reelmill_shared::media::grid::{AAC_FRAME, Rate, Span};
+use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
+use reelmill_shared::media::grid::{Rate, Span};
 use reelmill_shared::media::profile::RateControl;
 
 use super::file_url;
+
+mod audio;
+
+pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AudioFiles, AudioTimes, audio};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
 /// is left out: it would let one tenant's file read another's.
@@ -203,10 +207,15 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let rung = members.first().map(|(_, rung)| *rung);
         let Some(rung) = rung else { continue };
         graph.push_str(&if groups.len() > 1 { format!(";[g{index}]") } else { ",".to_owned() });
+        let on_rung = rung.grid.rung_span(&spec.grid, &span);
         if rung.grid.rate != spec.grid.rate {
             let hold = if spec.is_last() { rung.grid.rate.frames_in(1.0).max(1) } else { 0 };
-            graph.push_str(&to_grid(rung.grid.rate, rung.grid.rung_span(&spec.grid, &span), hold));
+            graph.push_str(&to_grid(rung.grid.rate, on_rung, hold));
             graph.push(',');
+        }
+        let led = spec.rung_span(rung).start() - on_rung.start();
+        if led > 0 {
+            let _ = write!(graph, "trim=start_frame={led},");
         }
         let _ =
             write!(graph, "scale=w={}:h={}:flags=bicubic,format=yuv420p,setsar=1", rung.width, rung.height);
@@ -237,7 +246,7 @@ fn to_grid(rate: Rate, span: Span, hold: u64) -> String {
 fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
     let mut groups: Vec<Vec<(usize, &EncodeRung)>> = vec![];
     for (index, rung) in rungs.iter().enumerate() {
-        let key = |r: &EncodeRung| (r.width, r.height, r.grid.rate);
+        let key = |r: &EncodeRung| (r.width, r.height, r.grid.rate, r.skip_segments);
         match groups.iter_mut().find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung)))
         {
             Some(group) => group.push((index, rung)),
@@ -245,38 +254,6 @@ fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
         }
     }
     groups
-}
-
-/// AAC frames of silence that are encoded before the sound and dropped again, about a second: the first real frame then has a
-/// past, and every frame covers whole thousands and twenty-fours of samples from zero.
-pub const AUDIO_LEAD: u64 = 48;
-/// FFmpeg's AAC encoder puts one frame of priming before everything.
-pub const AUDIO_PRIMING: u64 = 1;
-
-/// Encodes one audio track to AAC-LC stereo behind the lead.
-pub fn audio(spec: &AudioSpec, input: &Path, output: &Path) -> Vec<OsString> {
-    let lead = AUDIO_LEAD * AAC_FRAME;
-    let total = lead + spec.grid.frames * AAC_FRAME;
-    let rate = spec.grid.sample_rate;
-    let mut args = ffmpeg_start();
-    args.add(["-threads", "1", "-vn", "-sn", "-dn"]);
-    guarded_input(&mut args, input);
-    args.add(["-map", &format!("0:{}", spec.stream), "-threads", "1"]);
-    args.add([
-        "-af",
-        // Holes in the timestamps become silence, and the sound starts at zero, late tracks behind silence.
-        &format!(
-            "aresample={rate}:async=1:first_pts=0,aformat=sample_rates={rate}:channel_layouts=stereo,\
-             adelay=delays={lead}S:all=1,apad=whole_len={total},atrim=end_sample={total}"
-        ),
-    ]);
-    args.add(["-c:a", "aac", "-b:a", &spec.bitrate.to_string(), "-flags:a", "+bitexact"]);
-    let ceiling = spec.bitrate as f64 / 8.0 * (total as f64 / f64::from(rate) + 30.0) * 2.0;
-    args.add(["-fs", &format!("{}", ceiling as u64)]);
-    // In microseconds: the size of the pieces we read, nothing more.
-    args.add(["-frag_duration", "2000000"]);
-    fragmented_mp4(&mut args, output, "frag_discont");
-    args.0
 }
 
 /// Which frame a picture is.
@@ -334,14 +311,14 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use reelmill_shared::ids::{SetId, SourceId};
-    use reelmill_shared::media::grid::{AudioGrid, Grid};
+    use reelmill_shared::media::grid::Grid;
     use reelmill_shared::media::profile::Preset;
 
     use super::*;
 
     fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
         let rate_control = RateControl::CappedCrf { crf: 22, max_bitrate: 1_000_000, buffer: 2_000_000 };
-        EncodeRung { name: name.into(), width, height, grid, rate_control }
+        EncodeRung { name: name.into(), position: 0, skip_segments: 0, width, height, grid, rate_control }
     }
 
     fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
@@ -413,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn a_rung_that_is_led_begins_behind_the_lead() {
+        let capped = GRID.capped(Some(24));
+        let mut low = rung("low", 320, 180, capped);
+        low.skip_segments = 1;
+        let spec = spec(vec![rung("high", 640, 360, GRID), low], GRID);
+        let graph = filter_graph(&spec);
+        // A GOP of 48 frames before it is the warm-up: the segment has three.
+        assert!(graph.contains("trim=end_frame=240,trim=start_frame=96,scale=w=320"), "{graph}");
+        assert_eq!(graph.matches("start_frame").count(), 1);
+    }
+
+    #[test]
     fn frames_of_another_size_reach_no_filter_but_the_first() {
         let mut spec = spec(vec![rung("a", 640, 360, GRID)], GRID);
         spec.stored_size = Some((320, 180));
@@ -435,21 +424,12 @@ mod tests {
         let output = Path::new("/s/out");
         let outputs = [output.to_owned()];
         let files = EncodeFiles { input, outputs: &outputs, witness: Path::new("/s/first") };
-        let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0] };
-        let sound = AudioSpec {
-            source: SourceId::new(),
-            set: SetId::new(),
-            stream: 1,
-            grid,
-            bitrate: 128_000,
-            language: None,
-            deadline_seconds: 1,
-        };
+        let sound = AudioFiles { input, output, witness: Path::new("/s/first") };
         for args in [
             describe(input),
             list_packets(input),
             encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), &files, Approach::Seek),
-            audio(&sound, input, output),
+            audio(&audio::tests::spec(None), &sound, Approach::Seek),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
         ] {
             let line = text(&args);

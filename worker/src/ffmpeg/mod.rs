@@ -5,6 +5,7 @@ pub mod inspect;
 pub mod process;
 pub mod progress;
 pub mod refusal;
+pub mod witness;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -8,25 +8,28 @@ use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{AUDIO_RUNG, AudioSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
-use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid};
+use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid, AudioSpan};
 use reelmill_shared::media::hls::Bandwidth;
 
 use super::{Amount, Bench, check_exit};
-use crate::ffmpeg::argv;
+use crate::ffmpeg::argv::{self, Approach, AudioFiles, AudioTimes};
+use crate::ffmpeg::witness;
 use crate::packager::{Cut, Cutting, Packager};
 
 pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let file = bench.open(&source).await?;
-    let output = bench.dir.join("audio.mp4");
-    let args = argv::audio(spec, &file.path, &output);
-    let lead = (argv::AUDIO_LEAD * AAC_FRAME) as f64;
-    let seconds = ((spec.grid.frames * AAC_FRAME) as f64 + lead) / f64::from(spec.grid.sample_rate);
-    let deadline = Duration::from_secs(spec.deadline_seconds);
-    let ended = bench.ffmpeg("encoding audio", &args, Amount::seconds(seconds), deadline, 1).await?;
-    check_exit("encoding audio", &ended)?;
+    let (output, witness) = (bench.dir.join("audio.mp4"), bench.dir.join("first-sound.txt"));
+    let files = AudioFiles { input: &file.path, output: &output, witness: &witness };
+    encode(bench, spec, &files, Approach::Seek).await?;
+    let begins = f64::from(u32::try_from(AudioTimes::of(spec).second).unwrap_or(u32::MAX));
+    // Silence would fill what a late seek left out. Read from its start, the track itself may begin later.
+    if begins > 0.0 && witness::first_seconds(&witness).await?.is_none_or(|first| first > begins) {
+        tracing::info!("a seek ended behind the sound that was wanted; decoding everything before it");
+        encode(bench, spec, &files, Approach::Read).await?;
+    }
 
-    let cut = AudioCut::new(&spec.grid);
+    let cut = AudioCut::new(&spec.grid, spec.span());
     let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
     let declared = Bandwidth { peak: spec.bitrate, average: spec.bitrate };
     let encoded = packager.finish(0, spec.language.clone(), declared).await?;
@@ -34,9 +37,23 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
 }
 
+async fn encode(
+    bench: &Bench,
+    spec: &AudioSpec,
+    files: &AudioFiles<'_>,
+    approach: Approach,
+) -> Result<(), TaskError> {
+    let args = argv::audio(spec, files, approach);
+    let seconds = AudioTimes::of(spec).total as f64 / f64::from(spec.grid.sample_rate);
+    let deadline = Duration::from_secs(spec.deadline_seconds);
+    let ended = bench.ffmpeg("encoding audio", &args, Amount::seconds(seconds), deadline, 1).await?;
+    check_exit("encoding audio", &ended)
+}
+
 /// Cuts where the video is cut, to the nearest AAC frame.
 struct AudioCut {
     grid: AudioGrid,
+    span: AudioSpan,
     /// Frames of lead and priming still to be dropped.
     skip: u64,
     /// Frames waiting for their segment to be whole.
@@ -46,20 +63,20 @@ struct AudioCut {
 }
 
 impl AudioCut {
-    fn new(grid: &AudioGrid) -> Self {
+    fn new(grid: &AudioGrid, span: AudioSpan) -> Self {
         let skip = argv::AUDIO_LEAD + argv::AUDIO_PRIMING;
-        Self { grid: grid.clone(), skip, waiting: VecDeque::new(), number: 0, done: 0 }
+        Self { grid: grid.clone(), span, skip, waiting: VecDeque::new(), number: span.segment, done: 0 }
     }
 
     fn next_segment(&mut self) -> Option<Cutting> {
         let frames = self.grid.segment_len(self.number);
-        if frames == 0 || (self.waiting.len() as u64) < frames {
+        if self.number >= self.span.end() || frames == 0 || (self.waiting.len() as u64) < frames {
             return None;
         }
         let samples: Vec<Sample> = self.waiting.drain(..frames as usize).collect();
         let cutting = Cutting {
             number: self.number as u32,
-            base_decode_time: self.done * AAC_FRAME,
+            base_decode_time: (self.span.first_frame(&self.grid) + self.done) * AAC_FRAME,
             gops: vec![samples],
         };
         self.number += 1;
@@ -91,17 +108,18 @@ impl Cut for AudioCut {
 
     fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
         // FFmpeg makes its filters anew for another sample rate or layout, and they begin to count anew.
-        if !self.waiting.is_empty() && self.done == self.grid.frames {
+        let planned = self.span.frames(&self.grid);
+        if !self.waiting.is_empty() && self.done == planned {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
                 "the sound changes its sample rate or its channels in mid-stream, which is not supported; \
                  convert it to one format first",
             ));
         }
-        if self.done != self.grid.frames {
+        if self.done != planned {
             return Err(TaskError::retryable(
                 Reason::CheckFailed,
-                format!("the audio has {} of {} frames", self.done, self.grid.frames),
+                format!("the audio has {} of {planned} frames", self.done),
             ));
         }
         Ok(vec![])
@@ -118,7 +136,7 @@ mod tests {
 
     fn cut_of(encoded: u64) -> AudioCut {
         let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0, 6] };
-        let mut cut = AudioCut::new(&grid);
+        let mut cut = AudioCut::new(&grid, AudioSpan::whole(&grid));
         cut.skip = 2;
         let sample = || Sample {
             data: bytes::Bytes::from_static(b"aac"),

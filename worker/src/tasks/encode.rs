@@ -7,12 +7,13 @@ use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
-use reelmill_shared::media::grid::{Rate, Span};
+use reelmill_shared::media::grid::Span;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::argv::{self, Approach, EncodeFiles};
+use crate::ffmpeg::witness;
 use crate::packager::{Cut, Cutting, Packager, discard};
 
 /// How often the growing files are looked at.
@@ -38,9 +39,9 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
         }
     }
     let mut publications = vec![];
-    for ((position, packager), rung) in (0..).zip(packagers).zip(&spec.rungs) {
+    for (packager, rung) in packagers.into_iter().zip(&spec.rungs) {
         let path = packager.path().to_owned();
-        let mut encoded = packager.finish(position, None, rung.rate_control.declared()).await?;
+        let mut encoded = packager.finish(rung.position, None, rung.rate_control.declared()).await?;
         encoded.rendition.frame_rate = Some((rung.grid.rate.num, rung.grid.rate.den));
         super::same_init(bench, spec.set, &encoded).await?;
         publications.push(Publication::Rendition { set: spec.set, encoded: Box::new(encoded) });
@@ -65,7 +66,7 @@ async fn encode(
         .iter()
         .zip(&outputs)
         .map(|(rung, path)| {
-            let cut = VideoCut::new(rung, rung.grid.rung_span(&spec.grid, &span));
+            let cut = VideoCut::new(rung, spec.rung_span(rung));
             Packager::new(bench.shop.storage.clone(), &bench.prefix, &rung.name, path.clone(), cut)
         })
         .collect();
@@ -75,7 +76,7 @@ async fn encode(
     let encoding = async {
         let amount = Amount {
             seconds: spec.grid.rate.seconds(span.encoded()),
-            frames: spec.rungs.first().map(|rung| rung.grid.rung_span(&spec.grid, &span).encoded()),
+            frames: spec.rungs.first().map(|rung| spec.rung_span(rung).encoded()),
         };
         let ended = bench.ffmpeg("encoding", &args, amount, deadline, spec.threads).await;
         done.cancel();
@@ -100,24 +101,13 @@ async fn encode(
     Ok(packagers)
 }
 
-/// Whether the first frame that was decoded is at the start of the chunk or before it. FFmpeg wrote it as `framecrc`: a time base
-/// (`#tb 0: 1/25`), then a line a frame (stream, dts, pts, …).
+/// Whether the first frame that was decoded is at the start of the chunk or before it.
 async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskError> {
-    let text = tokio::fs::read_to_string(witness)
-        .await
-        .map_err(|error| TaskError::internal("reading which frame was the first", error))?;
-    Ok(first_seconds(&text).is_some_and(|seconds| {
+    Ok(witness::first_seconds(witness).await?.is_some_and(|seconds| {
         let rate = spec.grid.rate;
         // The nearest frame of the grid counts, as it does there.
         rate.frames_in(seconds.max(0.0)) <= spec.span().start()
     }))
-}
-
-fn first_seconds(framecrc: &str) -> Option<f64> {
-    let base = framecrc.lines().find_map(|line| Rate::parse(line.strip_prefix("#tb 0:")?.trim()))?;
-    let first = framecrc.lines().find(|line| !line.starts_with('#'))?;
-    let pts: f64 = first.split(',').nth(2)?.trim().parse().ok()?;
-    Some(pts * base.as_f64())
 }
 
 /// Cuts on the frame grid, and checks that what FFmpeg wrote is on it.
@@ -208,18 +198,5 @@ impl Cut for VideoCut {
 
     fn delay(&self) -> u32 {
         self.delay.unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_frame_is_read_with_its_time_base() {
-        let text = "#software: Lavf59\n#tb 0: 1/12800\n#media_type 0: video\n#codec_id 0: rawvideo\n#dimensions 0: 16x16\n\
-                    #sar 0: 1/1\n0,      51200,      51200,        512,      384, 0x5d3e1f2a\n";
-        assert_eq!(first_seconds(text), Some(4.0));
-        assert_eq!(first_seconds("#tb 0: 1/25\n"), None);
     }
 }

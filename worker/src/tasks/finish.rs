@@ -4,6 +4,7 @@ use reelmill_shared::db::finish::Publication;
 use reelmill_shared::db::sets::{self, Rendition};
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::FinishSpec;
+use reelmill_shared::media::hls::PlaylistKind;
 use reelmill_shared::media::presentation;
 use reelmill_shared::storage::keys;
 
@@ -30,8 +31,9 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
         rendition.peak_bandwidth = measured.bandwidth.peak;
         rendition.average_bandwidth = measured.bandwidth.average;
         all_measured.push(measured);
+        let init = keys::relative(&bench.prefix, &rendition.init_key);
         let playlist =
-            rendition.playlist(keys::relative(&bench.prefix, &rendition.init_key), &segments, |segment| {
+            rendition.playlist(PlaylistKind::Vod, spec.target_duration, init, &segments, |segment| {
                 keys::relative(&bench.prefix, &segment.key)
             });
         put(bench, name, playlist.render()).await?;

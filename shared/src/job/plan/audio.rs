@@ -1,0 +1,57 @@
+//! The sound: spans of minutes, the first one short.
+
+use super::deadline;
+use crate::ids::{SetId, SourceId};
+use crate::job::task::{AudioSpec, TaskSpec};
+use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
+use crate::media::probe::AudioStream;
+use crate::media::profile::{AudioRecipe, Profile};
+
+/// What a viewer waits for is encoded in about a second.
+const FIRST_SPAN_SECONDS: f64 = 30.0;
+/// The others are long: each decodes up to a GOP and encodes a second for nothing.
+const SPAN_SECONDS: f64 = 300.0;
+
+/// The grid of a track's rendition: beside the picture's where there is one.
+pub(super) fn grid(audio: &AudioStream, video: Option<&Grid>, duration: f64, profile: &Profile) -> AudioGrid {
+    let sample_rate = output_sample_rate(audio.sample_rate);
+    match video {
+        Some(video) => AudioGrid::beside(video, sample_rate),
+        None => AudioGrid::alone(duration, sample_rate, profile.segment_duration),
+    }
+}
+
+/// All of a track in one task.
+pub(super) fn whole(
+    source: SourceId,
+    set: SetId,
+    recipe: &AudioRecipe,
+    audio: &AudioStream,
+    grid: AudioGrid,
+) -> AudioSpec {
+    AudioSpec {
+        source,
+        set,
+        stream: audio.index,
+        span: None,
+        source_rate: audio.sample_rate,
+        bitrate: recipe.bitrate,
+        language: audio.language.clone(),
+        deadline_seconds: deadline((grid.frames * AAC_FRAME) as f64 / f64::from(grid.sample_rate)),
+        grid,
+    }
+}
+
+/// The tasks that make `whole`, in the order of the recording.
+pub(super) fn tasks(whole: &AudioSpec, seekable: bool) -> Vec<TaskSpec> {
+    if !seekable {
+        return vec![TaskSpec::Audio(whole.clone())];
+    }
+    let spans = whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS);
+    spans.into_iter().map(|span| TaskSpec::Audio(AudioSpec { span: Some(span), ..whole.clone() })).collect()
+}
+
+fn output_sample_rate(source: u32) -> u32 {
+    // Families of rates: 11,025 and its multiples stay exact at 44,100.
+    if source.is_multiple_of(11_025) { 44_100 } else { 48_000 }
+}

@@ -1,0 +1,134 @@
+//! The picture: chunks, and the lead that a viewer waits for.
+
+use super::{Circumstances, deadline};
+use crate::ids::{SetId, SourceId};
+use crate::job::task::{EncodeRung, EncodeSpec, TaskSpec};
+use crate::media::grid::{Grid, Span};
+use crate::media::ladder;
+use crate::media::probe::{Transfer, VideoStream};
+use crate::media::profile::Profile;
+
+/// A chunk is at least this long, where nobody set its length: each costs a warm-up GOP.
+const SHORTEST_CHUNK_SECONDS: f64 = 20.0;
+/// And at most about this long: what is lost with a worker.
+const LONGEST_CHUNK_SECONDS: f64 = 60.0;
+/// Chunks near the beginning are shorter, in segments: somebody may be watching already.
+const FIRST_CHUNKS: [u64; 2] = [2, 4];
+/// Up to this length a source is not led: it is encoded soon anyway, and the lead decodes its segment once more.
+const UNLED_SECONDS: f64 = 30.0;
+/// An encode never gets more threads of idle slots than this: x264 gains little beyond.
+const MOST_THREADS: u32 = 8;
+/// How long the last picture may be held for a track that decodes to less than it promised.
+const HOLD_SECONDS: f64 = 1.0;
+
+/// All of the picture in one task.
+pub(super) fn whole(
+    source: SourceId,
+    set: SetId,
+    profile: &Profile,
+    video: &VideoStream,
+    grid: Grid,
+) -> EncodeSpec {
+    let (width, height) = video.display_size();
+    let rungs = (0..)
+        .zip(ladder::fit(&profile.rungs, width, height))
+        .map(|(position, fitted)| EncodeRung {
+            name: fitted.rung.name,
+            position,
+            skip_segments: 0,
+            width: fitted.width,
+            height: fitted.height,
+            grid: grid.capped(fitted.rung.max_frame_rate),
+            rate_control: fitted.rung.rate_control,
+        })
+        .collect();
+    let held = grid.frames.saturating_sub(grid.rate.frames_in(video.end_seconds));
+    EncodeSpec {
+        source,
+        set,
+        stream: video.index,
+        grid,
+        span: None,
+        hold_frames: held + grid.rate.frames_in(HOLD_SECONDS),
+        stored_size: (!video.display_matrix).then_some((video.width, video.height)),
+        deinterlace: video.interlaced,
+        tone_map: video.transfer != Transfer::Sdr,
+        preset: profile.preset,
+        threads: 1,
+        rungs,
+        deadline_seconds: deadline(grid.duration()),
+    }
+}
+
+/// The tasks that make `whole`, in the order of the recording: the lead, then the chunks.
+pub(super) fn tasks(
+    whole: &EncodeSpec,
+    end_seconds: f64,
+    seekable: bool,
+    circumstances: &Circumstances,
+) -> Vec<TaskSpec> {
+    let grid = &whole.grid;
+    let leads = grid.duration() > UNLED_SECONDS && grid.segments() > 1;
+    let spans =
+        if seekable { chunks(grid, end_seconds, leads, circumstances) } else { vec![Span::whole(grid)] };
+    let threads = circumstances
+        .encode_threads
+        .unwrap_or_else(|| (circumstances.free_slots / spans.len().max(1) as u32).clamp(1, MOST_THREADS))
+        .max(1);
+    let mut encodes: Vec<EncodeSpec> = spans
+        .into_iter()
+        .map(|span| EncodeSpec {
+            span: Some(span),
+            threads,
+            deadline_seconds: deadline(grid.rate.seconds(span.encoded())),
+            ..whole.clone()
+        })
+        .collect();
+    if leads {
+        let lead = lead(whole, threads);
+        if let Some(first) = encodes.first_mut() {
+            leave_to(&lead, first);
+        }
+        encodes.retain(|encode| !encode.rungs.is_empty());
+        encodes.insert(0, lead);
+    }
+    encodes.into_iter().map(TaskSpec::Encode).collect()
+}
+
+/// The first segment of the lowest rung, alone.
+fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
+    let frames = whole.grid.segment_frames().min(whole.grid.frames);
+    EncodeSpec {
+        span: Some(Span { first: 0, frames, warm_up: 0 }),
+        threads,
+        rungs: whole.rungs.last().cloned().into_iter().collect(),
+        deadline_seconds: deadline(whole.grid.rate.seconds(frames)),
+        ..whole.clone()
+    }
+}
+
+/// What the lead makes, the first chunk need not.
+fn leave_to(lead: &EncodeSpec, chunk: &mut EncodeSpec) {
+    let only_segment = chunk.span().frames <= lead.span().frames;
+    let led = |rung: &EncodeRung| lead.rungs.iter().any(|known| known.name == rung.name);
+    if only_segment {
+        chunk.rungs.retain(|rung| !led(rung));
+    } else {
+        chunk.rungs.iter_mut().filter(|rung| led(rung)).for_each(|rung| rung.skip_segments = 1);
+    }
+}
+
+/// Cuts the picture into chunks: as many as there are free slots, within the lengths that are worth it.
+fn chunks(grid: &Grid, end_seconds: f64, leads: bool, circumstances: &Circumstances) -> Vec<Span> {
+    let segment = grid.rate.seconds(grid.segment_frames());
+    let length = circumstances.chunk_seconds.unwrap_or_else(|| {
+        (grid.duration() / f64::from(circumstances.free_slots.max(1)))
+            .clamp(SHORTEST_CHUNK_SECONDS, LONGEST_CHUNK_SECONDS)
+    });
+    let segments = (length / segment).round().max(1.0) as u64;
+    // Only where there are more chunks than slots: else all are under way at once, and short ones help nobody.
+    let many = grid.duration() / length > f64::from(circumstances.free_slots.max(1)) + 1.0;
+    let first: Vec<u64> =
+        FIRST_CHUNKS.into_iter().filter(|first| leads && many && *first < segments).collect();
+    grid.spans(&first, segments, grid.rate.frames_in(end_seconds))
+}

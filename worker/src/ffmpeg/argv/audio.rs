@@ -1,0 +1,159 @@
+//! The command line of a span of sound.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::Path;
+
+use reelmill_shared::job::task::AudioSpec;
+use reelmill_shared::media::grid::AAC_FRAME;
+
+use super::{Approach, ffmpeg_start, fragmented_mp4, guarded_input};
+use crate::ffmpeg::file_url;
+
+/// AAC frames of silence that are encoded before the sound and dropped again, about a second: the first real frame then has a
+/// past, and every frame covers whole thousands and twenty-fours of samples from zero.
+pub const AUDIO_LEAD: u64 = 48;
+/// FFmpeg's AAC encoder puts one frame of priming before everything.
+pub const AUDIO_PRIMING: u64 = 1;
+
+/// How long before the second it needs an encode of sound begins to read.
+const SEEK_MARGIN_SECONDS: f64 = 2.0;
+
+/// Where the files of an audio encode are.
+#[derive(Debug)]
+pub struct AudioFiles<'a> {
+    pub input: &'a Path,
+    pub output: &'a Path,
+    /// Where FFmpeg says when the first sound it decoded begins, as `framecrc`.
+    pub witness: &'a Path,
+}
+
+/// What of a track a span is made from, in samples of the output.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AudioTimes {
+    /// The whole second of the source before it: whole in every sample rate, so that resampling has the same phase in every span.
+    pub second: u64,
+    /// Samples from there to the lead.
+    skip: u64,
+    /// Samples of silence in front of what has no past.
+    silence: u64,
+    /// Samples encoded, the lead among them.
+    pub total: u64,
+}
+
+impl AudioTimes {
+    /// The times of a span and its lead: sound where there is some before it, silence at the start of the track.
+    pub fn of(spec: &AudioSpec) -> Self {
+        let (span, rate) = (spec.span(), u64::from(spec.grid.sample_rate));
+        let first = span.first_frame(&spec.grid) * AAC_FRAME;
+        let lead = AUDIO_LEAD * AAC_FRAME;
+        let begin = first.saturating_sub(lead);
+        let second = begin / rate;
+        Self {
+            second,
+            skip: begin - second * rate,
+            silence: lead - (first - begin),
+            total: lead + span.frames(&spec.grid) * AAC_FRAME,
+        }
+    }
+}
+
+/// Encodes a span of one audio track to AAC-LC stereo behind the lead.
+pub fn audio(spec: &AudioSpec, files: &AudioFiles<'_>, approach: Approach) -> Vec<OsString> {
+    let times = AudioTimes::of(spec);
+    let (rate, total) = (spec.grid.sample_rate, times.total);
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1", "-sn", "-dn"]);
+    let later = times.second > 0;
+    if later {
+        args.add(["-copyts", "-start_at_zero"]);
+    }
+    if later && approach == Approach::Seek {
+        // The seek ends at a keyframe of the picture, and sound may lie a little behind the picture beside it.
+        let seconds = (times.second as f64 - SEEK_MARGIN_SECONDS).max(0.0);
+        args.add(["-noaccurate_seek", "-ss", &format!("{seconds}")]);
+    }
+    guarded_input(&mut args, files.input);
+    // Holes in the timestamps become silence, and the sound starts at the second it should: late tracks behind silence.
+    let mut graph = format!("[0:{}]", spec.stream);
+    if later {
+        let second = times.second;
+        let _ = write!(graph, "asplit[w][s];[w]atrim=end_sample=1[first];[s]atrim=start={second},");
+    }
+    let _ = write!(
+        graph,
+        "aresample={rate}:async=1:first_pts={first},\
+         aformat=sample_rates={rate}:channel_layouts=stereo,atrim=start_sample={skip},asetpts=N/SR/TB,\
+         adelay=delays={silence}S:all=1,apad=whole_len={total},atrim=end_sample={total}[sound]",
+        first = times.second * u64::from(spec.source_rate),
+        skip = times.skip,
+        silence = times.silence,
+    );
+    args.add(["-filter_complex", &graph, "-map", "[sound]", "-threads", "1"]);
+    args.add(["-c:a", "aac", "-b:a", &spec.bitrate.to_string(), "-flags:a", "+bitexact"]);
+    let ceiling = spec.bitrate as f64 / 8.0 * (total as f64 / f64::from(rate) + 30.0) * 2.0;
+    args.add(["-fs", &format!("{}", ceiling as u64)]);
+    // In microseconds: the size of the pieces we read, nothing more.
+    args.add(["-frag_duration", "2000000"]);
+    fragmented_mp4(&mut args, files.output, "frag_discont");
+    if later {
+        args.add(["-map", "[first]", "-f", "framecrc"]);
+        args.0.push(file_url(files.witness));
+    }
+    args.0
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use reelmill_shared::ids::{SetId, SourceId};
+    use reelmill_shared::media::grid::{AudioGrid, AudioSpan};
+
+    use super::*;
+
+    pub(in crate::ffmpeg::argv) fn spec(span: Option<AudioSpan>) -> AudioSpec {
+        let starts = (0..20).map(|n| n * 281).collect();
+        AudioSpec {
+            source: SourceId::new(),
+            set: SetId::new(),
+            stream: 1,
+            grid: AudioGrid { sample_rate: 48_000, frames: 5620, starts },
+            span,
+            source_rate: 32_000,
+            bitrate: 128_000,
+            language: None,
+            deadline_seconds: 1,
+        }
+    }
+
+    #[test]
+    fn a_span_begins_at_a_whole_second_before_its_lead() {
+        let whole = AudioTimes::of(&spec(None));
+        let lead = AUDIO_LEAD * AAC_FRAME;
+        assert_eq!(whole, AudioTimes { second: 0, skip: 0, silence: lead, total: lead + 5620 * AAC_FRAME });
+        let span = AudioSpan { segment: 5, segments: 2 };
+        let later = AudioTimes::of(&spec(Some(span)));
+        let begin = 5 * 281 * AAC_FRAME - lead;
+        assert_eq!(later.second * 48_000 + later.skip, begin);
+        assert!(later.skip < 48_000 && later.silence == 0);
+        assert_eq!(later.total, lead + 562 * AAC_FRAME);
+    }
+
+    #[test]
+    fn only_a_later_span_seeks() {
+        let files = AudioFiles {
+            input: Path::new("/s/source"),
+            output: Path::new("/s/out"),
+            witness: Path::new("/s/first"),
+        };
+        let line = |span, approach| {
+            let args = audio(&spec(span), &files, approach);
+            args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let whole = line(None, Approach::Seek);
+        assert!(!whole.contains("-ss") && !whole.contains("framecrc"), "{whole}");
+        let later = line(Some(AudioSpan { segment: 5, segments: 2 }), Approach::Seek);
+        assert!(later.find("-ss 26 ").is_some_and(|at| at < later.find("-i file:").unwrap()), "{later}");
+        assert!(later.contains("atrim=start=28,aresample=48000:async=1:first_pts=896000,"), "{later}");
+        assert!(later.ends_with("-map [first] -f framecrc file:/s/first"), "{later}");
+    }
+}
