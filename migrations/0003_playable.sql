@@ -8,3 +8,5 @@ alter table sets
     add column playable_at timestamptz;
 -- When the recording could first be played for this job's work.
 alter table jobs add column playable_at timestamptz;
+-- A source brought into a container with an index, so that it can be cut. It lives as long as the job that made it.
+alter table sources add column remux_of uuid references sources;

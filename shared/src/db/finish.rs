@@ -37,6 +37,14 @@ pub enum Publication {
         probe: Box<Probe>,
         sha256: Vec<u8>,
     },
+    /// A source lies in the store in another container, for as long as the job needs it.
+    Remuxed {
+        of: SourceId,
+        remuxed: SourceId,
+        piece: Piece,
+        sha256: Vec<u8>,
+        probe: Box<Probe>,
+    },
     /// The rest of the job.
     Planned {
         recording: RecordingId,
@@ -419,6 +427,9 @@ async fn publish(
             sources::set_stored(tx, *source, pieces, Some(sha256)).await
         }
         Publication::Probed { source, probe, sha256 } => sources::set_probe(tx, *source, probe, sha256).await,
+        Publication::Remuxed { of, remuxed, piece, sha256, probe } => {
+            sources::insert_remuxed(tx, *of, *remuxed, std::slice::from_ref(piece), sha256, probe).await
+        }
         Publication::Planned { recording, plan } => {
             sets::insert(
                 tx,

@@ -256,6 +256,7 @@ pub(super) async fn conclude(
     if status != JobStatus::Succeeded {
         end_open_tasks(tx, id).await?;
     }
+    sources::discard_remuxed(tx, id).await?;
     let recording = row.get::<_, Option<_>>("recording_id").map(RecordingId);
     if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded) {
         let transcode = row.get::<_, &str>("kind") == JobKind::Transcode.as_str();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use super::{Db, DbError, GenericClient};
-use crate::ids::{ProjectId, RecordingId, SourceId};
+use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::spec::Input;
 use crate::media::probe::Probe;
 
@@ -127,5 +127,52 @@ pub(crate) async fn set_probe(
             &[&id.0, &serde_json::to_value(probe)?, &sha256],
         )
         .await?;
+    Ok(())
+}
+
+/// Writes the remux of a source. In the caller's guarded transaction.
+pub(crate) async fn insert_remuxed(
+    client: &impl GenericClient,
+    of: SourceId,
+    id: SourceId,
+    pieces: &[Piece],
+    sha256: &[u8],
+    probe: &Probe,
+) -> Result<(), DbError> {
+    let bytes: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+    client
+        .execute(
+            "insert into sources (id, project_id, origin, pieces, bytes, sha256, probe, stored_at, remux_of)
+             select $2, project_id, origin, $3, $4, $5, $6, now(), id from sources where id = $1",
+            &[
+                &of.0,
+                &id.0,
+                &serde_json::to_value(pieces)?,
+                &(bytes as i64),
+                &sha256,
+                &serde_json::to_value(probe)?,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Hands what a job remuxed to the sweeper: the job is over. In the caller's transaction.
+pub(crate) async fn discard_remuxed(client: &impl GenericClient, job: JobId) -> Result<(), DbError> {
+    let statement = client
+        .prepare_cached(
+            "with remuxes as (
+                 select id, (spec ->> 'remuxed')::uuid as remuxed from tasks
+                 where job_id = $1 and kind = 'remux' and status = 'succeeded'),
+             over as (
+                 update sources set deleted_at = now()
+                 where id in (select remuxed from remuxes) and deleted_at is null returning id)
+             insert into garbage (prefix, due_at)
+             select a.prefix, now() + interval '1 minute'
+             from remuxes r join over on over.id = r.remuxed
+             join attempts a on a.task_id = r.id and a.outcome = 'succeeded'",
+        )
+        .await?;
+    client.execute(&statement, &[&job.0]).await?;
     Ok(())
 }

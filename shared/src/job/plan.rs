@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::error::{Reason, TaskError};
 use super::spec::{JobSpec, Output, PictureRequest};
-use super::task::{AUDIO_RUNG, FetchSpec, FinishSpec, ProbeSpec, TaskSpec, ThumbnailSpec};
+use super::task::{AUDIO_RUNG, FetchSpec, FinishSpec, ProbeSpec, RemuxSpec, TaskSpec, ThumbnailSpec};
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
 use crate::media::hls::{Ticks, target_duration};
@@ -90,6 +90,8 @@ pub struct Circumstances {
     pub chunk_seconds: Option<f64>,
 }
 
+/// Up to this length a source that cannot be cut is encoded as it is.
+const WHOLE_SECONDS: f64 = 30.0;
 /// Where the longest track is the audio by no more than this, the recording ends with the picture: codecs round
 /// their last frame up, and nobody wants a still picture for it.
 const AUDIO_OVERHANG_SECONDS: f64 = 0.5;
@@ -116,11 +118,23 @@ pub fn thumbnail(source: SourceId, recording: RecordingId, picture: PictureReque
     }))
 }
 
-/// Plans a transcode.
+/// What comes before the plan of a transcode of `source` that cannot be cut as it is, and is long enough to be worth cutting: a task
+/// that brings it into a container with an index and plans then. `None` where it can be planned at once.
+pub fn remux(spec: &JobSpec, source: SourceId, probe: &Probe) -> Option<NewTask> {
+    let wanted = spec.profile.as_ref().is_some_and(|profile| !profile.rungs.is_empty());
+    let video = probe.video.as_ref().filter(|_| wanted && !is_indexed(probe))?;
+    (video.end_seconds > WHOLE_SECONDS).then(|| {
+        let deadline_seconds = deadline(video.end_seconds);
+        NewTask::new(TaskSpec::Remux(RemuxSpec { source, remuxed: SourceId::new(), deadline_seconds }))
+    })
+}
+
+/// Plans a transcode of `source`, which is the job's own or a remux of it.
 ///
 /// Fails, for good, where the source has nothing the profile could use or exceeds a limit.
 pub fn transcode(
     spec: &JobSpec,
+    source: SourceId,
     recording: RecordingId,
     probe: &Probe,
     circumstances: &Circumstances,
@@ -161,11 +175,11 @@ pub fn transcode(
     let seekable = is_indexed(probe);
     let mut works = vec![];
     if let (Some(video), Some(grid)) = (video, grid) {
-        let whole = video::whole(spec.source, set, profile, video, grid);
+        let whole = video::whole(source, set, profile, video, grid);
         works = video::tasks(&whole, video.end_seconds, seekable, circumstances);
     }
     if let (Some(audio), Some(grid), Some(recipe)) = (audio, audio_grid, &profile.audio) {
-        let whole = audio::whole(spec.source, set, recipe, audio, grid);
+        let whole = audio::whole(source, set, recipe, audio, grid);
         let mut sounds = audio::tasks(&whole, seekable).into_iter();
         // Its beginning is done in a moment; the rest need not come before the second chunk.
         let lead = works.len().min(1);
@@ -178,7 +192,7 @@ pub fn transcode(
     let finish = FinishSpec { recording, set, duration_seconds: duration, target_duration, expect };
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
     if video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
-        works.push(thumbnail(spec.source, recording, PictureRequest::DEFAULT).spec);
+        works.push(thumbnail(source, recording, PictureRequest::DEFAULT).spec);
     }
     let mut tasks: Vec<NewTask> =
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
@@ -332,7 +346,14 @@ mod tests {
 
     /// Of the best rung, which the lead leaves alone.
     fn chunk_lengths(seconds: f64, circumstances: &Circumstances) -> Vec<(f64, u32)> {
-        let plan = transcode(&spec("web"), RecordingId::new(), &probe(seconds, None), circumstances).unwrap();
+        let plan = transcode(
+            &spec("web"),
+            SourceId::new(),
+            RecordingId::new(),
+            &probe(seconds, None),
+            circumstances,
+        )
+        .unwrap();
         plan.tasks
             .iter()
             .filter_map(|task| match &task.spec {
@@ -360,14 +381,21 @@ mod tests {
     fn what_cannot_be_sought_in_is_not_cut() {
         let mut stream = probe(600.0, None);
         stream.format = "mpegts".into();
-        let plan = transcode(&spec("web"), RecordingId::new(), &stream, &NOW).unwrap();
+        let plan = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &stream, &NOW).unwrap();
         let encodes = plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Encode(_))).count();
         assert_eq!(encodes, 2, "the lead, which begins at the beginning, and the rest");
+        assert!(remux(&spec("web"), SourceId::new(), &stream).is_some(), "worth another container first");
+        assert!(remux(&spec("audio"), SourceId::new(), &stream).is_none());
+        assert!(remux(&spec("web"), SourceId::new(), &probe(600.0, None)).is_none());
+        stream.video.as_mut().unwrap().end_seconds = 20.0;
+        assert!(remux(&spec("web"), SourceId::new(), &stream).is_none());
     }
 
     #[test]
     fn a_long_source_is_led_and_begins_with_short_chunks() {
-        let plan = transcode(&spec("web"), RecordingId::new(), &probe(600.0, Some(600.0)), &NOW).unwrap();
+        let plan =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(600.0, Some(600.0)), &NOW)
+                .unwrap();
         let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
         assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["360p"]);
         assert_eq!((lead.span().frames, lead.rungs[0].position), (150, 2));
@@ -399,6 +427,7 @@ mod tests {
                 let circumstances = Circumstances { chunk_seconds, ..NOW };
                 let plan = transcode(
                     &spec(profile),
+                    SourceId::new(),
                     RecordingId::new(),
                     &probe(seconds, Some(seconds)),
                     &circumstances,
@@ -432,7 +461,9 @@ mod tests {
 
     #[test]
     fn work_unblocks_the_finish() {
-        let plan = transcode(&spec("web"), RecordingId::new(), &probe(5.28, Some(5.3)), &NOW).unwrap();
+        let plan =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(5.28, Some(5.3)), &NOW)
+                .unwrap();
         let finish = plan.tasks.last().unwrap();
         assert_eq!(plan.tasks.len(), 4);
         assert_eq!(finish.blocked_by, 3);
@@ -444,7 +475,9 @@ mod tests {
 
     #[test]
     fn a_longer_audio_track_holds_the_last_picture() {
-        let plan = transcode(&spec("fast"), RecordingId::new(), &probe(5.0, Some(8.0)), &NOW).unwrap();
+        let plan =
+            transcode(&spec("fast"), SourceId::new(), RecordingId::new(), &probe(5.0, Some(8.0)), &NOW)
+                .unwrap();
         let TaskSpec::Encode(encode) = &plan.tasks[0].spec else { panic!() };
         assert_eq!((encode.grid.frames, encode.hold_frames), (200, 100));
     }
@@ -452,10 +485,11 @@ mod tests {
     #[test]
     fn what_cannot_be_made_is_refused_for_good() {
         let mut silent = probe(5.0, None);
-        let error = transcode(&spec("audio"), RecordingId::new(), &silent, &NOW).unwrap_err();
+        let error =
+            transcode(&spec("audio"), SourceId::new(), RecordingId::new(), &silent, &NOW).unwrap_err();
         assert!(!error.retryable && error.reason == Reason::Unsuitable);
         silent.video.as_mut().unwrap().end_seconds = 90_000.0;
-        let error = transcode(&spec("web"), RecordingId::new(), &silent, &NOW).unwrap_err();
+        let error = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, &NOW).unwrap_err();
         assert_eq!(error.reason, Reason::LimitExceeded);
     }
 }

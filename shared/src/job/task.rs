@@ -14,6 +14,7 @@ words! {
     TaskKind("task kind") {
         Fetch = "fetch",
         Probe = "probe",
+        Remux = "remux",
         Encode = "encode",
         Audio = "audio",
         Thumbnail = "thumbnail",
@@ -27,6 +28,7 @@ words! {
 pub enum TaskSpec {
     Fetch(FetchSpec),
     Probe(ProbeSpec),
+    Remux(RemuxSpec),
     Encode(EncodeSpec),
     Audio(AudioSpec),
     Thumbnail(ThumbnailSpec),
@@ -43,6 +45,15 @@ pub struct FetchSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeSpec {
     pub source: SourceId,
+}
+
+/// Bring a source that has been looked into into a container with an index, and plan the rest of the job on that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemuxSpec {
+    pub source: SourceId,
+    /// What the result is called.
+    pub remuxed: SourceId,
+    pub deadline_seconds: u64,
 }
 
 /// Decode a source once and encode all rungs.
@@ -165,6 +176,7 @@ impl TaskSpec {
         match self {
             Self::Fetch(_) => TaskKind::Fetch,
             Self::Probe(_) => TaskKind::Probe,
+            Self::Remux(_) => TaskKind::Remux,
             Self::Encode(_) => TaskKind::Encode,
             Self::Audio(_) => TaskKind::Audio,
             Self::Thumbnail(_) => TaskKind::Thumbnail,
@@ -176,9 +188,12 @@ impl TaskSpec {
     pub fn class(&self) -> Class {
         match self {
             Self::Encode(_) => Class::of(&[Capability::Libx264]),
-            Self::Fetch(_) | Self::Probe(_) | Self::Audio(_) | Self::Thumbnail(_) | Self::Finish(_) => {
-                Class::of(&[])
-            }
+            Self::Fetch(_)
+            | Self::Probe(_)
+            | Self::Remux(_)
+            | Self::Audio(_)
+            | Self::Thumbnail(_)
+            | Self::Finish(_) => Class::of(&[]),
         }
     }
 
@@ -190,6 +205,7 @@ impl TaskSpec {
                 2.0 * audio.span().frames(&audio.grid) as f64 / audio.grid.frames.max(1) as f64
             }
             Self::Fetch(_) => 2.0,
+            Self::Remux(_) => 1.0,
             Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,
         }
     }

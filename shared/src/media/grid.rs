@@ -275,8 +275,8 @@ impl AudioGrid {
         let (mut begun, mut length) = (0, first);
         for (number, start) in self.starts.iter().enumerate() {
             let left = seconds(self.frames - start);
-            // What is left over at the end stays with its neighbour.
-            if number > 0 && seconds(start - begun) >= length && left >= others / 2.0 {
+            // To the nearest frame; what is left over at the end stays with its neighbour.
+            if number > 0 && seconds(start - begun) >= length - 0.1 && left >= others / 2.0 {
                 (begun, length) = (*start, others);
                 spans.push(AudioSpan { segment: number, segments: 0 });
             } else if number == 0 {

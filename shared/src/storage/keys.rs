@@ -15,6 +15,11 @@ pub fn fetched(prefix: &str) -> String {
     format!("{prefix}source")
 }
 
+/// A source in another container.
+pub fn remuxed(prefix: &str) -> String {
+    format!("{prefix}remuxed.mkv")
+}
+
 /// The init segment of a rendition.
 pub fn init(prefix: &str, rung: &str) -> String {
     format!("{prefix}{rung}/init.mp4")

@@ -13,7 +13,7 @@ use super::file_url;
 
 mod audio;
 
-pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AudioFiles, AudioTimes, audio};
+pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
 /// is left out: it would let one tenant's file read another's.
@@ -74,6 +74,20 @@ pub fn list_packets(input: &Path) -> Vec<OsString> {
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
     args.add(["-show_entries", "packet=stream_index,pts,duration,flags", "-of", "csv=p=0"]);
     guarded_input(&mut args, input);
+    args.0
+}
+
+/// Brings the tracks with these indices into Matroska, whose index leads to every keyframe, and decodes nothing.
+pub fn remux(streams: &[u32], input: &Path, output: &Path) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    // Old containers give frames no presentation times; the muxer wants one for each.
+    args.add(["-fflags", "+genpts"]);
+    guarded_input(&mut args, input);
+    for stream in streams {
+        args.add(["-map", &format!("0:{stream}")]);
+    }
+    args.add(["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska"]);
+    args.0.push(file_url(output));
     args.0
 }
 

@@ -1,4 +1,4 @@
-//! Encodes one audio track on the audio grid: the lead and the encoder's priming are dropped, so that frame `n` covers the samples
+//! Encodes a span of one audio track on the audio grid: lead, tail and the encoder's priming are dropped, so that frame `n` covers the samples
 //! `[1024 n, 1024 (n + 1))` and no player has to know of an edit list.
 
 use std::collections::VecDeque;
@@ -109,17 +109,18 @@ impl Cut for AudioCut {
     fn finish(&mut self) -> Result<Vec<Cutting>, TaskError> {
         // FFmpeg makes its filters anew for another sample rate or layout, and they begin to count anew.
         let planned = self.span.frames(&self.grid);
-        if !self.waiting.is_empty() && self.done == planned {
+        let behind = self.waiting.len() as u64;
+        if behind > argv::AUDIO_TAIL && self.done == planned {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
                 "the sound changes its sample rate or its channels in mid-stream, which is not supported; \
                  convert it to one format first",
             ));
         }
-        if self.done != planned {
+        if self.done != planned || behind != argv::AUDIO_TAIL {
             return Err(TaskError::retryable(
                 Reason::CheckFailed,
-                format!("the audio has {} of {planned} frames", self.done),
+                format!("the audio has {} of {} frames", self.done + behind, planned + argv::AUDIO_TAIL),
             ));
         }
         Ok(vec![])
@@ -151,9 +152,11 @@ mod tests {
 
     #[test]
     fn neither_too_little_nor_too_much_is_published() {
+        let whole = 12 + argv::AUDIO_TAIL;
         assert_eq!(cut_of(11).finish().unwrap_err().reason, Reason::CheckFailed);
-        assert!(cut_of(12).finish().unwrap().is_empty());
-        let error = cut_of(13).finish().unwrap_err();
+        assert_eq!(cut_of(whole - 1).finish().unwrap_err().reason, Reason::CheckFailed);
+        assert!(cut_of(whole).finish().unwrap().is_empty());
+        let error = cut_of(whole + 1).finish().unwrap_err();
         assert!(!error.retryable && error.reason == Reason::Unsuitable, "{error}");
     }
 }

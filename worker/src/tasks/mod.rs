@@ -5,6 +5,7 @@ mod encode;
 mod fetch;
 mod finish;
 mod probe;
+mod remux;
 mod thumbnail;
 
 use std::ffi::OsString;
@@ -63,6 +64,7 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
     match &bench.claimed.spec {
         TaskSpec::Fetch(spec) => fetch::perform(bench, spec).await,
         TaskSpec::Probe(spec) => probe::perform(bench, spec).await,
+        TaskSpec::Remux(spec) => remux::perform(bench, spec).await,
         TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
         TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,

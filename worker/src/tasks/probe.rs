@@ -1,11 +1,13 @@
 //! Looks into a source and plans the rest of the job.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::db::leases;
 use reelmill_shared::db::sources::Source;
+use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances};
@@ -42,7 +44,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
             probe
         }
     };
-    publications.extend(plan_rest(bench, &probe).await?);
+    publications.extend(plan_rest(bench, spec.source, &probe).await?);
     Ok(publications)
 }
 
@@ -51,9 +53,19 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
         return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
     }
     let file = bench.open(source).await?;
+    let probe = look(bench, &file.path, source.bytes.unwrap_or(0)).await?;
+    let sha256 = match &source.sha256 {
+        Some(known) => known.clone(),
+        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
+    };
+    Ok((probe, sha256))
+}
+
+/// What ffprobe says of a file of `bytes` bytes, and what all its packets say.
+pub(super) async fn look(bench: &Bench, path: &Path, bytes: u64) -> Result<Probe, TaskError> {
     bench.say(0.1, "looking into the source", None);
     let ffprobe = bench.shop.programs.ffprobe.clone();
-    let args = argv::describe(&file.path);
+    let args = argv::describe(path);
     bench.note(&ffprobe, &args);
     let mut json = String::new();
     let on_line = |line: &str| {
@@ -74,7 +86,7 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
         described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
     let mut count = 0;
     let ended = bench
-        .child(&ffprobe, &argv::list_packets(&file.path), DEADLINE, 1, |line| {
+        .child(&ffprobe, &argv::list_packets(path), DEADLINE, 1, |line| {
             count += 1;
             if count <= MAX_PACKETS {
                 Scanned::add(&mut packets, line);
@@ -92,13 +104,7 @@ async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), Tas
         ));
     }
     // A track that is over a limit is described without its size: the limit says more than what is missing.
-    let probe =
-        described.probe(&packets, source.bytes.unwrap_or(0)).map_err(|error| over.unwrap_or(error))?;
-    let sha256 = match &source.sha256 {
-        Some(known) => known.clone(),
-        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
-    };
-    Ok((probe, sha256))
+    described.probe(&packets, bytes).map_err(|error| over.unwrap_or(error))
 }
 
 /// Ends of ffprobe that say nothing about the source: it was killed, or this machine lacked something.
@@ -117,20 +123,16 @@ fn passing_failure(ended: &Ended) -> Result<(), TaskError> {
     Ok(())
 }
 
-async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
+async fn plan_rest(bench: &Bench, source: SourceId, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
     let claimed = &bench.claimed;
     let Some(recording) = claimed.recording_id else {
         return Ok(vec![]);
     };
     if claimed.job_spec.profile.is_some() {
-        let circumstances = Circumstances {
-            max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
-            free_slots: free_slots(bench).await?,
-            encode_threads: Some(bench.shop.config.encode_threads).filter(|threads| *threads > 0),
-            chunk_seconds: bench.shop.config.chunk.map(|chunk| chunk.as_secs_f64()),
-        };
-        let plan = plan::transcode(&claimed.job_spec, recording, probe, &circumstances)?;
-        return Ok(vec![Publication::Planned { recording, plan: Box::new(plan) }]);
+        return Ok(vec![match plan::remux(&claimed.job_spec, source, probe) {
+            Some(task) => Publication::Tasks(vec![task]),
+            None => plan_transcode(bench, source, recording, probe).await?,
+        }]);
     }
     if let Some(picture) = claimed.job_spec.picture {
         if probe.video.is_none() {
@@ -143,6 +145,23 @@ async fn plan_rest(bench: &Bench, probe: &Probe) -> Result<Vec<Publication>, Tas
         return Ok(vec![Publication::Tasks(vec![task])]);
     }
     Ok(vec![Publication::JobResult(json!({ "probe": probe }))])
+}
+
+/// Plans the rest of a transcode of `source`, which is the job's own or a remux of it.
+pub(super) async fn plan_transcode(
+    bench: &Bench,
+    source: SourceId,
+    recording: RecordingId,
+    probe: &Probe,
+) -> Result<Publication, TaskError> {
+    let circumstances = Circumstances {
+        max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
+        free_slots: free_slots(bench).await?,
+        encode_threads: Some(bench.shop.config.encode_threads).filter(|threads| *threads > 0),
+        chunk_seconds: bench.shop.config.chunk.map(|chunk| chunk.as_secs_f64()),
+    };
+    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, &circumstances)?;
+    Ok(Publication::Planned { recording, plan: Box::new(plan) })
 }
 
 /// Slots that would stand idle beside this task, whose own is free by then.

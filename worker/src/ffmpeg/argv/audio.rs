@@ -13,6 +13,9 @@ use crate::ffmpeg::file_url;
 /// AAC frames of silence that are encoded before the sound and dropped again, about a second: the first real frame then has a
 /// past, and every frame covers whole thousands and twenty-fours of samples from zero.
 pub const AUDIO_LEAD: u64 = 48;
+/// AAC frames behind the sound that are encoded and dropped: the transform of the last frame reaches into the next one, which
+/// must be there as the next span has it.
+pub const AUDIO_TAIL: u64 = 4;
 /// FFmpeg's AAC encoder puts one frame of priming before everything.
 pub const AUDIO_PRIMING: u64 = 1;
 
@@ -37,7 +40,7 @@ pub struct AudioTimes {
     skip: u64,
     /// Samples of silence in front of what has no past.
     silence: u64,
-    /// Samples encoded, the lead among them.
+    /// Samples encoded, lead and tail among them.
     pub total: u64,
 }
 
@@ -53,7 +56,7 @@ impl AudioTimes {
             second,
             skip: begin - second * rate,
             silence: lead - (first - begin),
-            total: lead + span.frames(&spec.grid) * AAC_FRAME,
+            total: lead + (span.frames(&spec.grid) + AUDIO_TAIL) * AAC_FRAME,
         }
     }
 }
@@ -129,13 +132,14 @@ pub(super) mod tests {
     fn a_span_begins_at_a_whole_second_before_its_lead() {
         let whole = AudioTimes::of(&spec(None));
         let lead = AUDIO_LEAD * AAC_FRAME;
-        assert_eq!(whole, AudioTimes { second: 0, skip: 0, silence: lead, total: lead + 5620 * AAC_FRAME });
+        let around = lead + AUDIO_TAIL * AAC_FRAME;
+        assert_eq!(whole, AudioTimes { second: 0, skip: 0, silence: lead, total: around + 5620 * AAC_FRAME });
         let span = AudioSpan { segment: 5, segments: 2 };
         let later = AudioTimes::of(&spec(Some(span)));
         let begin = 5 * 281 * AAC_FRAME - lead;
         assert_eq!(later.second * 48_000 + later.skip, begin);
         assert!(later.skip < 48_000 && later.silence == 0);
-        assert_eq!(later.total, lead + 562 * AAC_FRAME);
+        assert_eq!(later.total, around + 562 * AAC_FRAME);
     }
 
     #[test]
