@@ -3,6 +3,7 @@
 mod assets;
 mod auth;
 mod dto;
+mod edit;
 mod extract;
 mod hub;
 mod idempotency;

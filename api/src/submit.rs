@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::auth::Caller;
+use crate::dto::edit::EditDto;
 use crate::dto::job::{InputDto, PictureDto};
+use crate::edit::edit;
 use crate::problem::{Answer, Problem};
 use crate::state::App;
 
@@ -32,6 +34,7 @@ pub(crate) struct Wish {
     pub(crate) run_at: Option<DateTime<Utc>>,
     pub(crate) metadata: Option<Value>,
     pub(crate) picture: Option<PictureDto>,
+    pub(crate) edit: Option<EditDto>,
     pub(crate) traceparent: String,
     /// Of the recording that is made with the job.
     pub(crate) title: Option<String>,
@@ -51,6 +54,7 @@ impl Wish {
             run_at: None,
             metadata: None,
             picture: None,
+            edit: None,
             traceparent,
             title: None,
             access: None,
@@ -88,6 +92,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     };
     let outputs = outputs(wish.kind, wish.outputs.as_deref(), &mut faults);
     let picture = picture(wish.kind, wish.picture.as_ref(), &mut faults);
+    let edit = edit(app, caller, wish.kind, wish.edit.as_ref(), &mut faults).await?;
     let priority = match wish.priority.unwrap_or(50) {
         priority @ 0..=100 => priority as i16,
         _ => {
@@ -112,7 +117,7 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     };
 
     let recording_id = resolved.recording.unwrap_or_else(RecordingId::new);
-    let spec = JobSpec { input: resolved.input, source: resolved.source, profile, outputs, picture };
+    let spec = JobSpec { input: resolved.input, source: resolved.source, profile, outputs, edit, picture };
     let tasks = first_tasks(&spec, recording_id, resolved.stored, resolved.probed);
     let new = NewJob {
         id: JobId::new(),
@@ -165,7 +170,8 @@ fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: boo
     }
 }
 
-fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
+/// What is wrong with one field.
+pub(crate) fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
     FieldError { pointer: pointer.into(), detail: detail.into() }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ErrorDto;
+use super::edit::EditDto;
 
 /// Where the bytes come from: exactly one of these.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -52,6 +53,8 @@ pub(crate) struct NewJobDto {
     pub(crate) metadata: Option<Value>,
     /// For `thumbnail`: which picture.
     pub(crate) picture: Option<PictureDto>,
+    /// For `transcode`: a part of the source, a part of the picture, a mark on it.
+    pub(crate) edit: Option<EditDto>,
 }
 
 /// Which picture of a recording.

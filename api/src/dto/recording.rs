@@ -13,6 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ErrorDto;
+use super::edit::EditDto;
 use super::job::InputDto;
 
 /// Body of `POST /recordings`.
@@ -29,6 +30,8 @@ pub(crate) struct NewRecordingDto {
     pub(crate) priority: Option<i64>,
     pub(crate) access: Option<Access>,
     pub(crate) metadata: Option<Value>,
+    /// A part of the source, a part of the picture, a mark on it.
+    pub(crate) edit: Option<EditDto>,
 }
 
 /// The form of `POST /recordings`.

@@ -66,6 +66,7 @@ pub(crate) async fn create(
         run_at: body.run_at,
         metadata: body.metadata,
         picture: body.picture,
+        edit: body.edit,
         ..Wish::new(body.kind, body.input, traceparent(&headers))
     };
     let job = submit(&app, &caller, wish).await?;

@@ -61,6 +61,7 @@ pub(crate) async fn create(
         title: body.title,
         access: body.access,
         recording_metadata: body.metadata,
+        edit: body.edit,
         ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
     };
     if wish.input.recording_id.is_some() {

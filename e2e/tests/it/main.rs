@@ -18,6 +18,7 @@ mod judge;
 mod media_changing;
 mod media_chunks;
 mod media_early;
+mod media_edit;
 mod media_footage;
 mod media_hostile;
 mod media_times;

@@ -1,6 +1,7 @@
 //! Sources cut into chunks show what the whole would show, at every seam.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use reelmill_testkit::{Farm, media};
 use serde_json::{Value, json};
@@ -34,6 +35,17 @@ fn only() -> Value {
 /// Grey levels by which a frame may differ from the source's: the encoder's loss, not another picture.
 const LOSS: f64 = 6.0;
 
+/// Compares every frame with what FFmpeg shows of the whole source at this rate.
+fn same_frames(source: &Path, rate: (u64, u64), made: &Path) {
+    let name = source.file_name().unwrap().to_string_lossy().into_owned();
+    let (seen, shown) = (content::pictures(made), content::pictures_at_rate(source, rate));
+    assert!(seen.len().abs_diff(shown.len()) <= 1, "{name}: {} of {}", seen.len(), shown.len());
+    for (n, (seen, shown)) in seen.iter().zip(&shown).enumerate() {
+        let off = content::difference(seen, shown);
+        assert!(off < LOSS, "{name}: frame {n} differs by {off}");
+    }
+}
+
 /// Every frame is the source's frame, with whatever index and at whatever rate it comes.
 #[tokio::test]
 async fn media_chunks_have_the_frames_of_the_source() {
@@ -56,16 +68,62 @@ async fn media_chunks_have_the_frames_of_the_source() {
         cases.iter().map(|case| (case.file.clone(), case.expected.rungs[0].rate)).collect();
     let farm = farm().await;
     for ((source, rate), (_, played)) in sources.iter().zip(transcode(&farm, cases).await) {
-        let name = source.file_name().unwrap().to_string_lossy().into_owned();
-        let [track] = &played.video[..] else { panic!("{name}: one rung") };
-        let seen = content::pictures(&track.file);
-        let shown = content::pictures_at_rate(source, *rate);
-        assert!(seen.len().abs_diff(shown.len()) <= 1, "{name}: {} of {}", seen.len(), shown.len());
-        for (n, (seen, shown)) in seen.iter().zip(&shown).enumerate() {
-            let off = content::difference(seen, shown);
-            assert!(off < LOSS, "{name}: frame {n} differs by {off}");
-        }
+        let [track] = &played.video[..] else { panic!("{}: one rung", source.display()) };
+        same_frames(source, *rate, &track.file);
     }
+    farm.stop().await;
+}
+
+/// Containers in which a seek ends anywhere go through another one, and every frame is where it was: a broadcast's sparse keyframes,
+/// an odd rate, and pictures that come without presentation times.
+#[tokio::test]
+async fn media_chunks_of_sources_without_an_index() {
+    let Some(footage) = media::footage() else { return };
+    let farm = farm().await;
+    let made = |name: &str, args: &[&str]| {
+        let file = farm.dir.path().join(name);
+        let done = Command::new("ffmpeg").args(["-v", "error"]).args(args).arg(&file).status().unwrap();
+        assert!(done.success(), "{name}");
+        file
+    };
+    let odd = footage.join("bottles-360p29.83-h264.mp4");
+    let picture = "testsrc2=size=320x180:rate=30000/1001:duration=41";
+    let tone = "sine=frequency=440:sample_rate=48000:duration=41";
+    let broadcast = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone];
+    let sparse =
+        ["-c:v", "libx264", "-preset", "veryfast", "-g", "300", "-sc_threshold", "0", "-pix_fmt", "yuv420p"];
+    let old = ["-c:v", "mpeg4", "-q:v", "3", "-bf", "2", "-g", "200", "-c:a", "mp3", "-t", "34"];
+    let files = [
+        made("odd.ts", &["-i", odd.to_str().unwrap(), "-c", "copy"]),
+        made("sparse.ts", &[&broadcast[..], &sparse, &["-c:a", "mp2"]].concat()),
+        made("old.avi", &[&broadcast[..], &old].concat()),
+    ];
+    let [odd, sparse, old] = files.clone();
+    let expected = |rate, frames| Expected::video(rate, frames, &[("only", 320, 180)]);
+    let cases: [Case; 3] = [
+        case(odd, only(), expected((179, 6), 1189)),
+        case(sparse, only(), expected((30_000, 1001), 1229).sound(48_000)),
+        case(old, only(), expected((30_000, 1001), 1019).sound(48_000)),
+    ];
+    let rates = [(179, 6), (30_000, 1001), (30_000, 1001)];
+    for ((source, rate), (_, played)) in files.iter().zip(rates).zip(transcode(&farm, cases).await) {
+        same_frames(source, rate, &played.video[0].file);
+    }
+    let jobs = farm.client.get("/jobs").await;
+    for job in jobs["jobs"].as_array().unwrap() {
+        let tasks = job["tasks"].as_array().unwrap();
+        let count = |kind: &str| tasks.iter().filter(|task| task["kind"] == kind).count();
+        assert_eq!(count("remux"), 1, "{job}");
+        assert!(count("encode") > 4, "it was cut");
+    }
+    // The other container lives as long as the job.
+    let db = farm.database.connect().await;
+    let left: i64 = db
+        .query_one("select count(*) from sources where remux_of is not null and deleted_at is null", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(left, 0);
     farm.stop().await;
 }
 
@@ -87,7 +145,7 @@ async fn media_chunks_of_capped_rungs_share_the_grid() {
     let jobs = farm.client.get("/jobs").await;
     let tasks = jobs["jobs"][0]["tasks"].as_array().unwrap();
     let encodes: Vec<&Value> = tasks.iter().filter(|task| task["kind"] == "encode").collect();
-    assert_eq!(encodes.len(), 8, "chunks of two segments, and no stump");
+    assert_eq!(encodes.len(), 9, "the lead, then chunks of two segments, and no stump");
     let mut workers: Vec<&str> = encodes.iter().map(|task| task["worker"].as_str().unwrap()).collect();
     workers.sort_unstable();
     workers.dedup();

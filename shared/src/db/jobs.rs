@@ -98,6 +98,9 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     } else {
         sources::hold(&tx, new.spec.source).await?;
     }
+    if let Some(mark) = &new.spec.edit.watermark {
+        sources::hold(&tx, mark.source).await?;
+    }
     match &new.new_recording {
         Some(recording) => recordings::insert(&tx, project, recording).await?,
         None => recordings::hold(&tx, new.recording_id).await?,

@@ -166,6 +166,12 @@ async fn make_source(tx: &impl GenericClient, upload: &mut Upload) -> Result<(),
     Ok(())
 }
 
+/// Nothing was made of the source `s`, and nothing that is under way needs it as a mark on its picture.
+const UNUSED: &str = "not exists (select 1 from recordings r where r.source_id = s.id)
+    and not exists (
+        select 1 from jobs j
+        where j.status in ('queued', 'running') and j.spec -> 'edit' -> 'watermark' ->> 'source' = s.id::text)";
+
 /// Deletes an upload, and its source if it has one that nothing was made of, and hands its objects to the sweeper; false where there
 /// is none, or something was made of it.
 pub async fn delete(db: &Db, project: ProjectId, id: UploadId) -> Result<bool, DbError> {
@@ -178,9 +184,11 @@ pub async fn delete(db: &Db, project: ProjectId, id: UploadId) -> Result<bool, D
     )
     .await?;
     tx.execute(
-        "update sources s set deleted_at = now() from uploads u
+        &format!(
+            "update sources s set deleted_at = now() from uploads u
          where u.id = $1 and u.project_id = $2 and s.id = u.source_id and s.deleted_at is null
-           and not exists (select 1 from recordings r where r.source_id = s.id)",
+           and {UNUSED}"
+        ),
         &[&id.0, &project.0],
     )
     .await?;
@@ -225,23 +233,24 @@ pub async fn delete_unused(db: &Db, idle: std::time::Duration, limit: i64) -> Re
     // Locked first, in a statement of its own: what follows sees what a job that held one of them has made of it.
     let rows = tx
         .query(
-            "select s.id from sources s join uploads u on u.source_id = s.id
-             where s.deleted_at is null and u.touched_at < now() - make_interval(secs => $1)
-               and not exists (select 1 from recordings r where r.source_id = s.id)
-             order by u.touched_at limit $2 for update of s skip locked",
+            &format!(
+                "select s.id from sources s join uploads u on u.source_id = s.id
+                 where s.deleted_at is null and u.touched_at < now() - make_interval(secs => $1) and {UNUSED}
+                 order by u.touched_at limit $2 for update of s skip locked"
+            ),
             &[&idle.as_secs_f64(), &limit],
         )
         .await?;
     let ids: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let gone = tx
         .execute(
-            "with gone as (
-                 update sources s set deleted_at = now()
-                 where s.id = any($1) and not exists (select 1 from recordings r where r.source_id = s.id)
-                 returning id)
-             insert into garbage (prefix, due_at)
-             select 'p/' || u.project_id::text || '/uploads/' || u.id::text || '/', now()
-             from gone join uploads u on u.source_id = gone.id",
+            &format!(
+                "with gone as (
+                     update sources s set deleted_at = now() where s.id = any($1) and {UNUSED} returning id)
+                 insert into garbage (prefix, due_at)
+                 select 'p/' || u.project_id::text || '/uploads/' || u.id::text || '/', now()
+                 from gone join uploads u on u.source_id = gone.id"
+            ),
             &[&ids],
         )
         .await?;

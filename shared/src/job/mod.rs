@@ -2,6 +2,7 @@
 //! Pure: nothing here knows of the database, the broker or the object store.
 
 pub mod capability;
+pub mod edit;
 pub mod error;
 pub mod plan;
 pub mod retry;

@@ -146,7 +146,18 @@ pub fn transcode(
     if video.is_none() && audio.is_none() {
         return Err(nothing_to_use(probe, profile));
     }
-    let duration = duration(probe, video, audio);
+    let edit = &spec.edit;
+    let whole = duration(probe, video, audio);
+    let duration = edit.trimmed(whole);
+    if duration <= 0.0 {
+        return Err(TaskError::fatal(
+            Reason::Unsuitable,
+            format!(
+                "the part to be used begins at {:.3} s, but the source ends at {whole:.3} s",
+                edit.start()
+            ),
+        ));
+    }
     if duration > circumstances.max_duration_seconds {
         return Err(TaskError::fatal(
             Reason::LimitExceeded,
@@ -175,11 +186,11 @@ pub fn transcode(
     let seekable = is_indexed(probe);
     let mut works = vec![];
     if let (Some(video), Some(grid)) = (video, grid) {
-        let whole = video::whole(source, set, profile, video, grid);
-        works = video::tasks(&whole, video.end_seconds, seekable, circumstances);
+        let whole = video::whole(source, set, profile, edit, video, grid)?;
+        works = video::tasks(&whole, edit.trimmed(video.end_seconds), seekable, circumstances);
     }
     if let (Some(audio), Some(grid), Some(recipe)) = (audio, audio_grid, &profile.audio) {
-        let whole = audio::whole(source, set, recipe, audio, grid);
+        let whole = audio::whole(source, set, recipe, edit, audio, grid);
         let mut sounds = audio::tasks(&whole, seekable).into_iter();
         // Its beginning is done in a moment; the rest need not come before the second chunk.
         let lead = works.len().min(1);
@@ -284,6 +295,7 @@ fn nothing_to_use(probe: &Probe, profile: &Profile) -> TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::edit::{Crop, Edit};
     use crate::job::spec::Input;
     use crate::media::grid::Rate;
     use crate::media::probe::Transfer;
@@ -333,6 +345,7 @@ mod tests {
             source,
             profile: Profile::built_in(profile),
             outputs: vec![Output::Hls, Output::Thumbnail],
+            edit: Edit::default(),
             picture: None,
         }
     }
@@ -416,6 +429,36 @@ mod tests {
         assert_eq!(lengths[..4], [6.0, 12.0, 24.0, 60.0]);
         assert_eq!(lengths[1..].iter().sum::<f64>(), 600.0);
         assert_eq!((plan.set.target_duration, plan.set.needs_audio), (6, true));
+    }
+
+    #[test]
+    fn a_part_of_the_source_and_of_the_picture() {
+        let mut spec = spec("web");
+        spec.edit = Edit {
+            start_ms: Some(2500),
+            end_ms: Some(12_500),
+            crop: Some(Crop { left: 160, right: 160, ..Crop::default() }),
+            pad: Some((16, 9)),
+            max_height: Some(540),
+            max_frame_rate: Some(12),
+            ..Edit::default()
+        };
+        let plan =
+            |spec: &JobSpec, probe: &Probe| transcode(spec, SourceId::new(), RecordingId::new(), probe, &NOW);
+        let planned = plan(&spec, &probe(60.0, Some(60.0))).unwrap();
+        assert_eq!(planned.duration_seconds, 10.0);
+        let TaskSpec::Encode(encode) = &planned.tasks[0].spec else { panic!() };
+        assert_eq!((encode.offset_ms, encode.grid.frames), (2500, 250));
+        let area = encode.crop.unwrap();
+        assert_eq!((area.x, area.y, area.width, area.height), (160, 0, 960, 720));
+        let rung = &encode.rungs[0];
+        assert_eq!((rung.width, rung.height, rung.content), (960, 540, Some((720, 540))));
+        assert_eq!(rung.grid.rate, Rate { num: 12, den: 1 });
+        let TaskSpec::Audio(audio) = &planned.tasks[1].spec else { panic!() };
+        assert_eq!(audio.offset_ms, 2500);
+        spec.edit.start_ms = Some(61_000);
+        let error = plan(&spec, &probe(60.0, None)).unwrap_err();
+        assert!(!error.retryable && error.message.contains("begins at 61.000 s"), "{error}");
     }
 
     #[test]

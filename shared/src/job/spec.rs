@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::edit::Edit;
 use super::state::words;
 use crate::ids::{RecordingId, SourceId, UploadId};
 use crate::media::profile::Profile;
@@ -44,6 +45,8 @@ pub struct JobSpec {
     pub profile: Option<Profile>,
     #[serde(default)]
     pub outputs: Vec<Output>,
+    #[serde(default, skip_serializing_if = "Edit::is_empty")]
+    pub edit: Edit,
     /// Thumbnails have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRequest>,

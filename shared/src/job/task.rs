@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::capability::{Capability, Class};
+use super::edit::Watermark;
 use super::spec::PictureRequest;
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
@@ -68,6 +69,9 @@ pub struct EncodeSpec {
     /// The chunk of it that this task encodes; `None` for all of it.
     #[serde(default)]
     pub span: Option<Span>,
+    /// Milliseconds into the source at which the grid begins.
+    #[serde(default)]
+    pub offset_ms: u64,
     /// For how many source frames the last picture may be held where the track ends early.
     pub hold_frames: u64,
     /// Size to which frames that change it in mid-stream are brought first; `None` where the container turns the picture, so
@@ -77,6 +81,10 @@ pub struct EncodeSpec {
     pub deinterlace: bool,
     /// From a high dynamic range to BT.709.
     pub tone_map: bool,
+    #[serde(default)]
+    pub crop: Option<CropArea>,
+    #[serde(default)]
+    pub watermark: Option<Watermark>,
     pub preset: Preset,
     /// Encoder and decoder threads, at least 1.
     pub threads: u32,
@@ -88,6 +96,16 @@ impl EncodeSpec {
     /// What of the grid this task encodes.
     pub fn span(&self) -> Span {
         self.span.unwrap_or_else(|| Span::whole(&self.grid))
+    }
+
+    /// Seconds into the source at which it starts to encode.
+    pub fn source_seconds(&self) -> f64 {
+        self.offset_ms as f64 / 1000.0 + self.grid.rate.seconds(self.span().start())
+    }
+
+    /// True where it has to find its place in the source.
+    pub fn begins_later(&self) -> bool {
+        self.offset_ms > 0 || self.span().start() > 0
     }
 
     /// True where nothing of the grid comes after it.
@@ -102,6 +120,15 @@ impl EncodeSpec {
     }
 }
 
+/// What of the decoded frame is used, in its own pixels: even numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CropArea {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
 /// One rung of an encode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeRung {
@@ -114,6 +141,9 @@ pub struct EncodeRung {
     pub skip_segments: u64,
     pub width: u32,
     pub height: u32,
+    /// Size of the picture within black bars; `None` where it fills the rung.
+    #[serde(default)]
+    pub content: Option<(u32, u32)>,
     pub grid: Grid,
     #[serde(flatten)]
     pub rate_control: RateControl,
@@ -129,6 +159,9 @@ pub struct AudioSpec {
     /// What of the grid this task encodes; `None` for all of it.
     #[serde(default)]
     pub span: Option<AudioSpan>,
+    /// Milliseconds into the source at which the grid begins.
+    #[serde(default)]
+    pub offset_ms: u64,
     /// Samples per second of the source.
     #[serde(default)]
     pub source_rate: u32,

@@ -9,6 +9,7 @@ use reelmill_shared::db::tasks::{self, Claimant, Claimed};
 use reelmill_shared::db::{Db, migrate, projects};
 use reelmill_shared::ids::{JobId, ProjectId, RecordingId, SourceId, WorkerId};
 use reelmill_shared::job::capability::Pool;
+use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
 use reelmill_shared::job::spec::{Input, JobKind, JobSpec, Output};
 use reelmill_shared::job::state::Access;
@@ -99,6 +100,7 @@ pub(crate) fn spec() -> JobSpec {
         source: SourceId::new(),
         profile: Profile::built_in("web"),
         outputs: vec![Output::Hls],
+        edit: Edit::default(),
         picture: None,
     }
 }

@@ -12,6 +12,7 @@ use reelmill_shared::media::profile::RateControl;
 use super::file_url;
 
 mod audio;
+mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
 
@@ -68,11 +69,11 @@ pub fn describe(input: &Path) -> Vec<OsString> {
     args.0
 }
 
-/// Asks ffprobe for every packet as `stream,pts,duration,flags`.
+/// Asks ffprobe for every packet as `stream,pts,dts,duration,flags`.
 pub fn list_packets(input: &Path) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    args.add(["-show_entries", "packet=stream_index,pts,duration,flags", "-of", "csv=p=0"]);
+    args.add(["-show_entries", "packet=stream_index,pts,dts,duration,flags", "-of", "csv=p=0"]);
     guarded_input(&mut args, input);
     args.0
 }
@@ -104,6 +105,8 @@ pub enum Approach {
 #[derive(Debug)]
 pub struct EncodeFiles<'a> {
     pub input: &'a Path,
+    /// The image on the picture, where there is one.
+    pub watermark: Option<&'a Path>,
     /// One a rung, in the order of the rungs.
     pub outputs: &'a [PathBuf],
     /// Where FFmpeg says which frame it decoded first, as `framecrc`.
@@ -120,25 +123,28 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
         // A graph that is made anew for frames of another size would start its count of frames anew.
         args.add(["-noautorotate", "-reinit_filter", "0"]);
     }
-    let start = spec.span().start();
-    if start > 0 {
+    let later = spec.begins_later();
+    if later {
         // Timestamps stay those of the file, so that frames fall on the same places of the grid as without a seek.
         args.add(["-copyts", "-start_at_zero"]);
     }
-    if start > 0 && approach == Approach::Seek {
+    if later && approach == Approach::Seek {
         // To a keyframe well before: what comes too early is dropped on the grid.
         let before = if spec.deinterlace { DEINTERLACE_FRAMES } else { 0 };
-        let seconds = spec.grid.rate.seconds(start.saturating_sub(before)) - 0.001;
+        let seconds = spec.source_seconds() - spec.grid.rate.seconds(before) - 0.001;
         args.add(["-noaccurate_seek", "-ss", &format!("{:.6}", seconds.max(0.0))]);
     }
     guarded_input(&mut args, files.input);
+    if let Some(image) = files.watermark {
+        watermark::input(&mut args, image);
+    }
     args.add(["-filter_complex", &filter_graph(spec)]);
     for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
         args.add(["-map", &format!("[r{index}]")]);
         encoder(&mut args, spec, rung, &threads);
         fragmented_mp4(&mut args, output, "frag_keyframe");
     }
-    if start > 0 {
+    if later {
         args.add(["-map", "[first]", "-fps_mode", "passthrough", "-f", "framecrc"]);
         args.0.push(file_url(files.witness));
     }
@@ -189,7 +195,7 @@ fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
 /// Decode once; bring to the grid; split; scale each size once; split again where rungs share a size.
 fn filter_graph(spec: &EncodeSpec) -> String {
     let mut graph = format!("[0:{}]", spec.stream);
-    if spec.span().start() > 0 {
+    if spec.begins_later() {
         // A seek that ends too late goes unnoticed: the grid would be filled with copies of the first picture.
         graph.push_str("split[w][v];[w]trim=end_frame=1,scale=w=16:h=16[first];[v]");
     }
@@ -203,7 +209,10 @@ fn filter_graph(spec: &EncodeSpec) -> String {
     let span = spec.span();
     // Only the end of the track is ever held: anywhere else a missing picture is a fault that must show.
     let hold = if spec.is_last() { spec.hold_frames } else { 0 };
-    graph.push_str(&to_grid(spec.grid.rate, span, hold));
+    graph.push_str(&to_grid(spec.grid.rate, spec.offset_ms, span, hold));
+    if let Some(area) = spec.crop {
+        let _ = write!(graph, ",crop=w={}:h={}:x={}:y={}:exact=1", area.width, area.height, area.x, area.y);
+    }
     if spec.tone_map {
         graph.push_str(
             ",zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
@@ -224,15 +233,21 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let on_rung = rung.grid.rung_span(&spec.grid, &span);
         if rung.grid.rate != spec.grid.rate {
             let hold = if spec.is_last() { rung.grid.rate.frames_in(1.0).max(1) } else { 0 };
-            graph.push_str(&to_grid(rung.grid.rate, on_rung, hold));
+            graph.push_str(&to_grid(rung.grid.rate, spec.offset_ms, on_rung, hold));
             graph.push(',');
         }
         let led = spec.rung_span(rung).start() - on_rung.start();
         if led > 0 {
             let _ = write!(graph, "trim=start_frame={led},");
         }
-        let _ =
-            write!(graph, "scale=w={}:h={}:flags=bicubic,format=yuv420p,setsar=1", rung.width, rung.height);
+        let (width, height) = rung.content.unwrap_or((rung.width, rung.height));
+        let _ = write!(graph, "scale=w={width}:h={height}:flags=bicubic,format=yuv420p,setsar=1");
+        if rung.content.is_some() {
+            let _ = write!(graph, ",pad=w={}:h={}:x=-1:y=-1:color=black", rung.width, rung.height);
+        }
+        if let Some(mark) = &spec.watermark {
+            watermark::overlay(&mut graph, mark, index, rung.width);
+        }
         if members.len() > 1 {
             let _ = write!(graph, ",split={}", members.len());
         }
@@ -240,15 +255,22 @@ fn filter_graph(spec: &EncodeSpec) -> String {
             let _ = write!(graph, "[r{rung_index}]");
         }
     }
+    if let Some(mark) = &spec.watermark {
+        let widths: Vec<u32> =
+            groups.iter().filter_map(|group| group.first()).map(|(_, rung)| rung.width).collect();
+        graph.push_str(&watermark::images(mark, &widths));
+    }
     graph
 }
 
 /// Exactly the frames of `span` at `rate`: the first is repeated where the track starts late, the last is held for at most
 /// `hold` frames where it ends early, and what is before and beyond is cut.
-fn to_grid(rate: Rate, span: Span, hold: u64) -> String {
-    let start = match span.start() {
-        0 => "0".to_owned(),
-        frame => format!("{:.9}", rate.seconds(frame)),
+///
+/// `offset_ms` is where the grid begins in the source.
+fn to_grid(rate: Rate, offset_ms: u64, span: Span, hold: u64) -> String {
+    let start = match (offset_ms, span.start()) {
+        (0, 0) => "0".to_owned(),
+        (offset, frame) => format!("{:.9}", offset as f64 / 1000.0 + rate.seconds(frame)),
     };
     let frames = span.encoded();
     format!(
@@ -260,7 +282,7 @@ fn to_grid(rate: Rate, span: Span, hold: u64) -> String {
 fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
     let mut groups: Vec<Vec<(usize, &EncodeRung)>> = vec![];
     for (index, rung) in rungs.iter().enumerate() {
-        let key = |r: &EncodeRung| (r.width, r.height, r.grid.rate, r.skip_segments);
+        let key = |r: &EncodeRung| (r.width, r.height, r.content, r.grid.rate, r.skip_segments);
         match groups.iter_mut().find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung)))
         {
             Some(group) => group.push((index, rung)),
@@ -325,6 +347,8 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use reelmill_shared::ids::{SetId, SourceId};
+    use reelmill_shared::job::edit::{Corner, Watermark};
+    use reelmill_shared::job::task::CropArea;
     use reelmill_shared::media::grid::Grid;
     use reelmill_shared::media::profile::Preset;
 
@@ -332,7 +356,16 @@ mod tests {
 
     fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
         let rate_control = RateControl::CappedCrf { crf: 22, max_bitrate: 1_000_000, buffer: 2_000_000 };
-        EncodeRung { name: name.into(), position: 0, skip_segments: 0, width, height, grid, rate_control }
+        EncodeRung {
+            name: name.into(),
+            position: 0,
+            skip_segments: 0,
+            width,
+            height,
+            content: None,
+            grid,
+            rate_control,
+        }
     }
 
     fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
@@ -342,10 +375,13 @@ mod tests {
             stream: 0,
             grid,
             span: None,
+            offset_ms: 0,
             hold_frames: 25,
             stored_size: None,
             deinterlace: false,
             tone_map: false,
+            crop: None,
+            watermark: None,
             preset: Preset::Medium,
             threads: 1,
             rungs,
@@ -355,8 +391,12 @@ mod tests {
 
     fn command(spec: &EncodeSpec, approach: Approach) -> String {
         let outputs: Vec<PathBuf> = (0..spec.rungs.len()).map(|n| format!("/s/rung-{n}").into()).collect();
-        let files =
-            EncodeFiles { input: Path::new("/s/source"), outputs: &outputs, witness: Path::new("/s/first") };
+        let files = EncodeFiles {
+            input: Path::new("/s/source"),
+            watermark: spec.watermark.map(|_| Path::new("/s/mark")),
+            outputs: &outputs,
+            witness: Path::new("/s/first"),
+        };
         text(&encode(spec, &files, approach))
     }
 
@@ -427,6 +467,33 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_picture_in_bars_with_a_mark_on_it() {
+        let mut spec = spec(vec![rung("a", 640, 360, GRID), rung("b", 320, 180, GRID)], GRID);
+        spec.offset_ms = 1500;
+        spec.crop = Some(CropArea { x: 2, y: 0, width: 480, height: 360 });
+        spec.rungs.iter_mut().for_each(|rung| rung.content = Some((rung.height * 4 / 3, rung.height)));
+        spec.watermark = Some(Watermark {
+            source: SourceId::new(),
+            corner: Corner::BottomRight,
+            width_percent: 10,
+            margin_percent: 5,
+            opacity_percent: 80,
+        });
+        let line = command(&spec, Approach::Seek);
+        assert!(line.contains("-ss 1.499000"), "{line}");
+        for part in [
+            "start_time=1.500000000:round=near",
+            ",crop=w=480:h=360:x=2:y=0:exact=1,split=2",
+            "pad=w=320:h=180:x=-1:y=-1:color=black[p1];[p1][w1]overlay=x=W-w-16:y=H-h-16",
+            ";[1:0]format=rgba,colorchannelmixer=aa=0.80,split=2[i0][i1];[i0]scale=w=64:h=-1:flags=bicubic[w0]",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        let image = line.find("-i file:/s/mark").unwrap();
+        assert!(line[..image].matches("-protocol_whitelist file,pipe").count() == 2, "{line}");
+    }
+
+    #[test]
     fn one_rung_needs_no_split() {
         let graph = filter_graph(&spec(vec![rung("a", 640, 360, GRID)], GRID));
         assert!(!graph.contains("split") && graph.ends_with("setsar=1[r0]"), "{graph}");
@@ -437,7 +504,7 @@ mod tests {
         let input = Path::new("/s/source");
         let output = Path::new("/s/out");
         let outputs = [output.to_owned()];
-        let files = EncodeFiles { input, outputs: &outputs, witness: Path::new("/s/first") };
+        let files = EncodeFiles { input, watermark: None, outputs: &outputs, witness: Path::new("/s/first") };
         let sound = AudioFiles { input, output, witness: Path::new("/s/first") };
         for args in [
             describe(input),

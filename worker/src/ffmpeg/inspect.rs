@@ -327,11 +327,14 @@ fn number(text: Option<&str>) -> Option<f64> {
 }
 
 impl Scanned {
-    /// Adds a line `stream,pts,duration,flags` of the scan. Packets without a time or to be discarded do not count.
+    /// Adds a line `stream,pts,dts,duration,flags` of the scan. Packets without a time or to be discarded do not count; old containers
+    /// tell only when a frame is decoded, which is as regular.
     pub fn add(all: &mut BTreeMap<u32, Scanned>, line: &str) {
         let mut fields = line.trim().split(',');
         let index = fields.next().and_then(|field| field.parse::<u32>().ok());
-        let time = fields.next().and_then(|field| field.parse::<i64>().ok());
+        let mut time = || fields.next().and_then(|field| field.parse::<i64>().ok());
+        let (shown, decoded) = (time(), time());
+        let time = shown.or(decoded);
         let duration = fields.next().and_then(|field| field.parse::<i64>().ok()).unwrap_or(0);
         let flags = fields.next().unwrap_or_default();
         let (Some(index), Some(time)) = (index, time) else {
@@ -358,7 +361,7 @@ mod tests {
     fn scan(times: impl IntoIterator<Item = i64>, duration: i64) -> BTreeMap<u32, Scanned> {
         let mut all = BTreeMap::from([(0, Scanned::default())]);
         for time in times {
-            Scanned::add(&mut all, &format!("0,{time},{duration},K_"));
+            Scanned::add(&mut all, &format!("0,{time},N/A,{duration},K_"));
         }
         all
     }
@@ -390,6 +393,15 @@ mod tests {
         assert_eq!((video.rate, video.variable_rate), (Rate { num: 25, den: 1 }, true));
         // Frame 199 is one of those dropped.
         assert_eq!(video.end_seconds, 7.96);
+    }
+
+    #[test]
+    fn frames_without_a_time_of_their_own_count_when_they_are_decoded() {
+        let mut all = BTreeMap::from([(0, Scanned::default())]);
+        for line in ["0,N/A,0,1,K_", "0,2,1,1,__", "0,N/A,2,1,__", "0,N/A,N/A,1,__"] {
+            Scanned::add(&mut all, line);
+        }
+        assert_eq!(all[&0].times, [0, 2, 2]);
     }
 
     #[test]

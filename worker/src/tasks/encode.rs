@@ -23,15 +23,21 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
     let source = bench.source(spec.source).await?;
     let file = bench.open(&source).await?;
     let witness = bench.dir.join("first-frame.txt");
-    let mut packagers = encode(bench, spec, &file.path, &witness, Approach::Seek).await?;
-    if spec.span().start() > 0 && !starts_in_time(spec, &witness).await? {
+    let mark = match &spec.watermark {
+        Some(mark) => Some(bench.open(&bench.source(mark.source).await?).await?),
+        None => None,
+    };
+    let inputs = Inputs { source: &file.path, watermark: mark.as_ref().map(|file| file.path.as_path()) };
+    let mut packagers = encode(bench, spec, &inputs, &witness, Approach::Seek).await?;
+    if spec.begins_later() && !starts_in_time(spec, &witness).await? {
         tracing::info!("a seek ended beyond the chunk; decoding everything before it");
         for packager in &packagers {
             // Else what is there would be followed until FFmpeg opens it anew.
             discard(packager.path()).await;
         }
-        packagers = encode(bench, spec, &file.path, &witness, Approach::Read).await?;
-        if !starts_in_time(spec, &witness).await? {
+        packagers = encode(bench, spec, &inputs, &witness, Approach::Read).await?;
+        // At the beginning the first picture stands for those before it: the track may begin late.
+        if spec.span().start() > 0 && !starts_in_time(spec, &witness).await? {
             return Err(TaskError::fatal(
                 Reason::Damaged,
                 "the source has no pictures where its times say there are",
@@ -50,11 +56,17 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
     Ok(publications)
 }
 
+/// The files an encode reads.
+struct Inputs<'a> {
+    source: &'a Path,
+    watermark: Option<&'a Path>,
+}
+
 /// Runs FFmpeg to its end, its outputs followed while they grow.
 async fn encode(
     bench: &Bench,
     spec: &EncodeSpec,
-    input: &Path,
+    inputs: &Inputs<'_>,
     witness: &Path,
     approach: Approach,
 ) -> Result<Vec<Packager<VideoCut>>, TaskError> {
@@ -70,7 +82,8 @@ async fn encode(
             Packager::new(bench.shop.storage.clone(), &bench.prefix, &rung.name, path.clone(), cut)
         })
         .collect();
-    let args = argv::encode(spec, &EncodeFiles { input, outputs: &outputs, witness }, approach);
+    let files = EncodeFiles { input: inputs.source, watermark: inputs.watermark, outputs: &outputs, witness };
+    let args = argv::encode(spec, &files, approach);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let done = CancellationToken::new();
     let encoding = async {
@@ -104,9 +117,9 @@ async fn encode(
 /// Whether the first frame that was decoded is at the start of the chunk or before it.
 async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskError> {
     Ok(witness::first_seconds(witness).await?.is_some_and(|seconds| {
-        let rate = spec.grid.rate;
         // The nearest frame of the grid counts, as it does there.
-        rate.frames_in(seconds.max(0.0)) <= spec.span().start()
+        let on_grid = (seconds - spec.offset_ms as f64 / 1000.0).max(0.0);
+        spec.grid.rate.frames_in(on_grid) <= spec.span().start()
     }))
 }
 

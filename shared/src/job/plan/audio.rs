@@ -2,6 +2,7 @@
 
 use super::deadline;
 use crate::ids::{SetId, SourceId};
+use crate::job::edit::Edit;
 use crate::job::task::{AudioSpec, TaskSpec};
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
 use crate::media::probe::AudioStream;
@@ -26,6 +27,7 @@ pub(super) fn whole(
     source: SourceId,
     set: SetId,
     recipe: &AudioRecipe,
+    edit: &Edit,
     audio: &AudioStream,
     grid: AudioGrid,
 ) -> AudioSpec {
@@ -34,6 +36,7 @@ pub(super) fn whole(
         set,
         stream: audio.index,
         span: None,
+        offset_ms: edit.start_ms.unwrap_or(0),
         source_rate: audio.sample_rate,
         bitrate: recipe.bitrate,
         language: audio.language.clone(),

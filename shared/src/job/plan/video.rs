@@ -2,11 +2,13 @@
 
 use super::{Circumstances, deadline};
 use crate::ids::{SetId, SourceId};
-use crate::job::task::{EncodeRung, EncodeSpec, TaskSpec};
+use crate::job::edit::{Crop, Edit};
+use crate::job::error::TaskError;
+use crate::job::task::{CropArea, EncodeRung, EncodeSpec, TaskSpec};
 use crate::media::grid::{Grid, Span};
 use crate::media::ladder;
 use crate::media::probe::{Transfer, VideoStream};
-use crate::media::profile::Profile;
+use crate::media::profile::{Profile, Rung};
 
 /// A chunk is at least this long, where nobody set its length: each costs a warm-up GOP.
 const SHORTEST_CHUNK_SECONDS: f64 = 20.0;
@@ -26,38 +28,69 @@ pub(super) fn whole(
     source: SourceId,
     set: SetId,
     profile: &Profile,
+    edit: &Edit,
     video: &VideoStream,
     grid: Grid,
-) -> EncodeSpec {
-    let (width, height) = video.display_size();
+) -> Result<EncodeSpec, TaskError> {
+    let content = edit.cropped(video.display_size())?;
+    let canvas = edit.padded(content);
+    let share = edit.reduction(canvas);
+    let limited: Vec<Rung> = profile.rungs.iter().cloned().map(|rung| edit.limited(rung)).collect();
     let rungs = (0..)
-        .zip(ladder::fit(&profile.rungs, width, height))
+        .zip(ladder::fit(&limited, canvas.0 * share, canvas.1 * share))
         .map(|(position, fitted)| EncodeRung {
             name: fitted.rung.name,
             position,
             skip_segments: 0,
             width: fitted.width,
             height: fitted.height,
+            content: edit.pad.map(|_| within((fitted.width, fitted.height), content)),
             grid: grid.capped(fitted.rung.max_frame_rate),
             rate_control: fitted.rung.rate_control,
         })
         .collect();
-    let held = grid.frames.saturating_sub(grid.rate.frames_in(video.end_seconds));
-    EncodeSpec {
+    let held = grid.frames.saturating_sub(grid.rate.frames_in(edit.trimmed(video.end_seconds)));
+    Ok(EncodeSpec {
         source,
         set,
         stream: video.index,
         grid,
         span: None,
+        offset_ms: edit.start_ms.unwrap_or(0),
         hold_frames: held + grid.rate.frames_in(HOLD_SECONDS),
         stored_size: (!video.display_matrix).then_some((video.width, video.height)),
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
+        crop: edit.crop.map(|crop| area(crop, video)),
+        watermark: edit.watermark,
         preset: profile.preset,
         threads: 1,
         rungs,
         deadline_seconds: deadline(grid.duration()),
-    }
+    })
+}
+
+/// The largest even size of this shape within a box.
+fn within((width, height): (u32, u32), (across, down): (f64, f64)) -> (u32, u32) {
+    let scale = (f64::from(width) / across).min(f64::from(height) / down);
+    let even = |side: f64, most: u32| ((side * scale / 2.0).round() as u32 * 2).clamp(2, most);
+    (even(across, width), even(down, height))
+}
+
+/// From pixels as seen to pixels of the frame as it is decoded, turned upright already; chroma is shared by two, so both ends are even.
+fn area(crop: Crop, video: &VideoStream) -> CropArea {
+    let seen = video.display_size();
+    let turned = video.rotation % 180 == 90;
+    let (width, height) = if turned { (video.height, video.width) } else { (video.width, video.height) };
+    let cut = |near: u32, far: u32, side: u32, seen: f64| {
+        let scale = f64::from(side) / seen;
+        let even = |length: u32| (f64::from(length) * scale / 2.0).round() as u32 * 2;
+        let first = even(near).min(side.saturating_sub(2));
+        (first, (side & !1).saturating_sub(first + even(far)).max(2))
+    };
+    let (x, width) = cut(crop.left, crop.right, width, seen.0);
+    let (y, height) = cut(crop.top, crop.bottom, height, seen.1);
+    CropArea { x, y, width, height }
 }
 
 /// The tasks that make `whole`, in the order of the recording: the lead, then the chunks.

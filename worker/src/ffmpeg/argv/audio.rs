@@ -48,7 +48,8 @@ impl AudioTimes {
     /// The times of a span and its lead: sound where there is some before it, silence at the start of the track.
     pub fn of(spec: &AudioSpec) -> Self {
         let (span, rate) = (spec.span(), u64::from(spec.grid.sample_rate));
-        let first = span.first_frame(&spec.grid) * AAC_FRAME;
+        let offset = (spec.offset_ms * rate + 500) / 1000;
+        let first = offset + span.first_frame(&spec.grid) * AAC_FRAME;
         let lead = AUDIO_LEAD * AAC_FRAME;
         let begin = first.saturating_sub(lead);
         let second = begin / rate;
@@ -121,6 +122,7 @@ pub(super) mod tests {
             stream: 1,
             grid: AudioGrid { sample_rate: 48_000, frames: 5620, starts },
             span,
+            offset_ms: 0,
             source_rate: 32_000,
             bitrate: 128_000,
             language: None,
@@ -140,6 +142,16 @@ pub(super) mod tests {
         assert_eq!(later.second * 48_000 + later.skip, begin);
         assert!(later.skip < 48_000 && later.silence == 0);
         assert_eq!(later.total, around + 562 * AAC_FRAME);
+    }
+
+    #[test]
+    fn a_part_of_a_track_has_the_sound_before_it_for_a_lead() {
+        let part = AudioTimes::of(&AudioSpec { offset_ms: 2500, ..spec(None) });
+        assert_eq!((part.second, part.silence), (1, 0));
+        assert_eq!(part.second * 48_000 + part.skip + AUDIO_LEAD * AAC_FRAME, 120_000);
+        let soon = AudioTimes::of(&AudioSpec { offset_ms: 500, ..spec(None) });
+        assert_eq!((soon.second, soon.skip), (0, 0));
+        assert_eq!(soon.silence, AUDIO_LEAD * AAC_FRAME - 24_000);
     }
 
     #[test]
