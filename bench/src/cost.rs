@@ -16,9 +16,9 @@ use crate::figures::quantile;
 /// Linux counts process times in hundredths of a second.
 const TICKS: f64 = 100.0;
 
-struct Cost {
-    cpu: f64,
-    wall: f64,
+pub(crate) struct Cost {
+    pub(crate) cpu: f64,
+    pub(crate) wall: f64,
     /// Of the farm's programs alone, without what they started.
     own: Vec<(&'static str, f64)>,
 }
@@ -61,7 +61,7 @@ pub(crate) async fn run(pairs: usize, seconds: u32) -> anyhow::Result<()> {
 }
 
 /// Real footage, repeated without encoding it again.
-fn footage(dir: &Path, seconds: u32) -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn footage(dir: &Path, seconds: u32) -> anyhow::Result<std::path::PathBuf> {
     let clip = media::footage().context("no test media")?.join("bbb-720p25-h264-aac.mp4");
     let long = dir.join("source.mp4");
     let status = Command::new("ffmpeg")
@@ -110,6 +110,11 @@ async fn farm_cost(farm: &Farm, source: &Path) -> anyhow::Result<Cost> {
     Ok(Cost { cpu: total(&after) - total(&before), wall, own })
 }
 
+/// Of all the farm's processes and what they started.
+pub(crate) fn children_cpu(farm: &Farm) -> anyhow::Result<f64> {
+    Ok(cpu_of(farm)?.iter().map(|process| process.own + process.children).sum())
+}
+
 struct ProcessCpu {
     name: &'static str,
     own: f64,
@@ -141,10 +146,15 @@ fn times(stat: &str) -> anyhow::Result<[f64; 4]> {
     Ok(ticks.map(|ticks| ticks / TICKS))
 }
 
-/// The job's own encode command, without what the farm adds around it, with the audio in the same run.
-fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::Result<Vec<String>> {
+/// The command of the encode of the whole source, without what the farm adds around it, with the audio in the same run. Of a source that
+/// was cut it is that of the first chunk, made to go on to the end.
+pub(crate) fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::Result<Vec<String>> {
     let tasks = job["tasks"].as_array().context("a job has tasks")?;
-    let encode = tasks.iter().find(|task| task["kind"] == "encode").context("the job has an encode")?;
+    // The lead has fewer rungs than any chunk.
+    let rungs = |task: &Value| task["renditions"].as_array().map_or(0, Vec::len);
+    let encodes = tasks.iter().filter(|task| task["kind"] == "encode");
+    let most = encodes.clone().map(rungs).max().unwrap_or(0);
+    let encode = encodes.clone().find(|task| rungs(task) == most).context("the job has an encode")?;
     let words: Vec<String> = encode["command"]
         .as_array()
         .context("the encode has a command")?
@@ -168,12 +178,17 @@ fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::Result<Vec<S
     .map(str::to_owned)
     .to_vec();
     plain.push(source.display().to_string());
-    for (n, word) in words[filter..].iter().enumerate() {
-        plain.push(if word.starts_with("file:") {
-            dir.join(format!("plain-{n}.mp4")).display().to_string()
+    let cut = encodes.clone().count() > 1;
+    let mut rest = words[filter..].iter().enumerate();
+    while let Some((n, word)) = rest.next() {
+        if word.starts_with("file:") {
+            plain.push(dir.join(format!("plain-{n}.mp4")).display().to_string());
+        } else if cut && word == "-fs" {
+            // The size a chunk may have.
+            rest.next();
         } else {
-            word.clone()
-        });
+            plain.push(if cut { unlimited(word) } else { word.clone() });
+        }
     }
     plain.extend(
         ["-map", "0:a:0", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-threads", "1"].map(str::to_owned),
@@ -182,7 +197,13 @@ fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::Result<Vec<S
     Ok(plain)
 }
 
-fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
+/// A graph that begins with the first frame of every rung and ends with the last of the source.
+fn unlimited(graph: &str) -> String {
+    let cut = |filter: &&str| !filter.starts_with("trim=") && !filter.starts_with("tpad=");
+    graph.split(',').filter(cut).collect::<Vec<_>>().join(",")
+}
+
+pub(crate) fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
     let before = own_children()?;
     let started = Instant::now();
     let status = Command::new("ffmpeg").args(args).status()?;

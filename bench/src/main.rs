@@ -4,12 +4,16 @@
 //! cargo build --release --workspace --bins
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench start
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench cost
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench split
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod cost;
 mod figures;
+mod memory;
+mod quality;
+mod split;
 mod start;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +45,14 @@ enum Command {
         #[arg(long, default_value_t = 40)]
         seconds: u32,
     },
+    /// What splitting gains and costs: two workers pinned to a core each against one, and against one plain FFmpeg command.
+    Split {
+        /// Seconds of 720p footage.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -50,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         match args.command {
             Command::Start { jobs, without_broker } => start::run(jobs, without_broker).await,
             Command::Cost { pairs, seconds } => cost::run(pairs, seconds).await,
+            Command::Split { seconds, profile } => split::run(seconds, &profile).await,
         }
     })
 }

@@ -112,7 +112,8 @@ impl SetReference {
     }
 }
 
-/// Makes a set and lets the recording refer to it, inactive. In the caller's transaction.
+/// Makes a set and lets the recording refer to it, inactive; one that was begun before all was known of its source learns the rest. In the
+/// caller's transaction.
 pub(crate) async fn insert(
     client: &impl GenericClient,
     project: ProjectId,
@@ -124,7 +125,10 @@ pub(crate) async fn insert(
     client
         .execute(
             "insert into sets (id, project_id, job_id, target_duration, duration_seconds, needs_video, needs_audio)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+             values ($1, $2, $3, $4, $5, $6, $7)
+             on conflict (id) do update
+             set target_duration = greatest(sets.target_duration, excluded.target_duration),
+                 duration_seconds = excluded.duration_seconds",
             &[
                 &set.id.0,
                 &project.0,
@@ -141,7 +145,8 @@ pub(crate) async fn insert(
     client
         .execute(
             "insert into recording_sets (recording_id, set_id, ordinal)
-             select $1, $2, coalesce(max(ordinal), 0) + 1 from recording_sets where recording_id = $1",
+             select $1, $2, coalesce(max(ordinal), 0) + 1 from recording_sets where recording_id = $1
+             on conflict (recording_id, set_id) do nothing",
             &[&recording.0, &set.id.0],
         )
         .await?;

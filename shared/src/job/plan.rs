@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::error::{Reason, TaskError};
 use super::spec::{JobSpec, Output, PictureRequest};
-use super::task::{AUDIO_RUNG, FetchSpec, FinishSpec, ProbeSpec, RemuxSpec, TaskSpec, ThumbnailSpec};
+use super::task::{
+    AUDIO_RUNG, AudioSpec, EncodeSpec, FetchSpec, FinishSpec, Led, ProbeSpec, RemuxSpec, TaskSpec,
+    ThumbnailSpec,
+};
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
 use crate::media::hls::{Ticks, target_duration};
@@ -90,6 +93,8 @@ pub struct Circumstances {
     pub chunk_seconds: Option<f64>,
 }
 
+/// Up to this length a source is looked into as a whole before anything is made of it: that takes less than two seconds.
+const GLANCED_SECONDS: f64 = 1800.0;
 /// Up to this length a source that cannot be cut is encoded as it is.
 const WHOLE_SECONDS: f64 = 30.0;
 /// Where the longest track is the audio by no more than this, the recording ends with the picture: codecs round
@@ -100,7 +105,7 @@ const DEADLINE_FACTOR: f64 = 60.0;
 
 /// The tasks a job starts with: the source must be stored and probed before anything can be planned.
 pub fn opening(spec: &JobSpec, stored: bool) -> Vec<NewTask> {
-    let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source: spec.source }));
+    let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source: spec.source, led: None }));
     if stored {
         return vec![probe];
     }
@@ -129,16 +134,47 @@ pub fn remux(spec: &JobSpec, source: SourceId, probe: &Probe) -> Option<NewTask>
     })
 }
 
-/// Plans a transcode of `source`, which is the job's own or a remux of it.
-///
-/// Fails, for good, where the source has nothing the profile could use or exceeds a limit.
-pub fn transcode(
+/// Plans the beginning of a source so long that looking into all of it would keep a viewer waiting: the lead and the sound beside it,
+/// then the probe of the whole. `glance` is what its first seconds and its header tell. `None` where it is not worth it, or nothing
+/// could be made: the probe of the whole says why.
+pub fn lead(spec: &JobSpec, source: SourceId, glance: &Probe, circumstances: &Circumstances) -> Option<Plan> {
+    if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
+        return None;
+    }
+    let drawn = draw(spec, source, SetId::new(), glance, circumstances).ok()?;
+    let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
+    let audio = drawn.audio.as_ref().map(audio::lead);
+    let led = Led { video: video.clone(), audio: audio.clone() };
+    let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));
+    let works = [Some(TaskSpec::Encode(video)), audio.map(TaskSpec::Audio)];
+    let works: Vec<TaskSpec> = works.into_iter().flatten().collect();
+    let (_, renditions) = expectations(&works);
+    let mut tasks: Vec<NewTask> = works.into_iter().map(|work| NewTask::new(work).then(&mut probe)).collect();
+    tasks.push(probe);
+    let summary = PlanSummary { renditions, warnings: glance.warnings.clone() };
+    Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
+}
+
+/// True where looking into all of a source that says it lasts this long would keep a viewer waiting.
+pub fn is_worth_a_glance(declared_seconds: f64) -> bool {
+    declared_seconds > GLANCED_SECONDS
+}
+
+/// What of a source is to be made, before it is cut into tasks.
+struct Drawn {
+    set: NewSet,
+    duration_seconds: f64,
+    video: Option<EncodeSpec>,
+    audio: Option<AudioSpec>,
+}
+
+fn draw(
     spec: &JobSpec,
     source: SourceId,
-    recording: RecordingId,
+    set: SetId,
     probe: &Probe,
     circumstances: &Circumstances,
-) -> Result<Plan, TaskError> {
+) -> Result<Drawn, TaskError> {
     let profile =
         spec.profile.as_ref().ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no profile"))?;
     let video = probe.video.as_ref().filter(|_| !profile.rungs.is_empty());
@@ -168,48 +204,94 @@ pub fn transcode(
         ));
     }
 
-    let set = SetId::new();
     let grid = video.map(|video| {
         let frames = video.rate.frames_in(duration).max(1);
         Grid::new(video.rate, frames, profile.segment_duration)
     });
-    let duration = grid.map_or(duration, |grid| grid.duration());
-    let audio_grid = audio.map(|audio| audio::grid(audio, grid.as_ref(), duration, profile));
-    let new_set = NewSet {
+    let duration_seconds = grid.map_or(duration, |grid| grid.duration());
+    let video = match (video, grid) {
+        (Some(video), Some(grid)) => Some(video::whole(source, set, profile, edit, video, grid)?),
+        _ => None,
+    };
+    let audio = audio.zip(profile.audio.as_ref()).map(|(audio, recipe)| {
+        let grid = audio::grid(audio, grid.as_ref(), duration_seconds, profile);
+        audio::whole(source, set, recipe, edit, audio, grid)
+    });
+    let set = NewSet {
         id: set,
-        target_duration: longest_segment(grid.as_ref(), audio_grid.as_ref()),
+        target_duration: longest_segment(grid.as_ref(), audio.as_ref().map(|audio| &audio.grid)),
         needs_video: video.is_some(),
         needs_audio: audio.is_some(),
     };
+    Ok(Drawn { set, duration_seconds, video, audio })
+}
+
+/// Plans a transcode of `source`, which is the job's own or a remux of it, around what was `led` of it already where that fits.
+///
+/// Fails, for good, where the source has nothing the profile could use or exceeds a limit.
+pub fn transcode(
+    spec: &JobSpec,
+    source: SourceId,
+    recording: RecordingId,
+    probe: &Probe,
+    led: Option<&Led>,
+    circumstances: &Circumstances,
+) -> Result<Plan, TaskError> {
+    let set = led.map_or_else(SetId::new, |led| led.video.set);
+    let mut drawn = draw(spec, source, set, probe, circumstances)?;
+    let led = led.filter(|led| fits(led, &drawn));
+    if led.is_none() && drawn.set.id == set {
+        // What was led is of another shape than it seemed: it plays until what is made now can.
+        drawn = draw(spec, source, SetId::new(), probe, circumstances)?;
+    }
 
     // In the order of work: what a viewer waits for comes first.
     let seekable = is_indexed(probe);
     let mut works = vec![];
-    if let (Some(video), Some(grid)) = (video, grid) {
-        let whole = video::whole(source, set, profile, edit, video, grid)?;
-        works = video::tasks(&whole, edit.trimmed(video.end_seconds), seekable, circumstances);
+    if let Some(whole) = &drawn.video {
+        let end = probe.video.as_ref().map_or(0.0, |video| spec.edit.trimmed(video.end_seconds));
+        works = video::tasks(whole, end, seekable, led.is_some(), circumstances);
     }
-    if let (Some(audio), Some(grid), Some(recipe)) = (audio, audio_grid, &profile.audio) {
-        let whole = audio::whole(source, set, recipe, edit, audio, grid);
-        let mut sounds = audio::tasks(&whole, seekable).into_iter();
+    if let Some(whole) = &drawn.audio {
+        let mut sounds = audio::tasks(whole, seekable);
+        if led.is_some_and(|led| led.audio.is_some()) {
+            sounds.remove(0);
+        }
         // Its beginning is done in a moment; the rest need not come before the second chunk.
+        let mut sounds = sounds.into_iter();
         let lead = works.len().min(1);
         works.splice(lead..lead, sounds.next());
         let rest = works.len().min(3);
         works.splice(rest..rest, sounds);
     }
     let (expect, renditions) = expectations(&works);
-    let target_duration = Some(new_set.target_duration);
-    let finish = FinishSpec { recording, set, duration_seconds: duration, target_duration, expect };
+    let finish = FinishSpec {
+        recording,
+        set: drawn.set.id,
+        duration_seconds: drawn.duration_seconds,
+        target_duration: Some(drawn.set.target_duration),
+        expect,
+    };
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
-    if video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
+    if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
         works.push(thumbnail(source, recording, PictureRequest::DEFAULT).spec);
     }
     let mut tasks: Vec<NewTask> =
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
     tasks.push(finish);
     let summary = PlanSummary { renditions, warnings: probe.warnings.clone() };
-    Ok(Plan { set: new_set, duration_seconds: duration, tasks, summary })
+    Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
+}
+
+/// Whether what was led is a piece of what is to be made.
+fn fits(led: &Led, drawn: &Drawn) -> bool {
+    let video = drawn.video.as_ref().is_some_and(|whole| video::leads(&led.video, whole));
+    video
+        && match (&led.audio, &drawn.audio) {
+            (Some(led), Some(whole)) => audio::leads(led, whole),
+            (None, None) => true,
+            _ => false,
+        }
 }
 
 /// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.
@@ -254,7 +336,7 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
                     });
                 }
             }
-            TaskSpec::Audio(audio) if audio.span().segment == 0 => {
+            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| name == AUDIO_RUNG) => {
                 expect.push((AUDIO_RUNG.to_owned(), audio.grid.starts.len() as u64));
                 renditions.push(PlannedRendition {
                     name: AUDIO_RUNG.to_owned(),
@@ -351,7 +433,7 @@ mod tests {
     }
 
     const NOW: Circumstances = Circumstances {
-        max_duration_seconds: 3600.0,
+        max_duration_seconds: 36_000.0,
         free_slots: 2,
         encode_threads: None,
         chunk_seconds: None,
@@ -364,6 +446,7 @@ mod tests {
             SourceId::new(),
             RecordingId::new(),
             &probe(seconds, None),
+            None,
             circumstances,
         )
         .unwrap();
@@ -394,7 +477,7 @@ mod tests {
     fn what_cannot_be_sought_in_is_not_cut() {
         let mut stream = probe(600.0, None);
         stream.format = "mpegts".into();
-        let plan = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &stream, &NOW).unwrap();
+        let plan = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &stream, None, &NOW).unwrap();
         let encodes = plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Encode(_))).count();
         assert_eq!(encodes, 2, "the lead, which begins at the beginning, and the rest");
         assert!(remux(&spec("web"), SourceId::new(), &stream).is_some(), "worth another container first");
@@ -406,9 +489,15 @@ mod tests {
 
     #[test]
     fn a_long_source_is_led_and_begins_with_short_chunks() {
-        let plan =
-            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(600.0, Some(600.0)), &NOW)
-                .unwrap();
+        let plan = transcode(
+            &spec("web"),
+            SourceId::new(),
+            RecordingId::new(),
+            &probe(600.0, Some(600.0)),
+            None,
+            &NOW,
+        )
+        .unwrap();
         let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
         assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["360p"]);
         assert_eq!((lead.span().frames, lead.rungs[0].position), (150, 2));
@@ -432,6 +521,46 @@ mod tests {
     }
 
     #[test]
+    fn a_very_long_source_is_led_before_it_is_looked_into() {
+        let (spec, source) = (spec("web"), SourceId::new());
+        assert!(lead(&spec, source, &probe(600.0, Some(600.0)), &NOW).is_none());
+        let early = lead(&spec, source, &probe(7200.0, Some(7200.0)), &NOW).unwrap();
+        let kinds: Vec<_> = early.tasks.iter().map(|task| task.spec.kind().as_str()).collect();
+        assert_eq!(kinds, ["encode", "audio", "probe"]);
+        assert_eq!(early.tasks[2].blocked_by, 2);
+        let TaskSpec::Probe(ProbeSpec { led: Some(led), .. }) = &early.tasks[2].spec else { panic!() };
+
+        // The header was wrong about the length, which changes nothing.
+        let rest =
+            |probe: &Probe| transcode(&spec, source, RecordingId::new(), probe, Some(led), &NOW).unwrap();
+        let plan = rest(&probe(7195.3, Some(7195.3)));
+        assert_eq!(plan.set.id, early.set.id);
+        let TaskSpec::Encode(first) = &plan.tasks[0].spec else { panic!() };
+        assert_eq!(first.rungs[2].skip_segments, 1);
+        let sounds: Vec<usize> = plan
+            .tasks
+            .iter()
+            .filter_map(|task| match &task.spec {
+                TaskSpec::Audio(audio) => Some(audio.span().segment),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sounds[0], 5, "behind the sound that was led");
+        let TaskSpec::Finish(finish) = &plan.tasks.last().unwrap().spec else { panic!() };
+        let mut names: Vec<&str> = finish.expect.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["360p", "480p", "720p", AUDIO_RUNG]);
+
+        // Another rate than the first seconds had is another grid: everything is made anew.
+        let mut other = probe(7200.0, Some(7200.0));
+        other.video.as_mut().unwrap().rate = Rate { num: 24, den: 1 };
+        let plan = rest(&other);
+        assert_ne!(plan.set.id, early.set.id);
+        let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!() };
+        assert_eq!(lead.rungs.len(), 1);
+    }
+
+    #[test]
     fn a_part_of_the_source_and_of_the_picture() {
         let mut spec = spec("web");
         spec.edit = Edit {
@@ -443,8 +572,9 @@ mod tests {
             max_frame_rate: Some(12),
             ..Edit::default()
         };
-        let plan =
-            |spec: &JobSpec, probe: &Probe| transcode(spec, SourceId::new(), RecordingId::new(), probe, &NOW);
+        let plan = |spec: &JobSpec, probe: &Probe| {
+            transcode(spec, SourceId::new(), RecordingId::new(), probe, None, &NOW)
+        };
         let planned = plan(&spec, &probe(60.0, Some(60.0))).unwrap();
         assert_eq!(planned.duration_seconds, 10.0);
         let TaskSpec::Encode(encode) = &planned.tasks[0].spec else { panic!() };
@@ -473,6 +603,7 @@ mod tests {
                     SourceId::new(),
                     RecordingId::new(),
                     &probe(seconds, Some(seconds)),
+                    None,
                     &circumstances,
                 )
                 .unwrap();
@@ -505,7 +636,7 @@ mod tests {
     #[test]
     fn work_unblocks_the_finish() {
         let plan =
-            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(5.28, Some(5.3)), &NOW)
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(5.28, Some(5.3)), None, &NOW)
                 .unwrap();
         let finish = plan.tasks.last().unwrap();
         assert_eq!(plan.tasks.len(), 4);
@@ -519,7 +650,7 @@ mod tests {
     #[test]
     fn a_longer_audio_track_holds_the_last_picture() {
         let plan =
-            transcode(&spec("fast"), SourceId::new(), RecordingId::new(), &probe(5.0, Some(8.0)), &NOW)
+            transcode(&spec("fast"), SourceId::new(), RecordingId::new(), &probe(5.0, Some(8.0)), None, &NOW)
                 .unwrap();
         let TaskSpec::Encode(encode) = &plan.tasks[0].spec else { panic!() };
         assert_eq!((encode.grid.frames, encode.hold_frames), (200, 100));
@@ -529,10 +660,11 @@ mod tests {
     fn what_cannot_be_made_is_refused_for_good() {
         let mut silent = probe(5.0, None);
         let error =
-            transcode(&spec("audio"), SourceId::new(), RecordingId::new(), &silent, &NOW).unwrap_err();
+            transcode(&spec("audio"), SourceId::new(), RecordingId::new(), &silent, None, &NOW).unwrap_err();
         assert!(!error.retryable && error.reason == Reason::Unsuitable);
         silent.video.as_mut().unwrap().end_seconds = 90_000.0;
-        let error = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, &NOW).unwrap_err();
+        let error =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, None, &NOW).unwrap_err();
         assert_eq!(error.reason, Reason::LimitExceeded);
     }
 }

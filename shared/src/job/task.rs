@@ -43,9 +43,19 @@ pub struct FetchSpec {
 }
 
 /// Look into a source and plan the rest of the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSpec {
     pub source: SourceId,
+    /// What was begun before all of the source was looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<Box<Led>>,
+}
+
+/// The beginning of a long source: made for who waits, on what the first seconds tell. The plan builds on it where it fits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Led {
+    pub video: EncodeSpec,
+    pub audio: Option<AudioSpec>,
 }
 
 /// Bring a source that has been looked into into a container with an index, and plan the rest of the job on that.

@@ -69,11 +69,14 @@ pub fn describe(input: &Path) -> Vec<OsString> {
     args.0
 }
 
-/// Asks ffprobe for every packet as `stream,pts,dts,duration,flags`.
-pub fn list_packets(input: &Path) -> Vec<OsString> {
+/// Asks ffprobe for every packet, or those of the first seconds, as `stream,pts,dts,duration,flags`.
+pub fn list_packets(input: &Path, first_seconds: Option<u32>) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
     args.add(["-show_entries", "packet=stream_index,pts,dts,duration,flags", "-of", "csv=p=0"]);
+    if let Some(seconds) = first_seconds {
+        args.add(["-read_intervals", &format!("%+{seconds}")]);
+    }
     guarded_input(&mut args, input);
     args.0
 }
@@ -508,7 +511,7 @@ mod tests {
         let sound = AudioFiles { input, output, witness: Path::new("/s/first") };
         for args in [
             describe(input),
-            list_packets(input),
+            list_packets(input, Some(20)),
             encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), &files, Approach::Seek),
             audio(&audio::tests::spec(None), &sound, Approach::Seek),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),

@@ -8,14 +8,14 @@ use reelmill_shared::media::probe::{AudioStream, Probe, Transfer, VideoStream};
 use serde::Deserialize;
 
 /// What `ffprobe -show_format -show_streams` prints, as far as it is used.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Described {
     #[serde(default)]
     streams: Vec<Stream>,
     format: Option<Format>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Format {
     format_name: String,
     start_time: Option<String>,
@@ -23,7 +23,7 @@ struct Format {
     bit_rate: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Stream {
     index: u32,
     codec_type: Option<String>,
@@ -49,7 +49,7 @@ struct Stream {
     side_data_list: Vec<SideData>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct SideData {
     rotation: Option<f64>,
 }
@@ -98,6 +98,24 @@ impl Described {
         // The default track first, else as in the file.
         found.sort_by_key(|stream| stream.disposition.get("default") != Some(&1));
         found.into_iter()
+    }
+
+    /// What the header says of the length, in seconds.
+    pub fn declared_seconds(&self) -> Option<f64> {
+        number(self.format.as_ref()?.duration.as_deref())
+    }
+
+    /// The same as [`Described::probe`] from the packets of the first seconds, the header believed in for the rest. `None` where there
+    /// is anything odd about it.
+    pub fn glance(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
+        let seconds = self.declared_seconds()?;
+        let mut begun = self.clone();
+        begun.streams.iter_mut().for_each(|stream| stream.duration = None);
+        let mut probe = begun.probe(packets, size_bytes).ok()?;
+        probe.duration_seconds = seconds;
+        probe.video.iter_mut().for_each(|video| video.end_seconds = seconds);
+        probe.audio.iter_mut().for_each(|audio| audio.end_seconds = Some(seconds));
+        Some(probe)
     }
 
     /// Puts description and scan together, and refuses what cannot be used.

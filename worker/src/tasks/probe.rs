@@ -11,12 +11,12 @@ use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances};
-use reelmill_shared::job::task::ProbeSpec;
+use reelmill_shared::job::task::{Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use serde_json::json;
 
 use super::Bench;
-use crate::cache::digest;
+use crate::cache::{SourceFile, digest};
 use crate::ffmpeg::inspect::{Described, Scanned};
 use crate::ffmpeg::process::Ended;
 use crate::ffmpeg::{argv, refusal};
@@ -35,7 +35,20 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
         // Looked into for an earlier job.
         Some(probe) => probe.clone(),
         None => {
-            let (probe, sha256) = inspect(bench, &source).await?;
+            let file = open(bench, &source).await?;
+            let seen = describe(bench, &file.path).await?;
+            if spec.led.is_none()
+                && let Some(begun) = lead(bench, &source, &file.path, &seen).await?
+            {
+                return Ok(vec![begun]);
+            }
+            let probe = scan(bench, &file.path, &seen, source.bytes.unwrap_or(0)).await?;
+            let sha256 = match &source.sha256 {
+                Some(known) => known.clone(),
+                None => digest(&file.path)
+                    .await
+                    .map_err(|error| TaskError::internal("hashing the source", error))?,
+            };
             publications.push(Publication::Probed {
                 source: source.id,
                 probe: Box::new(probe.clone()),
@@ -44,25 +57,31 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
             probe
         }
     };
-    publications.extend(plan_rest(bench, spec.source, &probe).await?);
+    publications.extend(plan_rest(bench, spec, &probe).await?);
     Ok(publications)
 }
 
-async fn inspect(bench: &Bench, source: &Source) -> Result<(Probe, Vec<u8>), TaskError> {
+async fn open(bench: &Bench, source: &Source) -> Result<SourceFile, TaskError> {
     if source.bytes == Some(0) {
         return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
     }
-    let file = bench.open(source).await?;
-    let probe = look(bench, &file.path, source.bytes.unwrap_or(0)).await?;
-    let sha256 = match &source.sha256 {
-        Some(known) => known.clone(),
-        None => digest(&file.path).await.map_err(|error| TaskError::internal("hashing the source", error))?,
-    };
-    Ok((probe, sha256))
+    bench.open(source).await
 }
 
 /// What ffprobe says of a file of `bytes` bytes, and what all its packets say.
 pub(super) async fn look(bench: &Bench, path: &Path, bytes: u64) -> Result<Probe, TaskError> {
+    let seen = describe(bench, path).await?;
+    scan(bench, path, &seen, bytes).await
+}
+
+/// What ffprobe says of a file.
+struct Seen {
+    described: Described,
+    /// The limit that a track is over, which says more than what is missing of it.
+    over: Option<TaskError>,
+}
+
+async fn describe(bench: &Bench, path: &Path) -> Result<Seen, TaskError> {
     bench.say(0.1, "looking into the source", None);
     let ffprobe = bench.shop.programs.ffprobe.clone();
     let args = argv::describe(path);
@@ -80,13 +99,27 @@ pub(super) async fn look(bench: &Bench, path: &Path, bytes: u64) -> Result<Probe
         return Err(refusal::explain(&ended.log_tail));
     }
     let described = Described::parse(json.as_bytes())?;
-    let over = refusal::limit(&ended.log_tail);
+    Ok(Seen { described, over: refusal::limit(&ended.log_tail) })
+}
 
+async fn scan(bench: &Bench, path: &Path, seen: &Seen, bytes: u64) -> Result<Probe, TaskError> {
+    let packets = packets(bench, path, &seen.described, None).await?;
+    seen.described.probe(&packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
+}
+
+async fn packets(
+    bench: &Bench,
+    path: &Path,
+    described: &Described,
+    first_seconds: Option<u32>,
+) -> Result<BTreeMap<u32, Scanned>, TaskError> {
     let mut packets: BTreeMap<u32, Scanned> =
         described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
     let mut count = 0;
+    let ffprobe = bench.shop.programs.ffprobe.clone();
+    let args = argv::list_packets(path, first_seconds);
     let ended = bench
-        .child(&ffprobe, &argv::list_packets(path), DEADLINE, 1, |line| {
+        .child(&ffprobe, &args, DEADLINE, 1, |line| {
             count += 1;
             if count <= MAX_PACKETS {
                 Scanned::add(&mut packets, line);
@@ -103,8 +136,30 @@ pub(super) async fn look(bench: &Bench, path: &Path, bytes: u64) -> Result<Probe
             format!("the source has more than {MAX_PACKETS} packets"),
         ));
     }
-    // A track that is over a limit is described without its size: the limit says more than what is missing.
-    described.probe(&packets, bytes).map_err(|error| over.unwrap_or(error))
+    Ok(packets)
+}
+
+/// Seconds of packets that tell the rate of a source before all of it was read: as much as the first span of sound.
+const GLANCE_SECONDS: u32 = 30;
+
+/// Begins a long source before all of it was looked into; `None` where it is not long, or better looked into first.
+async fn lead(
+    bench: &Bench,
+    source: &Source,
+    path: &Path,
+    seen: &Seen,
+) -> Result<Option<Publication>, TaskError> {
+    let claimed = &bench.claimed;
+    let Some(recording) = claimed.recording_id.filter(|_| claimed.job_spec.profile.is_some()) else {
+        return Ok(None);
+    };
+    if !seen.described.declared_seconds().is_some_and(plan::is_worth_a_glance) {
+        return Ok(None);
+    }
+    let packets = packets(bench, path, &seen.described, Some(GLANCE_SECONDS)).await?;
+    let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)) else { return Ok(None) };
+    let plan = plan::lead(&claimed.job_spec, source.id, &glance, &circumstances(bench).await?);
+    Ok(plan.map(|plan| Publication::Planned { recording, plan: Box::new(plan) }))
 }
 
 /// Ends of ffprobe that say nothing about the source: it was killed, or this machine lacked something.
@@ -123,15 +178,15 @@ fn passing_failure(ended: &Ended) -> Result<(), TaskError> {
     Ok(())
 }
 
-async fn plan_rest(bench: &Bench, source: SourceId, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
+async fn plan_rest(bench: &Bench, spec: &ProbeSpec, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
     let claimed = &bench.claimed;
     let Some(recording) = claimed.recording_id else {
         return Ok(vec![]);
     };
     if claimed.job_spec.profile.is_some() {
-        return Ok(vec![match plan::remux(&claimed.job_spec, source, probe) {
+        return Ok(vec![match plan::remux(&claimed.job_spec, spec.source, probe) {
             Some(task) => Publication::Tasks(vec![task]),
-            None => plan_transcode(bench, source, recording, probe).await?,
+            None => plan_transcode(bench, spec.source, recording, probe, spec.led.as_deref()).await?,
         }]);
     }
     if let Some(picture) = claimed.job_spec.picture {
@@ -147,21 +202,27 @@ async fn plan_rest(bench: &Bench, source: SourceId, probe: &Probe) -> Result<Vec
     Ok(vec![Publication::JobResult(json!({ "probe": probe }))])
 }
 
-/// Plans the rest of a transcode of `source`, which is the job's own or a remux of it.
+/// Plans the rest of a transcode of `source`, which is the job's own or a remux of it, around what was `led` of it.
 pub(super) async fn plan_transcode(
     bench: &Bench,
     source: SourceId,
     recording: RecordingId,
     probe: &Probe,
+    led: Option<&Led>,
 ) -> Result<Publication, TaskError> {
-    let circumstances = Circumstances {
-        max_duration_seconds: bench.shop.config.max_duration.as_secs_f64(),
-        free_slots: free_slots(bench).await?,
-        encode_threads: Some(bench.shop.config.encode_threads).filter(|threads| *threads > 0),
-        chunk_seconds: bench.shop.config.chunk.map(|chunk| chunk.as_secs_f64()),
-    };
-    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, &circumstances)?;
+    let circumstances = circumstances(bench).await?;
+    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, led, &circumstances)?;
     Ok(Publication::Planned { recording, plan: Box::new(plan) })
+}
+
+async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskError> {
+    let config = &bench.shop.config;
+    Ok(Circumstances {
+        max_duration_seconds: config.max_duration.as_secs_f64(),
+        free_slots: free_slots(bench).await?,
+        encode_threads: Some(config.encode_threads).filter(|threads| *threads > 0),
+        chunk_seconds: config.chunk.map(|chunk| chunk.as_secs_f64()),
+    })
 }
 
 /// Slots that would stand idle beside this task, whose own is free by then.

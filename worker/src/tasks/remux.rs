@@ -29,10 +29,10 @@ pub(super) async fn perform(bench: &Bench, spec: &RemuxSpec) -> Result<Vec<Publi
         recording.ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no recording"))?;
     let output = bench.dir.join("remuxed.mkv");
     let Some(found) = remux(bench, spec, &source, &probe, &output).await? else {
-        return Ok(vec![plan_transcode(bench, spec.source, recording, &probe).await?]);
+        return Ok(vec![plan_transcode(bench, spec.source, recording, &probe, None).await?]);
     };
     let (piece, sha256) = store(bench, &output).await?;
-    let plan = plan_transcode(bench, spec.remuxed, recording, &found).await?;
+    let plan = plan_transcode(bench, spec.remuxed, recording, &found, None).await?;
     let probe = Box::new(found);
     Ok(vec![Publication::Remuxed { of: spec.source, remuxed: spec.remuxed, piece, sha256, probe }, plan])
 }

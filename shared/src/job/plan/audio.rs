@@ -54,6 +54,25 @@ pub(super) fn tasks(whole: &AudioSpec, seekable: bool) -> Vec<TaskSpec> {
     spans.into_iter().map(|span| TaskSpec::Audio(AudioSpec { span: Some(span), ..whole.clone() })).collect()
 }
 
+/// The beginning, alone.
+pub(super) fn lead(whole: &AudioSpec) -> AudioSpec {
+    AudioSpec { span: whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS).first().copied(), ..whole.clone() }
+}
+
+/// Whether `led` is the beginning of `whole`, whatever length the recording was thought to have.
+pub(super) fn leads(led: &AudioSpec, whole: &AudioSpec) -> bool {
+    let expected = lead(whole);
+    let end = expected.span().end();
+    let begins = |spec: &AudioSpec| spec.grid.starts.get(..=end).map(<[u64]>::to_vec);
+    let plain = |spec: &AudioSpec| AudioSpec {
+        set: whole.set,
+        deadline_seconds: 0,
+        grid: AudioGrid { frames: 0, starts: vec![], ..spec.grid },
+        ..spec.clone()
+    };
+    begins(led).is_some_and(|starts| Some(starts) == begins(whole)) && plain(led) == plain(&expected)
+}
+
 fn output_sample_rate(source: u32) -> u32 {
     // Families of rates: 11,025 and its multiples stay exact at 44,100.
     if source.is_multiple_of(11_025) { 44_100 } else { 48_000 }

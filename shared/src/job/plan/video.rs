@@ -93,11 +93,12 @@ fn area(crop: Crop, video: &VideoStream) -> CropArea {
     CropArea { x, y, width, height }
 }
 
-/// The tasks that make `whole`, in the order of the recording: the lead, then the chunks.
+/// The tasks that make `whole`, in the order of the recording: the lead, unless it is made already, then the chunks.
 pub(super) fn tasks(
     whole: &EncodeSpec,
     end_seconds: f64,
     seekable: bool,
+    led: bool,
     circumstances: &Circumstances,
 ) -> Vec<TaskSpec> {
     let grid = &whole.grid;
@@ -123,13 +124,15 @@ pub(super) fn tasks(
             leave_to(&lead, first);
         }
         encodes.retain(|encode| !encode.rungs.is_empty());
-        encodes.insert(0, lead);
+        if !led {
+            encodes.insert(0, lead);
+        }
     }
     encodes.into_iter().map(TaskSpec::Encode).collect()
 }
 
 /// The first segment of the lowest rung, alone.
-fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
+pub(super) fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
     let frames = whole.grid.segment_frames().min(whole.grid.frames);
     EncodeSpec {
         span: Some(Span { first: 0, frames, warm_up: 0 }),
@@ -138,6 +141,17 @@ fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
         deadline_seconds: deadline(whole.grid.rate.seconds(frames)),
         ..whole.clone()
     }
+}
+
+/// Whether `led` is the lead of `whole`, whatever length the recording was thought to have.
+pub(super) fn leads(led: &EncodeSpec, whole: &EncodeSpec) -> bool {
+    let plain = |mut spec: EncodeSpec| {
+        (spec.set, spec.threads, spec.hold_frames, spec.deadline_seconds) = (whole.set, 1, 0, 0);
+        spec.grid.frames = 0;
+        spec.rungs.iter_mut().for_each(|rung| rung.grid.frames = 0);
+        spec
+    };
+    plain(led.clone()) == plain(lead(whole, 1))
 }
 
 /// What the lead makes, the first chunk need not.
