@@ -66,7 +66,8 @@ async fn media_edit_trims_to_the_frame() {
     let heard = content::fine_sound(&played.audio.as_ref().unwrap().file);
     let original = content::fine_sound(&source);
     let from = 448 * 480;
-    for at in [0, 48_000, 200_000, 470_000] {
+    // A decoder fades in over the first frame: the one before it is not there.
+    for at in [2048, 48_000, 200_000, 470_000] {
         let error = |lag: i64| {
             let begin = (from + at as i64 + lag) as usize;
             let pairs = heard[at..at + 4000].iter().zip(&original[begin..begin + 4000]);
