@@ -229,7 +229,7 @@ fn overall(job: &Job, tasks: &[Task]) -> f64 {
         return 1.0;
     }
     let unplanned = match job.kind {
-        JobKind::Transcode if tasks.iter().all(|t| t.kind != TaskKind::Finish) => 22.0,
+        JobKind::Transcode if tasks.iter().all(|t| t.kind != TaskKind::Finish) => 105.0,
         _ => 0.0,
     };
     let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;

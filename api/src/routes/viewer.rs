@@ -113,10 +113,13 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(dto)).into_response())
 }
 
-/// One entry a rendition, over all the chunks it is made in.
+/// One entry a rendition, over all the chunks it is made in; the best first.
 fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
     let mut all: Vec<RenditionProgressDto> = vec![];
-    for name in job.tasks.iter().flat_map(|task| &task.renditions) {
+    // The lead has the least of them alone; a chunk has them in order.
+    let mut tasks: Vec<&TaskDto> = job.tasks.iter().collect();
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.renditions.len()));
+    for name in tasks.iter().flat_map(|task| &task.renditions) {
         if all.iter().any(|known| known.name == *name) {
             continue;
         }
@@ -129,10 +132,21 @@ fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
             progress: makers.iter().map(|task| task.progress).sum::<f64>() / makers.len().max(1) as f64,
             fps: total(|task| task.fps),
             speed: total(|task| task.speed),
-            eta_seconds: makers.iter().filter_map(|task| task.eta_seconds).reduce(f32::max),
+            eta_seconds: seconds_left(&makers),
         });
     }
     all
+}
+
+/// How long the tasks that are not done will take, as many at a time as now, if all take what those under way seem to.
+fn seconds_left(makers: &[&TaskDto]) -> Option<f32> {
+    let running: Vec<f64> = makers
+        .iter()
+        .filter_map(|task| Some(f64::from(task.eta_seconds?) / (1.0 - task.progress).max(0.01)))
+        .collect();
+    let left: f64 = makers.iter().map(|task| 1.0 - task.progress).sum();
+    let each = running.iter().sum::<f64>() / running.len().max(1) as f64;
+    (!running.is_empty()).then(|| (left * each / running.len() as f64) as f32)
 }
 
 /// A newer token for the holder of one that still lasts.

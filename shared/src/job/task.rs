@@ -243,12 +243,12 @@ impl TaskSpec {
     /// The share of a job's work this task stands for, relative to its siblings, for the job's progress.
     pub fn weight(&self) -> f64 {
         match self {
-            Self::Encode(encode) => 20.0 * encode.span().frames as f64 / encode.grid.frames.max(1) as f64,
+            Self::Encode(encode) => 100.0 * encode.span().frames as f64 / encode.grid.frames.max(1) as f64,
             Self::Audio(audio) => {
-                2.0 * audio.span().frames(&audio.grid) as f64 / audio.grid.frames.max(1) as f64
+                3.0 * audio.span().frames(&audio.grid) as f64 / audio.grid.frames.max(1) as f64
             }
-            Self::Fetch(_) => 2.0,
-            Self::Remux(_) => 1.0,
+            Self::Fetch(_) => 5.0,
+            Self::Remux(_) => 2.0,
             Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,
         }
     }
