@@ -32,6 +32,13 @@ pub struct SourceFile {
     _lock: Option<Arc<Flock<File>>>,
 }
 
+impl SourceFile {
+    /// A file of the attempt's own, which goes with its directory.
+    pub fn own(path: PathBuf) -> Self {
+        Self { path, _lock: None }
+    }
+}
+
 /// A file that is removed unless it was renamed.
 struct Partial(PathBuf);
 
@@ -51,6 +58,19 @@ impl SourceCache {
         Ok(Self { dir: dir.to_owned(), most })
     }
 
+    /// The source as a file, if it is on this host already.
+    pub fn at_hand(&self, storage: &Storage, source: &Source) -> Option<SourceFile> {
+        if let [only] = source.pieces.as_deref()?
+            && let Some(path) = storage.local_path(&only.key)
+        {
+            return Some(SourceFile { path, _lock: None });
+        }
+        let name = file_name(source);
+        let lock = self.try_lock(&name, FlockArg::LockSharedNonblock).ok()??;
+        let path = self.dir.join(&name);
+        path.exists().then(|| SourceFile { path, _lock: Some(Arc::new(lock)) })
+    }
+
     /// The source as a file.
     pub async fn file(&self, storage: &Storage, source: &Source) -> Result<SourceFile, TaskError> {
         let pieces = source
@@ -62,8 +82,7 @@ impl SourceCache {
         {
             return Ok(SourceFile { path, _lock: None });
         }
-        // Two sources with the same bytes share a file; a source without a digest has its id for a name.
-        let name = source.sha256.as_ref().map_or_else(|| format!("id-{}", source.id), hex::encode);
+        let name = file_name(source);
         let path = self.dir.join(&name);
         loop {
             // Many may use a file; the lock is tried, never waited for, so that a stop is heard.
@@ -147,6 +166,11 @@ impl SourceCache {
             tracing::warn!(%error, "could not make room in the source cache");
         }
     }
+}
+
+/// Two sources with the same bytes share a file; a source without a digest has its id for a name.
+fn file_name(source: &Source) -> String {
+    source.sha256.as_ref().map_or_else(|| format!("id-{}", source.id), hex::encode)
 }
 
 fn evict(dir: &Path, most: u64) -> std::io::Result<()> {

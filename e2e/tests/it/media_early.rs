@@ -167,3 +167,89 @@ fn samples(file: &Path) -> Vec<f32> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
+
+/// Of a source of half an hour in a remote store only the beginning and the index are fetched before it plays; what was begun so is a part
+/// of the whole in the end. A job that is cancelled then leaves what can be played up to where it ends.
+#[tokio::test]
+async fn media_early_a_very_long_source_begins_before_it_is_here() {
+    let farm = Farm::builder().s3().set("REELMILL_CHUNK_SECONDS", 600).start().await;
+    let source = farm.dir.path().join("very-long.mp4");
+    let noise = "nullsrc=s=64x36:r=5:d=1860,geq=lum=random(1)*255:cb=128:cr=128";
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", noise])
+        .args(["-f", "lavfi", "-i", "sine=frequency=330:sample_rate=8000:duration=1860"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", "-c:a", "aac"])
+        .arg(&source)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    assert!(std::fs::metadata(&source).unwrap().len() > 12 << 20, "more than a beginning");
+    let profile = json!({"preset": "ultrafast", "rungs": [
+        {"name": "only", "width": 64, "height": 36, "crf": 40, "max_bitrate": 600_000},
+    ]});
+    let job = farm.client.submit(&source, &profile).await;
+    let (id, recording) = (text(&job, "id").to_owned(), text(&job, "recording_id").to_owned());
+    let done = farm.client.wait_for(&id).await;
+    assert_eq!(done["status"], "succeeded", "{}", done["error"]);
+    let tasks = done["tasks"].as_array().unwrap();
+    let kinds: Vec<&str> = tasks.iter().map(|task| text(task, "kind")).collect();
+    assert_eq!(kinds[..4], ["probe", "encode", "audio", "probe"], "led before it was looked into");
+    let input = |task: &Value| {
+        let words = task["command"].as_array().unwrap();
+        let input = words.iter().position(|word| word == "-i").unwrap();
+        words[input + 1].as_str().unwrap().to_owned()
+    };
+    assert!(input(&tasks[1]).ends_with("/beginning") && input(&tasks[2]).ends_with("/beginning"));
+    assert!(
+        tasks[4..].iter().filter(|task| task["kind"] == "encode").all(|task| input(task).contains("/cache/"))
+    );
+    let db = farm.database.connect().await;
+    let sets: i64 = db.query_one("select count(*) from sets", &[]).await.unwrap().get(0);
+    assert_eq!(sets, 1, "the beginning is a part of the whole");
+    let list = playlist(&farm, &recording, "only.m3u8").await;
+    assert_eq!(body(&list).len(), 2 * 310);
+    let mut joined = file(&farm, &recording, "only-1-init.mp4").await;
+    for name in body(&list).into_iter().filter(|line| !line.starts_with('#')) {
+        joined.extend(file(&farm, &recording, name).await);
+    }
+    let path = farm.dir.path().join("joined.mp4");
+    std::fs::write(&path, joined).unwrap();
+    let count = Command::new("ffprobe")
+        .args(["-v", "error", "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "9300");
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn media_early_what_was_made_ends_where_its_job_was_cancelled() {
+    let farm =
+        Farm::builder().set("REELMILL_WORKER_SLOTS", 1).set("REELMILL_CHUNK_SECONDS", 30).start().await;
+    let source = long_source(farm.dir.path());
+    let job = farm.client.submit(&source, &profile()).await;
+    let (id, recording) = (text(&job, "id").to_owned(), text(&job, "recording_id").to_owned());
+    until("the recording to be playable", Duration::from_secs(60), || async {
+        let found = farm.client.get(&format!("/recordings/{recording}")).await;
+        (found["status"] == "playable").then_some(())
+    })
+    .await;
+    farm.client.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    let ended = farm.client.get(&format!("/recordings/{recording}")).await;
+    assert_eq!(ended["status"], "failed");
+    assert!(text(&ended["error"], "message").contains("cancelled"), "{ended}");
+    let list = playlist(&farm, &recording, "small.m3u8").await;
+    assert!(list.contains("EVENT") && list.trim_end().ends_with("#EXT-X-ENDLIST"), "{list}");
+    assert!(!body(&list).is_empty());
+    // Made again, it is whole.
+    let again = json!({"kind": "transcode", "input": {"recording_id": recording}, "profile": profile()});
+    let again = farm.client.post("/jobs", &again).await;
+    assert_eq!(farm.client.wait_for(text(&again, "id")).await["status"], "succeeded");
+    until("the playlists to be whole", Duration::from_secs(10), || async {
+        let whole = playlist(&farm, &recording, "small.m3u8").await;
+        (whole.contains("VOD") && body(&whole).len() == 2 * 32).then_some(())
+    })
+    .await;
+    farm.stop().await;
+}

@@ -6,7 +6,7 @@ use super::capability::Pool;
 use super::error::{Reason, TaskError};
 use super::spec::{JobSpec, Output, PictureRequest};
 use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeSpec, FetchSpec, FinishSpec, Led, ProbeSpec, RemuxSpec, TaskSpec,
+    AUDIO_RUNG, AudioSpec, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, ProbeSpec, RemuxSpec, TaskSpec,
     ThumbnailSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
@@ -136,8 +136,14 @@ pub fn remux(spec: &JobSpec, source: SourceId, probe: &Probe) -> Option<NewTask>
 
 /// Plans the beginning of a source so long that looking into all of it would keep a viewer waiting: the lead and the sound beside it,
 /// then the probe of the whole. `glance` is what its first seconds and its header tell. `None` where it is not worth it, or nothing
-/// could be made: the probe of the whole says why.
-pub fn lead(spec: &JobSpec, source: SourceId, glance: &Probe, circumstances: &Circumstances) -> Option<Plan> {
+/// could be made: the probe of the whole says why. `extent` is what of the source is enough for it.
+pub fn lead(
+    spec: &JobSpec,
+    source: SourceId,
+    glance: &Probe,
+    extent: Option<&Extent>,
+    circumstances: &Circumstances,
+) -> Option<Plan> {
     if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
         return None;
     }
@@ -146,6 +152,8 @@ pub fn lead(spec: &JobSpec, source: SourceId, glance: &Probe, circumstances: &Ci
     let audio = drawn.audio.as_ref().map(audio::lead);
     let led = Led { video: video.clone(), audio: audio.clone() };
     let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));
+    let video = EncodeSpec { extent: extent.cloned(), ..video };
+    let audio = audio.map(|audio| AudioSpec { extent: extent.cloned(), ..audio });
     let works = [Some(TaskSpec::Encode(video)), audio.map(TaskSpec::Audio)];
     let works: Vec<TaskSpec> = works.into_iter().flatten().collect();
     let (_, renditions) = expectations(&works);
@@ -523,8 +531,8 @@ mod tests {
     #[test]
     fn a_very_long_source_is_led_before_it_is_looked_into() {
         let (spec, source) = (spec("web"), SourceId::new());
-        assert!(lead(&spec, source, &probe(600.0, Some(600.0)), &NOW).is_none());
-        let early = lead(&spec, source, &probe(7200.0, Some(7200.0)), &NOW).unwrap();
+        assert!(lead(&spec, source, &probe(600.0, Some(600.0)), None, &NOW).is_none());
+        let early = lead(&spec, source, &probe(7200.0, Some(7200.0)), None, &NOW).unwrap();
         let kinds: Vec<_> = early.tasks.iter().map(|task| task.spec.kind().as_str()).collect();
         assert_eq!(kinds, ["encode", "audio", "probe"]);
         assert_eq!(early.tasks[2].blocked_by, 2);

@@ -51,6 +51,10 @@ pub struct ProbeSpec {
     pub led: Option<Box<Led>>,
 }
 
+/// The bytes of a source that are enough for its beginning: from and to, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent(pub Vec<(u64, u64)>);
+
 /// The beginning of a long source: made for who waits, on what the first seconds tell. The plan builds on it where it fits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Led {
@@ -71,6 +75,9 @@ pub struct RemuxSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeSpec {
     pub source: SourceId,
+    /// All that is needed of the source; `None`: all of it.
+    #[serde(default)]
+    pub extent: Option<Extent>,
     pub set: SetId,
     /// Index of the video track in the file.
     pub stream: u32,
@@ -163,6 +170,9 @@ pub struct EncodeRung {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioSpec {
     pub source: SourceId,
+    /// All that is needed of the source; `None`: all of it.
+    #[serde(default)]
+    pub extent: Option<Extent>,
     pub set: SetId,
     pub stream: u32,
     pub grid: AudioGrid,

@@ -69,11 +69,11 @@ pub fn describe(input: &Path) -> Vec<OsString> {
     args.0
 }
 
-/// Asks ffprobe for every packet, or those of the first seconds, as `stream,pts,dts,duration,flags`.
+/// Asks ffprobe for every packet, or those of the first seconds, as `stream,pts,dts,duration,size,pos,flags`.
 pub fn list_packets(input: &Path, first_seconds: Option<u32>) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    args.add(["-show_entries", "packet=stream_index,pts,dts,duration,flags", "-of", "csv=p=0"]);
+    args.add(["-show_entries", "packet=stream_index,pts,dts,duration,size,pos,flags", "-of", "csv=p=0"]);
     if let Some(seconds) = first_seconds {
         args.add(["-read_intervals", &format!("%+{seconds}")]);
     }
@@ -374,6 +374,7 @@ mod tests {
     fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
         EncodeSpec {
             source: SourceId::new(),
+            extent: None,
             set: SetId::new(),
             stream: 0,
             grid,

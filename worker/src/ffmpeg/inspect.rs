@@ -1,6 +1,7 @@
 //! Looks into a source: ffprobe's description, then every packet, because headers lie.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::grid::Rate;
@@ -345,28 +346,24 @@ fn number(text: Option<&str>) -> Option<f64> {
 }
 
 impl Scanned {
-    /// Adds a line `stream,pts,dts,duration,flags` of the scan. Packets without a time or to be discarded do not count; old containers
-    /// tell only when a frame is decoded, which is as regular.
-    pub fn add(all: &mut BTreeMap<u32, Scanned>, line: &str) {
+    /// Adds a line `stream,pts,dts,duration,size,pos,flags` of the scan; returns where in the file a packet lies that counts. Packets without
+    /// a time or to be discarded do not; old containers tell only when a frame is decoded, which is as regular.
+    pub fn add(all: &mut BTreeMap<u32, Scanned>, line: &str) -> Option<Range<u64>> {
         let mut fields = line.trim().split(',');
-        let index = fields.next().and_then(|field| field.parse::<u32>().ok());
-        let mut time = || fields.next().and_then(|field| field.parse::<i64>().ok());
-        let (shown, decoded) = (time(), time());
-        let time = shown.or(decoded);
-        let duration = fields.next().and_then(|field| field.parse::<i64>().ok()).unwrap_or(0);
-        let flags = fields.next().unwrap_or_default();
-        let (Some(index), Some(time)) = (index, time) else {
-            return;
-        };
-        let Some(scanned) = all.get_mut(&index) else {
-            return;
-        };
-        if flags.contains('D') {
-            return;
+        let index = fields.next()?.parse().ok()?;
+        let mut number = || fields.next().and_then(|field| field.parse::<i64>().ok());
+        let (shown, decoded, duration) = (number(), number(), number());
+        let (size, position) = (number(), number());
+        let time = shown.or(decoded)?;
+        let scanned = all.get_mut(&index)?;
+        if fields.next().unwrap_or_default().contains('D') {
+            return None;
         }
         scanned.times.push(time);
-        let end = time.saturating_add(duration.max(0));
+        let end = time.saturating_add(duration.unwrap_or(0).max(0));
         scanned.end = Some(scanned.end.map_or(end, |known| known.max(end)));
+        let (size, position) = (u64::try_from(size?).ok()?, u64::try_from(position?).ok()?);
+        Some(position..position.checked_add(size)?)
     }
 }
 
@@ -379,7 +376,7 @@ mod tests {
     fn scan(times: impl IntoIterator<Item = i64>, duration: i64) -> BTreeMap<u32, Scanned> {
         let mut all = BTreeMap::from([(0, Scanned::default())]);
         for time in times {
-            Scanned::add(&mut all, &format!("0,{time},N/A,{duration},K_"));
+            Scanned::add(&mut all, &format!("0,{time},N/A,{duration},9,N/A,K_"));
         }
         all
     }
@@ -416,10 +413,13 @@ mod tests {
     #[test]
     fn frames_without_a_time_of_their_own_count_when_they_are_decoded() {
         let mut all = BTreeMap::from([(0, Scanned::default())]);
-        for line in ["0,N/A,0,1,K_", "0,2,1,1,__", "0,N/A,2,1,__", "0,N/A,N/A,1,__"] {
+        for line in ["0,N/A,0,1,9,7,K_", "0,2,1,1,9,7,__", "0,N/A,2,1,9,7,__", "0,N/A,N/A,1,9,7,__"] {
             Scanned::add(&mut all, line);
         }
         assert_eq!(all[&0].times, [0, 2, 2]);
+        assert_eq!(Scanned::add(&mut all, "0,3,3,1,100,4096,K_"), Some(4096..4196));
+        assert_eq!(Scanned::add(&mut all, "0,4,4,1,100,4096,_D"), None);
+        assert_eq!(Scanned::add(&mut all, "1,4,4,1,100,4096,__"), None, "another track");
     }
 
     #[test]

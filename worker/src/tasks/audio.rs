@@ -18,7 +18,7 @@ use crate::packager::{Cut, Cutting, Packager};
 
 pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
-    let file = bench.open(&source).await?;
+    let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
     let (output, witness) = (bench.dir.join("audio.mp4"), bench.dir.join("first-sound.txt"));
     let files = AudioFiles { input: &file.path, output: &output, witness: &witness };
     encode(bench, spec, &files, Approach::Seek).await?;

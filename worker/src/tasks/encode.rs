@@ -21,7 +21,7 @@ const FOLLOW: Duration = Duration::from_millis(500);
 
 pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
-    let file = bench.open(&source).await?;
+    let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
     let witness = bench.dir.join("first-frame.txt");
     let mark = match &spec.watermark {
         Some(mark) => Some(bench.open(&bench.source(mark.source).await?).await?),

@@ -21,7 +21,7 @@ use reelmill_shared::db::tasks::{Claimed, Progress};
 use reelmill_shared::db::{Db, progress};
 use reelmill_shared::ids::{SetId, SourceId};
 use reelmill_shared::job::error::{Reason, TaskError};
-use reelmill_shared::job::task::TaskSpec;
+use reelmill_shared::job::task::{Extent, TaskSpec};
 use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{SourceCache, SourceFile};
+use crate::extent;
 use crate::ffmpeg::Programs;
 use crate::ffmpeg::process::{Ended, Limits, Run, RunError, run};
 use crate::ffmpeg::progress::{Parser, Report};
@@ -85,6 +86,18 @@ impl Bench {
     async fn open(&self, source: &Source) -> Result<SourceFile, TaskError> {
         self.say(0.0, "fetching the source", None);
         self.shop.cache.file(&self.shop.storage, source).await
+    }
+
+    /// A source as a file that holds at least `extent` of it, where there is one.
+    async fn open_extent(&self, source: &Source, extent: Option<&Extent>) -> Result<SourceFile, TaskError> {
+        let Some(extent) = extent else { return self.open(source).await };
+        if let Some(whole) = self.shop.cache.at_hand(&self.shop.storage, source) {
+            return Ok(whole);
+        }
+        self.say(0.0, "fetching the source's beginning", None);
+        let path = self.dir.join("beginning");
+        extent::fetch(&self.shop.storage, source, extent, &path).await?;
+        Ok(SourceFile::own(path))
     }
 
     /// Tells how far the task is.

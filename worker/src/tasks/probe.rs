@@ -1,6 +1,8 @@
 //! Looks into a source and plans the rest of the job.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,12 +13,13 @@ use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances};
-use reelmill_shared::job::task::{Led, ProbeSpec};
+use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use serde_json::json;
 
 use super::Bench;
 use crate::cache::{SourceFile, digest};
+use crate::extent::{self, BEGINNING};
 use crate::ffmpeg::inspect::{Described, Scanned};
 use crate::ffmpeg::process::Ended;
 use crate::ffmpeg::{argv, refusal};
@@ -35,13 +38,16 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
         // Looked into for an earlier job.
         Some(probe) => probe.clone(),
         None => {
-            let file = open(bench, &source).await?;
-            let seen = describe(bench, &file.path).await?;
+            if source.bytes == Some(0) {
+                return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
+            }
             if spec.led.is_none()
-                && let Some(begun) = lead(bench, &source, &file.path, &seen).await?
+                && let Some(begun) = lead(bench, &source).await?
             {
                 return Ok(vec![begun]);
             }
+            let file = bench.open(&source).await?;
+            let seen = describe(bench, &file.path).await?;
             let probe = scan(bench, &file.path, &seen, source.bytes.unwrap_or(0)).await?;
             let sha256 = match &source.sha256 {
                 Some(known) => known.clone(),
@@ -59,13 +65,6 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
     };
     publications.extend(plan_rest(bench, spec, &probe).await?);
     Ok(publications)
-}
-
-async fn open(bench: &Bench, source: &Source) -> Result<SourceFile, TaskError> {
-    if source.bytes == Some(0) {
-        return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
-    }
-    bench.open(source).await
 }
 
 /// What ffprobe says of a file of `bytes` bytes, and what all its packets say.
@@ -103,26 +102,29 @@ async fn describe(bench: &Bench, path: &Path) -> Result<Seen, TaskError> {
 }
 
 async fn scan(bench: &Bench, path: &Path, seen: &Seen, bytes: u64) -> Result<Probe, TaskError> {
-    let packets = packets(bench, path, &seen.described, None).await?;
+    let args = argv::list_packets(path, None);
+    let packets = packets(bench, &args, &seen.described, |_| {}).await?;
     seen.described.probe(&packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
 }
 
+/// The packets of the tracks that are used, by a command that lists them; `at` is told which bytes of the file each is.
 async fn packets(
     bench: &Bench,
-    path: &Path,
+    args: &[OsString],
     described: &Described,
-    first_seconds: Option<u32>,
+    mut at: impl FnMut(&Range<u64>) + Send,
 ) -> Result<BTreeMap<u32, Scanned>, TaskError> {
     let mut packets: BTreeMap<u32, Scanned> =
         described.wanted().into_iter().map(|index| (index, Scanned::default())).collect();
     let mut count = 0;
     let ffprobe = bench.shop.programs.ffprobe.clone();
-    let args = argv::list_packets(path, first_seconds);
     let ended = bench
-        .child(&ffprobe, &args, DEADLINE, 1, |line| {
+        .child(&ffprobe, args, DEADLINE, 1, |line| {
             count += 1;
             if count <= MAX_PACKETS {
-                Scanned::add(&mut packets, line);
+                if let Some(bytes) = Scanned::add(&mut packets, line) {
+                    at(&bytes);
+                }
             }
         })
         .await?;
@@ -142,24 +144,58 @@ async fn packets(
 /// Seconds of packets that tell the rate of a source before all of it was read: as much as the first span of sound.
 const GLANCE_SECONDS: u32 = 30;
 
-/// Begins a long source before all of it was looked into; `None` where it is not long, or better looked into first.
-async fn lead(
-    bench: &Bench,
-    source: &Source,
-    path: &Path,
-    seen: &Seen,
-) -> Result<Option<Publication>, TaskError> {
+/// Begins a long source before all of it was looked into, and fetched; `None` where it is not long, or better looked into first.
+async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, TaskError> {
     let claimed = &bench.claimed;
     let Some(recording) = claimed.recording_id.filter(|_| claimed.job_spec.profile.is_some()) else {
         return Ok(None);
     };
-    if !seen.described.declared_seconds().is_some_and(plan::is_worth_a_glance) {
+    let Some((file, mut extent)) = begin(bench, source).await? else { return Ok(None) };
+    // What is wrong with the source is told when all of it was looked into.
+    let Ok(mut seen) = describe(bench, &file.path).await else { return Ok(None) };
+    let Some(seconds) = seen.described.declared_seconds().filter(|seconds| plan::is_worth_a_glance(*seconds))
+    else {
         return Ok(None);
+    };
+    let mut file = file;
+    if extent.is_some() {
+        // As much as its first seconds have at its mean rate, and as much again.
+        let rate = source.bytes.unwrap_or(0) as f64 / seconds;
+        let bytes = (2.0 * rate * f64::from(GLANCE_SECONDS)) as u64;
+        if bytes > BEGINNING {
+            extent = extent::beginning(&bench.shop.storage, source, bytes).await?;
+            if extent.is_none() {
+                return Ok(None);
+            }
+            file = bench.open_extent(source, extent.as_ref()).await?;
+            let Ok(again) = describe(bench, &file.path).await else { return Ok(None) };
+            seen = again;
+        }
     }
-    let packets = packets(bench, path, &seen.described, Some(GLANCE_SECONDS)).await?;
-    let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)) else { return Ok(None) };
-    let plan = plan::lead(&claimed.job_spec, source.id, &glance, &circumstances(bench).await?);
+    let mut lacks = false;
+    let args = argv::list_packets(&file.path, Some(GLANCE_SECONDS));
+    let packets = packets(bench, &args, &seen.described, |bytes| {
+        lacks |= extent.as_ref().is_some_and(|extent| !extent::holds(extent, bytes));
+    });
+    let Ok(packets) = packets.await else { return Ok(None) };
+    let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
+        return Ok(None);
+    };
+    let circumstances = circumstances(bench).await?;
+    let plan = plan::lead(&claimed.job_spec, source.id, &glance, extent.as_ref(), &circumstances);
     Ok(plan.map(|plan| Publication::Planned { recording, plan: Box::new(plan) }))
+}
+
+/// The source where it is on this host, else its beginning, where that can be told from the rest.
+async fn begin(bench: &Bench, source: &Source) -> Result<Option<(SourceFile, Option<Extent>)>, TaskError> {
+    if let Some(file) = bench.shop.cache.at_hand(&bench.shop.storage, source) {
+        return Ok(Some((file, None)));
+    }
+    let extent = extent::beginning(&bench.shop.storage, source, BEGINNING).await?;
+    Ok(match extent {
+        Some(extent) => Some((bench.open_extent(source, Some(&extent)).await?, Some(extent))),
+        None => None,
+    })
 }
 
 /// Ends of ffprobe that say nothing about the source: it was killed, or this machine lacked something.

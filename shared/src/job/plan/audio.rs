@@ -33,6 +33,7 @@ pub(super) fn whole(
 ) -> AudioSpec {
     AudioSpec {
         source,
+        extent: None,
         set,
         stream: audio.index,
         span: None,

@@ -52,6 +52,7 @@ pub(super) fn whole(
     let held = grid.frames.saturating_sub(grid.rate.frames_in(edit.trimmed(video.end_seconds)));
     Ok(EncodeSpec {
         source,
+        extent: None,
         set,
         stream: video.index,
         grid,

@@ -118,6 +118,7 @@ pub(super) mod tests {
         let starts = (0..20).map(|n| n * 281).collect();
         AudioSpec {
             source: SourceId::new(),
+            extent: None,
             set: SetId::new(),
             stream: 1,
             grid: AudioGrid { sample_rate: 48_000, frames: 5620, starts },
