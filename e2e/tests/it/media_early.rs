@@ -16,11 +16,11 @@ use crate::support::{Paused, text};
 const SECONDS: u32 = 190;
 
 /// Tones that glide, so that every moment sounds different from the next, and pictures that count.
-fn long_source(dir: &Path) -> PathBuf {
+fn long_source(dir: &Path, seconds: u32) -> PathBuf {
     let file = dir.join("long.mp4");
     // Alike on both sides: FFmpeg's encoder does worse with two tones that are nearly the same.
     let tone = "0.4*sin(2*PI*(220*t+2*t*t))";
-    let sound = format!("aevalsrc='{tone}|{tone}':s=48000:d={SECONDS}");
+    let sound = format!("aevalsrc='{tone}|{tone}':s=48000:d={seconds}");
     let made = Command::new("ffmpeg")
         .args([
             "-v",
@@ -28,7 +28,7 @@ fn long_source(dir: &Path) -> PathBuf {
             "-f",
             "lavfi",
             "-i",
-            &format!("testsrc=size=320x180:rate=10:duration={SECONDS}"),
+            &format!("testsrc=size=320x180:rate=10:duration={seconds}"),
         ])
         .args(["-f", "lavfi", "-i", &sound])
         .args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-pix_fmt", "yuv420p"])
@@ -71,7 +71,7 @@ fn tag<'p>(playlist: &'p str, name: &str) -> Option<&'p str> {
 async fn media_early_playlists_grow_until_they_are_whole() {
     let farm =
         Farm::builder().set("REELMILL_WORKER_SLOTS", 1).set("REELMILL_CHUNK_SECONDS", 30).start().await;
-    let source = long_source(farm.dir.path());
+    let source = long_source(farm.dir.path(), SECONDS);
     let job = farm.client.submit(&source, &profile()).await;
     let (id, recording) = (text(&job, "id").to_owned(), text(&job, "recording_id").to_owned());
     let read = async || farm.client.get(&format!("/recordings/{recording}")).await;
@@ -173,35 +173,35 @@ fn samples(file: &Path) -> Vec<f32> {
 #[tokio::test]
 async fn media_early_a_very_long_source_begins_before_it_is_here() {
     let farm = Farm::builder().s3().set("REELMILL_CHUNK_SECONDS", 600).start().await;
-    let source = farm.dir.path().join("very-long.mp4");
-    let noise = "nullsrc=s=64x36:r=5:d=1860,geq=lum=random(1)*255:cb=128:cr=128";
+    let source = farm.dir.path().join("very-long.mov");
+    // Sound that is not compressed makes it large, and nothing is made of it.
     let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", noise])
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x36:r=2:d=1860"])
         .args(["-f", "lavfi", "-i", "sine=frequency=330:sample_rate=8000:duration=1860"])
-        .args(["-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", "-c:a", "aac"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le"])
         .arg(&source)
         .status()
         .unwrap();
     assert!(made.success());
     assert!(std::fs::metadata(&source).unwrap().len() > 12 << 20, "more than a beginning");
     let profile = json!({"preset": "ultrafast", "rungs": [
-        {"name": "only", "width": 64, "height": 36, "crf": 40, "max_bitrate": 600_000},
-    ]});
+        {"name": "only", "width": 64, "height": 36, "crf": 30, "max_bitrate": 100_000},
+    ], "audio": null});
     let job = farm.client.submit(&source, &profile).await;
     let (id, recording) = (text(&job, "id").to_owned(), text(&job, "recording_id").to_owned());
     let done = farm.client.wait_for(&id).await;
     assert_eq!(done["status"], "succeeded", "{}", done["error"]);
     let tasks = done["tasks"].as_array().unwrap();
     let kinds: Vec<&str> = tasks.iter().map(|task| text(task, "kind")).collect();
-    assert_eq!(kinds[..4], ["probe", "encode", "audio", "probe"], "led before it was looked into");
+    assert_eq!(kinds[..3], ["probe", "encode", "probe"], "led before it was looked into");
     let input = |task: &Value| {
         let words = task["command"].as_array().unwrap();
         let input = words.iter().position(|word| word == "-i").unwrap();
         words[input + 1].as_str().unwrap().to_owned()
     };
-    assert!(input(&tasks[1]).ends_with("/beginning") && input(&tasks[2]).ends_with("/beginning"));
+    assert!(input(&tasks[1]).ends_with("/beginning"), "{}", tasks[1]);
     assert!(
-        tasks[4..].iter().filter(|task| task["kind"] == "encode").all(|task| input(task).contains("/cache/"))
+        tasks[3..].iter().filter(|task| task["kind"] == "encode").all(|task| input(task).contains("/cache/"))
     );
     let db = farm.database.connect().await;
     let sets: i64 = db.query_one("select count(*) from sets", &[]).await.unwrap().get(0);
@@ -219,7 +219,7 @@ async fn media_early_a_very_long_source_begins_before_it_is_here() {
         .arg(&path)
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "9300");
+    assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "3720");
     farm.stop().await;
 }
 
@@ -227,7 +227,7 @@ async fn media_early_a_very_long_source_begins_before_it_is_here() {
 async fn media_early_what_was_made_ends_where_its_job_was_cancelled() {
     let farm =
         Farm::builder().set("REELMILL_WORKER_SLOTS", 1).set("REELMILL_CHUNK_SECONDS", 30).start().await;
-    let source = long_source(farm.dir.path());
+    let source = long_source(farm.dir.path(), 60);
     let job = farm.client.submit(&source, &profile()).await;
     let (id, recording) = (text(&job, "id").to_owned(), text(&job, "recording_id").to_owned());
     until("the recording to be playable", Duration::from_secs(60), || async {
@@ -248,7 +248,7 @@ async fn media_early_what_was_made_ends_where_its_job_was_cancelled() {
     assert_eq!(farm.client.wait_for(text(&again, "id")).await["status"], "succeeded");
     until("the playlists to be whole", Duration::from_secs(10), || async {
         let whole = playlist(&farm, &recording, "small.m3u8").await;
-        (whole.contains("VOD") && body(&whole).len() == 2 * 32).then_some(())
+        (whole.contains("VOD") && body(&whole).len() == 2 * 10).then_some(())
     })
     .await;
     farm.stop().await;
