@@ -1,16 +1,19 @@
-//! Playlists and segments of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
-//! `{rung}-{ordinal}-init.mp4` and `{rung}.m3u8`; the ordinal names the set, so that a name never changes its meaning.
+//! Playlists, manifest and segments of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
+//! `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8` and `{rung}-iframes.m3u8`; the ordinal names the set, so that a name never changes
+//! its meaning.
 
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
+use chrono::{TimeDelta, Utc};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{self, Rendition, SetReference};
 use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::job::state::RecordingStatus;
+use reelmill_shared::media::dash::{Files, ManifestKind};
 use reelmill_shared::media::hls::PlaylistKind;
-use reelmill_shared::media::presentation;
+use reelmill_shared::media::presentation::{self, Presented};
 
 use crate::media::{Caching, MediaFile, send, send_text};
 use crate::problem::{Answer, Kind, Problem};
@@ -18,6 +21,8 @@ use crate::state::App;
 
 /// MIME type of a playlist (RFC 8216, 10).
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+/// MIME type of a manifest (ISO/IEC 23009-1, C.1).
+const MANIFEST: &str = "application/dash+xml";
 const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
 
@@ -25,7 +30,9 @@ const AUDIO: &str = "audio/mp4";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamFile {
     Master,
+    Manifest,
     Playlist { rung: String },
+    Iframes { rung: String },
     Init { rung: String, ordinal: i32 },
     Segment { rung: String, ordinal: i32, number: u32 },
 }
@@ -40,8 +47,14 @@ impl StreamFile {
         if let Some(stem) = name.strip_suffix(".m3u8") {
             return Some(match stem {
                 "master" | "playlist" => Self::Master,
-                rung => Self::Playlist { rung: checked(rung)? },
+                stem => match stem.strip_suffix("-iframes") {
+                    Some(rung) => Self::Iframes { rung: checked(rung)? },
+                    None => Self::Playlist { rung: checked(stem)? },
+                },
             });
+        }
+        if name == "manifest.mpd" {
+            return Some(Self::Manifest);
         }
         let (stem, extension) = name.rsplit_once('.')?;
         let mut parts = stem.rsplitn(3, '-');
@@ -92,7 +105,7 @@ async fn growing(app: &App, set: SetId) -> Answer<Arc<Vec<(Rendition, usize)>>> 
     }
     let renditions = sets::renditions(&app.db, set).await?;
     let prefixes = sets::prefixes(&app.db, set).await?;
-    let presented: Vec<_> = renditions.iter().map(|rendition| rendition.presented(String::new())).collect();
+    let presented: Vec<_> = renditions.iter().map(presented).collect();
     let visible = presentation::visible(&presented, |name| prefixes.get(name).copied().unwrap_or(0));
     let found = Arc::new(renditions.into_iter().zip(visible).filter(|(_, has)| *has > 0).collect::<Vec<_>>());
     app.caches.growing.insert(set, Arc::clone(&found)).await;
@@ -110,9 +123,13 @@ pub(crate) async fn serve(
 ) -> Answer<Response> {
     let caching = |caching: Caching| if private { caching.private() } else { caching };
     match file {
-        StreamFile::Master | StreamFile::Playlist { .. } => {
+        StreamFile::Master | StreamFile::Playlist { .. } | StreamFile::Iframes { .. } => {
             let text = playlist(app, recording, file).await?;
             Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
+        }
+        StreamFile::Manifest => {
+            let text = manifest(app, recording).await?;
+            Ok(send_text(text, MANIFEST, caching(Caching::Brief), method, headers))
         }
         StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
             let references = references(app, recording.id).await?;
@@ -154,8 +171,8 @@ async fn locate(app: &App, set: &SetReference, rung: &str, file: &StreamFile) ->
 async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
     let renditions = renditions(app, &reference).await?;
-    let StreamFile::Playlist { rung } = file else {
-        let presented: Vec<_> = renditions.iter().map(|r| r.presented(format!("{}.m3u8", r.rung))).collect();
+    let (StreamFile::Playlist { rung } | StreamFile::Iframes { rung }) = file else {
+        let presented: Vec<_> = renditions.iter().map(presented).collect();
         return Ok(presentation::master(&presented).render());
     };
     let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *rung) else {
@@ -177,10 +194,50 @@ async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer
     };
     let ordinal = reference.ordinal;
     let init = format!("{rung}-{ordinal}-init.mp4");
-    let playlist = rendition.playlist(kind, reference.target_duration, init, &segments, |segment| {
-        format!("{rung}-{ordinal}-{}.m4s", segment.number)
-    });
-    Ok(playlist.render())
+    let name = |segment: &sets::Segment| format!("{rung}-{ordinal}-{}.m4s", segment.number);
+    if let StreamFile::Iframes { .. } = file {
+        if rendition.iframe_bandwidth.is_none() {
+            return Err(Problem::new(Kind::NotFound, format!("no I-frames are known of {rung}")));
+        }
+        return Ok(rendition.iframe_playlist(init, &segments, name).render());
+    }
+    Ok(rendition.playlist(kind, reference.target_duration, init, &segments, name).render())
+}
+
+fn presented(rendition: &Rendition) -> Presented {
+    let rung = &rendition.rung;
+    rendition.presented(format!("{rung}.m3u8"), format!("{rung}-iframes.m3u8"))
+}
+
+async fn manifest(app: &App, recording: &Recording) -> Answer<String> {
+    let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
+    let listed = if reference.is_finished() {
+        let finished = renditions(app, &reference).await?;
+        finished.iter().map(|rendition| (rendition.clone(), usize::MAX)).collect()
+    } else {
+        growing(app, reference.set_id).await?.to_vec()
+    };
+    let mut timelines = vec![];
+    for (rendition, visible) in listed {
+        let mut segments = sets::segments(&app.db, reference.set_id, &rendition.rung).await?;
+        segments.truncate(visible);
+        let base = format!("{}-{}", rendition.rung, reference.ordinal);
+        let files =
+            Files::Template { init: format!("{base}-init.mp4"), media: format!("{base}-$Number$.m4s") };
+        timelines.push((presented(&rendition), rendition.timeline(&segments, files)));
+    }
+    // What failed will not go on.
+    let kind = if reference.is_finished() || recording.status == RecordingStatus::Failed {
+        ManifestKind::Static
+    } else {
+        // As if all of it had been broadcast just before the recording was made: whatever is listed is there.
+        let whole = TimeDelta::try_milliseconds((recording.duration_seconds.unwrap_or(0.0) * 1000.0) as i64);
+        ManifestKind::Growing {
+            available_from: recording.created_at - whole.unwrap_or_default(),
+            published: Utc::now(),
+        }
+    };
+    Ok(presentation::manifest(kind, timelines).render())
 }
 
 fn not_ready(recording: &Recording) -> Problem {
@@ -205,6 +262,8 @@ mod tests {
         assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0)));
         assert_eq!(StreamFile::parse("very_high-2-17.m4s"), Some(segment("very_high", 2, 17)));
         assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master));
+        assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest));
+        assert_eq!(StreamFile::parse("720p-iframes.m3u8"), Some(StreamFile::Iframes { rung: "720p".into() }));
         assert_eq!(
             StreamFile::parse("audio-1-init.mp4"),
             Some(StreamFile::Init { rung: "audio".into(), ordinal: 1 })
@@ -218,6 +277,9 @@ mod tests {
             "720p-1.m4s",
             "A-1-1.m4s",
             ".m3u8",
+            "-iframes.m3u8",
+            "a-b-iframes.m3u8",
+            "720p.mpd",
             "a-1-init.m4s",
         ] {
             assert_eq!(StreamFile::parse(bad), None, "{bad}");

@@ -215,7 +215,7 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
         return vec![];
     }
     let Some(wanted) = wanted else {
-        return vec![Output::Hls, Output::Thumbnail];
+        return vec![Output::Hls, Output::Dash, Output::Thumbnail];
     };
     let known = Output::ALL.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", ");
     if wanted.is_empty() {
@@ -234,9 +234,11 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
             }
         }
     }
-    if !outputs.is_empty() && !outputs.contains(&Output::Hls) {
-        let detail =
-            "must name hls, which a transcode makes in any case; for a picture alone there is kind thumbnail";
+    // Both are made of the same segments, and made in any case.
+    let streams = [Output::Hls, Output::Dash];
+    if !outputs.is_empty() && !outputs.iter().any(|output| streams.contains(output)) {
+        let detail = "must name hls or dash, which a transcode makes in any case; for a picture alone there is kind \
+                      thumbnail";
         faults.push(fault("/outputs", detail));
     }
     outputs

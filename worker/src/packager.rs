@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use reelmill_shared::db::sets::{EncodedRendition, Rendition, Segment};
 use reelmill_shared::job::error::{Reason, TaskError};
-use reelmill_shared::media::cmaf::{Demuxer, Event, Sample, Track, media_segment};
+use reelmill_shared::media::cmaf::{Demuxer, Event, Sample, Track, TrackConfig, media_segment};
 use reelmill_shared::media::hls::Bandwidth;
 use reelmill_shared::storage::{Storage, keys};
 use sha2::{Digest, Sha256};
@@ -155,12 +155,15 @@ impl<C: Cut> Packager<C> {
         for cutting in cuttings {
             let gops: Vec<&[Sample]> = cutting.gops.iter().map(Vec::as_slice).collect();
             // Every moof of the rendition gets a number of its own; a segment never holds a thousand of them.
-            let bytes = media_segment(cutting.number * 1000 + 1, cutting.base_decode_time, &gops);
+            let written = media_segment(cutting.number * 1000 + 1, cutting.base_decode_time, &gops);
             let key = keys::segment(&self.prefix, &self.name, cutting.number);
-            let size = bytes.len() as u64;
-            self.put(&key, bytes).await?;
+            let bytes = written.bytes.len() as u64;
+            self.put(&key, written.bytes).await?;
+            let is_video =
+                self.track.as_ref().is_some_and(|track| matches!(track.config, TrackConfig::Video { .. }));
+            let keyframes = if is_video { written.keyframes } else { vec![] };
             let duration_ticks = cutting.duration();
-            self.segments.push(Segment { number: cutting.number, key, bytes: size, duration_ticks });
+            self.segments.push(Segment { number: cutting.number, key, bytes, duration_ticks, keyframes });
         }
         Ok(())
     }
@@ -188,7 +191,6 @@ impl<C: Cut> Packager<C> {
 
 fn describe(track: &Track) -> Rendition {
     use reelmill_shared::db::sets::TrackKind;
-    use reelmill_shared::media::cmaf::TrackConfig;
     let empty = Rendition {
         rung: String::new(),
         position: 0,
@@ -205,6 +207,7 @@ fn describe(track: &Track) -> Rendition {
         init_bytes: 0,
         peak_bandwidth: 0,
         average_bandwidth: 0,
+        iframe_bandwidth: None,
         duration_ticks: 0,
     };
     match track.config {

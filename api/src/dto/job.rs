@@ -251,11 +251,9 @@ fn outputs(job: &Job) -> OutputsDto {
         return OutputsDto::default();
     };
     let base = format!("/api/v1/recordings/{recording}");
-    let hls = job.kind == JobKind::Transcode && job.spec.outputs.contains(&Output::Hls);
+    let made = |output| job.kind == JobKind::Transcode && job.spec.outputs.contains(&output);
     let picture = match job.kind {
-        JobKind::Transcode if job.spec.outputs.contains(&Output::Thumbnail) => {
-            Some(format!("{base}/thumbnail"))
-        }
+        JobKind::Transcode if made(Output::Thumbnail) => Some(format!("{base}/thumbnail")),
         JobKind::Thumbnail => job.spec.picture.map(|picture| {
             let time = picture.at_ms.map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
             format!("{base}/thumbnail?{time}width={}&height={}", picture.width, picture.height)
@@ -263,7 +261,8 @@ fn outputs(job: &Job) -> OutputsDto {
         _ => None,
     };
     OutputsDto {
-        hls: hls.then(|| format!("{base}/stream/master.m3u8")),
+        hls: made(Output::Hls).then(|| format!("{base}/stream/master.m3u8")),
+        dash: made(Output::Dash).then(|| format!("{base}/stream/manifest.mpd")),
         thumbnail: picture,
         ..OutputsDto::default()
     }

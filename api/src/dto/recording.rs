@@ -149,7 +149,7 @@ impl From<Gathered> for RecordingDto {
                 })
                 .collect(),
             hls_url: playable.then(|| format!("{base}/stream/master.m3u8")),
-            dash_url: None,
+            dash_url: playable.then(|| format!("{base}/stream/manifest.mpd")),
             mp4: vec![],
             thumbnail_url: has_picture.then(|| format!("{base}/thumbnail")),
             watch_url: format!("/watch/{}", recording.id),
@@ -218,6 +218,8 @@ pub(crate) struct PlaybackTokenDto {
     pub(crate) expires_at: DateTime<Utc>,
     /// Absolute URL of the master playlist.
     pub(crate) hls_url: String,
+    /// Absolute URL of the DASH manifest.
+    pub(crate) dash_url: String,
     pub(crate) thumbnail_url: String,
     /// Gives a newer token while this one lasts.
     pub(crate) renew_url: String,
@@ -247,7 +249,7 @@ pub(crate) struct RecordingInfoDto {
 /// What can be streamed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StreamingDto {
-    #[schema(example = json!(["hls"]))]
+    #[schema(example = json!(["hls", "dash"]))]
     pub(crate) formats: Vec<String>,
     pub(crate) renditions: Vec<RenditionDto>,
     pub(crate) hls_url: Option<String>,

@@ -288,7 +288,9 @@ pub(crate) async fn info(
         })
     }));
     let codecs = video.map(|v| v.codec.clone()).into_iter().chain(audio.map(|a| a.codec.clone())).collect();
-    let formats = if dto.hls_url.is_some() { vec!["hls".to_owned()] } else { vec![] };
+    let formats = [("hls", &dto.hls_url), ("dash", &dto.dash_url)];
+    let formats =
+        formats.into_iter().filter(|(_, url)| url.is_some()).map(|(name, _)| name.to_owned()).collect();
     let source = dto.source.as_ref();
     Ok(Json(RecordingInfoDto {
         id: dto.id,
@@ -335,6 +337,7 @@ pub(crate) async fn playback_token(
     let dto = PlaybackTokenDto {
         expires_at,
         hls_url: format!("{base}/stream/master.m3u8"),
+        dash_url: format!("{base}/stream/manifest.mpd"),
         thumbnail_url: format!("{base}/thumbnail"),
         renew_url: format!("{base}/renew"),
         token,

@@ -23,9 +23,10 @@ pub(crate) struct QualityQuery {
     pub(crate) quality: Option<String>,
 }
 
-/// Get a playlist or a segment.
+/// Get a playlist, the manifest or a segment.
 ///
-/// `master.m3u8`, `playlist.m3u8?quality=name`, and the files they name. Media answers to Range, ETag and HEAD.
+/// `master.m3u8`, `playlist.m3u8?quality=name`, `manifest.mpd` (DASH), and the files they name. Media answers to Range, ETag and
+/// HEAD.
 #[utoipa::path(get, path = "/recordings/{id}/stream/{file}", operation_id = "stream", tag = "recordings", params(
     ("id" = RecordingId, Path), ("file" = String, Path, example = "master.m3u8"), QualityQuery,
 ), responses(
@@ -53,7 +54,7 @@ pub(crate) fn named(name: &str, quality: Option<String>) -> Answer<StreamFile> {
     let unknown = || Problem::new(Kind::NotFound, format!("there is no file {name} in a stream"));
     match quality {
         Some(rung) if name == "playlist.m3u8" => StreamFile::parse(&format!("{rung}.m3u8"))
-            .filter(|file| *file != StreamFile::Master)
+            .filter(|file| matches!(file, StreamFile::Playlist { .. }))
             .ok_or_else(unknown),
         _ => StreamFile::parse(name).ok_or_else(unknown),
     }

@@ -55,6 +55,7 @@ pub(crate) struct Task {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Outputs {
     pub(crate) hls: Option<String>,
+    pub(crate) dash: Option<String>,
     pub(crate) thumbnail: Option<String>,
 }
 
@@ -113,6 +114,7 @@ pub(crate) struct Recording {
     #[serde(default)]
     pub(crate) renditions: Vec<Rendition>,
     pub(crate) hls_url: Option<String>,
+    pub(crate) dash_url: Option<String>,
     pub(crate) watch_url: String,
     pub(crate) error: Option<Fault>,
     pub(crate) job_id: Option<JobId>,

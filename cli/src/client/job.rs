@@ -157,6 +157,7 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
         ("took", job.timings.run.or(job.timings.total).map(span).unwrap_or_default()),
         ("recording", recording),
         ("hls", absolute(&job.outputs.hls)),
+        ("dash", absolute(&job.outputs.dash)),
         ("thumbnail", absolute(&job.outputs.thumbnail)),
         ("watch", page.map(|id| farm.absolute(&format!("watch/{id}"))).unwrap_or_default()),
     ]

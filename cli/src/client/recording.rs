@@ -124,6 +124,7 @@ async fn show(context: &Context, id: RecordingId) -> Result<(), Failure> {
         ("created", ago(recording.created_at, Utc::now())),
         ("job", recording.job_id.map(|id| id.to_string()).unwrap_or_default()),
         ("hls", absolute(&recording.hls_url)),
+        ("dash", absolute(&recording.dash_url)),
         ("watch", page),
     ];
     let mut text = fields(&pairs);

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 
 use super::{Db, DbError, GenericClient};
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::plan::NewSet;
 use crate::job::state::words;
+use crate::media::cmaf::Keyframe;
+use crate::media::dash;
 use crate::media::hls::{self, Bandwidth, MeasuredSegment, PlaylistKind, measure_bandwidth};
-use crate::media::presentation::{Presented, PresentedTrack, media};
+use crate::media::presentation::{Presented, PresentedIframes, PresentedTrack, iframes, media};
 
 words! {
     /// Picture or sound.
@@ -42,6 +45,8 @@ pub struct Rendition {
     /// Bits per second: declared while the rendition grows, then measured.
     pub peak_bandwidth: u64,
     pub average_bandwidth: u64,
+    /// Of the I-frames alone: known once it is measured, where the places of the keyframes are.
+    pub iframe_bandwidth: Option<Bandwidth>,
     /// Zero while it grows.
     pub duration_ticks: u64,
 }
@@ -51,6 +56,8 @@ pub struct Rendition {
 pub struct Measured {
     pub rung: String,
     pub bandwidth: Bandwidth,
+    /// Of the I-frames alone; `None` where the places of the keyframes are not known.
+    pub iframe_bandwidth: Option<Bandwidth>,
     pub duration_ticks: u64,
 }
 
@@ -61,12 +68,18 @@ impl Rendition {
             .iter()
             .map(|segment| MeasuredSegment {
                 bytes: segment.bytes,
-                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
+                duration: self.ticks(segment.duration_ticks),
             })
+            .collect();
+        let known = segments.iter().all(|segment| !segment.keyframes.is_empty());
+        let keyframes = segments.iter().filter(|_| known).flat_map(|segment| &segment.keyframes);
+        let keyframes: Vec<MeasuredSegment> = keyframes
+            .map(|key| MeasuredSegment { bytes: key.bytes.into(), duration: self.ticks(key.ticks) })
             .collect();
         Some(Measured {
             rung: self.rung.clone(),
             bandwidth: measure_bandwidth(&all)?,
+            iframe_bandwidth: measure_bandwidth(&keyframes),
             duration_ticks: segments.iter().map(|segment| segment.duration_ticks).sum(),
         })
     }
@@ -81,6 +94,8 @@ pub struct Segment {
     pub bytes: u64,
     /// In the rendition's timescale.
     pub duration_ticks: u64,
+    /// Of video, in order. None where they were not noted.
+    pub keyframes: Vec<Keyframe>,
 }
 
 /// A rendition, or a chunk of it, with its segments, ready to be published by the task that made it.
@@ -215,15 +230,26 @@ pub(crate) async fn publish(
     let keys: Vec<&str> = encoded.segments.iter().map(|s| s.key.as_str()).collect();
     let bytes: Vec<i32> = encoded.segments.iter().map(|s| s.bytes as i32).collect();
     let durations: Vec<i64> = encoded.segments.iter().map(|s| s.duration_ticks as i64).collect();
+    let keyframes: Vec<Option<Json<Vec<KeyframeRow>>>> =
+        encoded.segments.iter().map(|s| keyframe_rows(&s.keyframes)).collect();
     client
         .execute(
-            "insert into segments (set_id, rung, epoch, number, key, bytes, duration_ticks)
-             select $1, $2, $3, number, key, bytes, ticks
-             from unnest($4::int[], $5::text[], $6::int[], $7::bigint[]) as s (number, key, bytes, ticks)",
-            &[&set.0, &r.rung, &epoch, &numbers, &keys, &bytes, &durations],
+            "insert into segments (set_id, rung, epoch, number, key, bytes, duration_ticks, keyframes)
+             select $1, $2, $3, number, key, bytes, ticks, keyframes
+             from unnest($4::int[], $5::text[], $6::int[], $7::bigint[], $8::jsonb[])
+                 as s (number, key, bytes, ticks, keyframes)",
+            &[&set.0, &r.rung, &epoch, &numbers, &keys, &bytes, &durations, &keyframes],
         )
         .await?;
     Ok(())
+}
+
+/// Offset, bytes and ticks of a [`Keyframe`].
+type KeyframeRow = (u32, u32, u64);
+
+fn keyframe_rows(keyframes: &[Keyframe]) -> Option<Json<Vec<KeyframeRow>>> {
+    let rows: Vec<KeyframeRow> = keyframes.iter().map(|key| (key.offset, key.bytes, key.ticks)).collect();
+    (!rows.is_empty()).then_some(Json(rows))
 }
 
 /// A recording that can be played from now on.
@@ -277,7 +303,8 @@ pub(crate) async fn set_measured(
     for rendition in measured {
         client
             .execute(
-                "update renditions set peak_bandwidth = $3, average_bandwidth = $4, duration_ticks = $5
+                "update renditions set peak_bandwidth = $3, average_bandwidth = $4, duration_ticks = $5,
+                     iframe_peak_bandwidth = $6, iframe_average_bandwidth = $7
                  where set_id = $1 and rung = $2",
                 &[
                     &set.0,
@@ -285,6 +312,8 @@ pub(crate) async fn set_measured(
                     &(rendition.bandwidth.peak as i64),
                     &(rendition.bandwidth.average as i64),
                     &(rendition.duration_ticks as i64),
+                    &rendition.iframe_bandwidth.map(|bandwidth| bandwidth.peak as i64),
+                    &rendition.iframe_bandwidth.map(|bandwidth| bandwidth.average as i64),
                 ],
             )
             .await?;
@@ -312,6 +341,7 @@ pub(crate) async fn activate(
 
 fn read(row: &Row) -> Result<Rendition, DbError> {
     let small = |column: &str| row.get::<_, Option<i32>>(column).map(|n| n.max(0) as u32);
+    let rate = |column: &str| row.get::<_, Option<i64>>(column).map(|n| n.max(0) as u64);
     Ok(Rendition {
         rung: row.get("rung"),
         position: row.get("position"),
@@ -328,6 +358,9 @@ fn read(row: &Row) -> Result<Rendition, DbError> {
         init_bytes: row.get::<_, i32>("init_bytes").max(0) as u64,
         peak_bandwidth: row.get::<_, i64>("peak_bandwidth").max(0) as u64,
         average_bandwidth: row.get::<_, i64>("average_bandwidth").max(0) as u64,
+        iframe_bandwidth: rate("iframe_peak_bandwidth")
+            .zip(rate("iframe_average_bandwidth"))
+            .map(|(peak, average)| Bandwidth { peak, average }),
         duration_ticks: row.get::<_, i64>("duration_ticks").max(0) as u64,
     })
 }
@@ -346,7 +379,7 @@ pub async fn segments(db: &Db, set: SetId, rung: &str) -> Result<Vec<Segment>, D
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select number, key, bytes, duration_ticks from segments
+            "select number, key, bytes, duration_ticks, keyframes from segments
              where set_id = $1 and rung = $2 order by number",
         )
         .await?;
@@ -374,7 +407,7 @@ pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Opt
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select number, key, bytes, duration_ticks from segments
+            "select number, key, bytes, duration_ticks, keyframes from segments
              where set_id = $1 and rung = $2 and number = $3",
         )
         .await?;
@@ -388,6 +421,13 @@ fn read_segment(row: &Row) -> Segment {
         key: row.get("key"),
         bytes: row.get::<_, i32>("bytes").max(0) as u64,
         duration_ticks: row.get::<_, i64>("duration_ticks").max(0) as u64,
+        keyframes: row
+            .get::<_, Option<Json<Vec<KeyframeRow>>>>("keyframes")
+            .map(|Json(rows)| rows)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(offset, bytes, ticks)| Keyframe { offset, bytes, ticks })
+            .collect(),
     }
 }
 
@@ -415,8 +455,12 @@ pub async fn of_recording(db: &Db, recording: RecordingId) -> Result<Vec<SetRefe
 }
 
 impl Rendition {
-    /// This rendition in a playlist, with `uri` for its media playlist.
-    pub fn presented(&self, uri: String) -> Presented {
+    fn ticks(&self, ticks: u64) -> hls::Ticks {
+        hls::Ticks { ticks, timescale: self.timescale }
+    }
+
+    /// This rendition in a master playlist or a manifest, with `uri` for its media playlist and `iframes` for that of its I-frames.
+    pub fn presented(&self, uri: String, iframes: String) -> Presented {
         let track = match self.kind {
             TrackKind::Video => PresentedTrack::Video {
                 width: self.width.unwrap_or(0),
@@ -425,6 +469,7 @@ impl Rendition {
             },
             TrackKind::Audio => PresentedTrack::Audio {
                 channels: self.channels.unwrap_or(2),
+                sample_rate: self.sample_rate,
                 language: self.language.clone(),
             },
         };
@@ -435,6 +480,7 @@ impl Rendition {
             peak_bandwidth: self.peak_bandwidth,
             average_bandwidth: self.average_bandwidth,
             uri,
+            iframes: self.iframe_bandwidth.map(|bandwidth| PresentedIframes { uri: iframes, bandwidth }),
         }
     }
 
@@ -452,9 +498,35 @@ impl Rendition {
             .iter()
             .map(|segment| hls::Segment {
                 uri: name(segment),
-                duration: hls::Ticks { ticks: segment.duration_ticks, timescale: self.timescale },
+                duration: self.ticks(segment.duration_ticks),
+                range: None,
             })
             .collect();
         media(kind, target_duration, init, segments)
+    }
+
+    /// The playlist of this rendition's I-frames; `init` and `name` give the URIs.
+    pub fn iframe_playlist(
+        &self,
+        init: String,
+        segments: &[Segment],
+        name: impl Fn(&Segment) -> String,
+    ) -> hls::MediaPlaylist {
+        let frame = |segment, key: &Keyframe| hls::Segment {
+            uri: name(segment),
+            duration: self.ticks(key.ticks),
+            range: Some(hls::ByteRange { offset: key.offset.into(), bytes: key.bytes.into() }),
+        };
+        let frames = segments
+            .iter()
+            .flat_map(|segment| segment.keyframes.iter().map(move |key| (segment, key)))
+            .map(|(segment, key)| frame(segment, key));
+        iframes(init, frames.collect())
+    }
+
+    /// The segments of this rendition in a manifest.
+    pub fn timeline(&self, segments: &[Segment], files: dash::Files) -> dash::Timeline {
+        let durations = segments.iter().map(|segment| segment.duration_ticks).collect();
+        dash::Timeline { timescale: self.timescale, durations, files }
     }
 }

@@ -21,6 +21,7 @@ words! {
     /// What a transcode makes.
     Output("output") {
         Hls = "hls",
+        Dash = "dash",
         Thumbnail = "thumbnail",
     }
 }

@@ -1,8 +1,10 @@
-//! From renditions and their segments to playlists. The names of files are the caller's: the API and the static playlists
-//! in the store differ in nothing else.
+//! From renditions and their segments to playlists and manifests. The names of files are the caller's: the API and the static
+//! playlists in the store differ in nothing else.
 
+use super::dash::{AdaptationSet, Content, Format, Manifest, ManifestKind, Representation, Timeline};
 use super::hls::{
-    self, AudioRendition, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment, Ticks, Variant,
+    self, AudioRendition, Bandwidth, IframeVariant, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment,
+    Ticks, Variant,
 };
 
 /// A rendition as a playlist needs it.
@@ -17,18 +19,30 @@ pub struct Presented {
     pub average_bandwidth: u64,
     /// URI of its media playlist, relative to the master.
     pub uri: String,
+    /// `None` for sound, and where the I-frames are not known or not all there yet.
+    pub iframes: Option<PresentedIframes>,
+}
+
+/// The I-frames of a rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentedIframes {
+    /// URI of their playlist, relative to the master.
+    pub uri: String,
+    /// Of the I-frames alone.
+    pub bandwidth: Bandwidth,
 }
 
 /// Picture or sound.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PresentedTrack {
     Video { width: u32, height: u32, frame_rate: Option<(u32, u32)> },
-    Audio { channels: u32, language: Option<String> },
+    Audio { channels: u32, sample_rate: Option<u32>, language: Option<String> },
 }
 
 const AUDIO_GROUP: &str = "audio";
 
-/// The master playlist: every video rendition with the audio group beside it, or audio alone.
+/// The master playlist: every video rendition with the audio group beside it, and at the end the sound without a picture, for
+/// those whose network carries no more; or audio alone.
 pub fn master(renditions: &[Presented]) -> MasterPlaylist {
     let audio: Vec<&Presented> =
         renditions.iter().filter(|r| matches!(r.track, PresentedTrack::Audio { .. })).collect();
@@ -36,7 +50,7 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
     // A variant's bandwidth counts the most demanding rendition of the group that plays beside it (RFC 8216, 4.3.4.2).
     let beside_peak = audio.iter().map(|r| r.peak_bandwidth).max().unwrap_or(0);
     let beside_average = audio.iter().map(|r| r.average_bandwidth).max().unwrap_or(0);
-    let mut playlist = MasterPlaylist { variants: vec![], audio: vec![] };
+    let mut playlist = MasterPlaylist { variants: vec![], audio: vec![], iframes: vec![] };
     for rendition in renditions {
         match &rendition.track {
             PresentedTrack::Video { width, height, frame_rate } => {
@@ -53,6 +67,13 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
                     audio_group: (!audio.is_empty()).then(|| AUDIO_GROUP.to_owned()),
                     name: rendition.name.clone(),
                 });
+                playlist.iframes.extend(rendition.iframes.as_ref().map(|iframes| IframeVariant {
+                    uri: iframes.uri.clone(),
+                    bandwidth: iframes.bandwidth.peak,
+                    average_bandwidth: iframes.bandwidth.average,
+                    codec: rendition.codec.clone(),
+                    resolution: (*width, *height),
+                }));
             }
             PresentedTrack::Audio { .. } if !has_video => playlist.variants.push(Variant {
                 uri: rendition.uri.clone(),
@@ -64,7 +85,7 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
                 audio_group: None,
                 name: rendition.name.clone(),
             }),
-            PresentedTrack::Audio { channels, language } => playlist.audio.push(AudioRendition {
+            PresentedTrack::Audio { channels, language, .. } => playlist.audio.push(AudioRendition {
                 group: AUDIO_GROUP.to_owned(),
                 name: rendition.name.clone(),
                 language: language.clone(),
@@ -75,7 +96,68 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
             }),
         }
     }
+    if let Some(first) = audio.first().filter(|_| has_video) {
+        let mut codecs: Vec<String> = audio.iter().map(|r| r.codec.clone()).collect();
+        codecs.dedup();
+        playlist.variants.push(Variant {
+            uri: first.uri.clone(),
+            bandwidth: beside_peak,
+            average_bandwidth: Some(beside_average),
+            codecs,
+            resolution: None,
+            frame_rate: None,
+            audio_group: Some(AUDIO_GROUP.to_owned()),
+            name: first.name.clone(),
+        });
+    }
     playlist
+}
+
+/// The DASH manifest: a set for the video of each codec, since players do not switch between codecs within one, and a set for
+/// each audio track. Renditions without a segment are left out: there is nothing to say of them yet.
+pub fn manifest(kind: ManifestKind, renditions: Vec<(Presented, Timeline)>) -> Manifest {
+    let mut sets: Vec<AdaptationSet> = vec![];
+    for (rendition, timeline) in renditions {
+        if timeline.durations.is_empty() {
+            continue;
+        }
+        let (content, format) = match rendition.track {
+            PresentedTrack::Video { width, height, frame_rate } => {
+                (Content::Video, Format::Video { width, height, frame_rate })
+            }
+            PresentedTrack::Audio { channels, sample_rate, language } => {
+                let main = !sets.iter().any(|set| matches!(set.content, Content::Audio { .. }));
+                let content = Content::Audio { language, label: rendition.name.clone(), main };
+                (content, Format::Audio { sample_rate, channels })
+            }
+        };
+        let representation = Representation {
+            id: rendition.name,
+            codec: rendition.codec,
+            bandwidth: rendition.peak_bandwidth,
+            format,
+            timeline,
+        };
+        let beside = |set: &&mut AdaptationSet| {
+            let same_codec = |other: &Representation| family(&other.codec) == family(&representation.codec);
+            content == Content::Video && set.content == content && set.representations.iter().all(same_codec)
+        };
+        match sets.iter_mut().find(beside) {
+            Some(set) => set.representations.push(representation),
+            None => sets.push(AdaptationSet { content, representations: vec![representation] }),
+        }
+    }
+    Manifest { kind, sets }
+}
+
+/// What a codec is without its profile: `avc1`, `hvc1`, `av01`.
+fn family(codec: &str) -> &str {
+    codec.split('.').next().unwrap_or(codec)
+}
+
+/// The playlist of the I-frames of one finished rendition, each a part of a segment.
+pub fn iframes(map_uri: String, frames: Vec<Segment>) -> MediaPlaylist {
+    MediaPlaylist { iframes_only: true, ..media(PlaylistKind::Vod, None, map_uri, frames) }
 }
 
 /// The media playlist of one rendition. Without a `target_duration` in seconds its longest segment decides, which only a finished one
@@ -99,6 +181,7 @@ pub fn media(
         // A segment that turned out longer than was planned must not make the playlist a lie.
         target_duration: target_duration.unwrap_or(1).max(hls::target_duration(longest)),
         map_uri,
+        iframes_only: false,
         first_sequence: 0,
         segments,
     }
@@ -129,13 +212,14 @@ mod tests {
             peak_bandwidth: 1,
             average_bandwidth: 1,
             uri: String::new(),
+            iframes: None,
         }
     }
 
     #[test]
     fn neither_sound_nor_picture_runs_ahead() {
         let video = || PresentedTrack::Video { width: 2, height: 2, frame_rate: None };
-        let audio = || PresentedTrack::Audio { channels: 2, language: None };
+        let audio = || PresentedTrack::Audio { channels: 2, sample_rate: None, language: None };
         let all = [presented("720p", video()), presented("360p", video()), presented("audio", audio())];
         let has = |name: &str| match name {
             "720p" => 0,

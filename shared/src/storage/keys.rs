@@ -35,6 +35,11 @@ pub fn playlist(prefix: &str, name: &str) -> String {
     format!("{prefix}{name}.m3u8")
 }
 
+/// The static DASH manifest.
+pub fn manifest(prefix: &str) -> String {
+    format!("{prefix}manifest.mpd")
+}
+
 /// A picture.
 pub fn picture(prefix: &str) -> String {
     format!("{prefix}picture.jpg")

@@ -61,6 +61,27 @@ impl Fragment {
     }
 }
 
+/// A media segment as it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSegment {
+    /// The segment.
+    pub bytes: Bytes,
+    /// One for each GOP that begins with a sample at which decoding can begin, in order.
+    pub keyframes: Vec<Keyframe>,
+}
+
+/// The bytes of a segment that show the first picture of a GOP and nothing more: its `moof`, the header of its `mdat`, and the
+/// first sample. What a playlist of I-frames names (RFC 8216, 4.3.3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyframe {
+    /// Bytes of the segment before it.
+    pub offset: u32,
+    /// Its length.
+    pub bytes: u32,
+    /// How long the GOP lasts, so the time to the next one, in ticks of the track's timescale.
+    pub ticks: u64,
+}
+
 /// The sum of the samples' durations, in ticks. Cannot overflow: that would take 2^32 samples of the longest kind.
 fn duration(samples: &[Sample]) -> u64 {
     samples.iter().map(|sample| u64::from(sample.duration)).sum()

@@ -9,7 +9,7 @@ use super::flags::{
     TRUN_FLAGS, TRUN_SIZE,
 };
 use super::init::TRACK_ID;
-use super::{Sample, duration};
+use super::{Keyframe, MediaSegment, Sample, duration};
 
 /// Writes a media segment: one `moof` and `mdat` for each of `gops`, in order. An empty one is left out.
 ///
@@ -19,7 +19,7 @@ use super::{Sample, duration};
 ///
 /// Where decoding starts at the first sample of each GOP, each `moof` with its `mdat` is a CMAF fragment. Durations,
 /// sizes and flags that all samples of a GOP share are written once.
-pub fn media_segment(sequence: u32, base_decode_time: u64, gops: &[&[Sample]]) -> Bytes {
+pub fn media_segment(sequence: u32, base_decode_time: u64, gops: &[&[Sample]]) -> MediaSegment {
     let samples: usize = gops.iter().map(|gop| gop.len()).sum();
     let payload: usize = gops.iter().copied().flatten().map(|sample| sample.data.len()).sum();
     let mut out = Vec::with_capacity(24 + gops.len() * 128 + samples * 16 + payload);
@@ -30,12 +30,20 @@ pub fn media_segment(sequence: u32, base_decode_time: u64, gops: &[&[Sample]]) -
         out.extend_from_slice(b"msdhcmfs");
     });
     let (mut sequence, mut decode_time) = (sequence, base_decode_time);
-    for gop in gops.iter().filter(|gop| !gop.is_empty()) {
+    let mut keyframes = Vec::with_capacity(gops.len());
+    for gop in gops {
+        let Some(first) = gop.first() else { continue };
+        let (start, ticks) = (out.len(), duration(gop));
         write_fragment(&mut out, sequence, decode_time, gop);
+        if first.sync {
+            let rest: usize = gop.iter().skip(1).map(|sample| sample.data.len()).sum();
+            let bytes = len_u32(out.len() - rest - start);
+            keyframes.push(Keyframe { offset: len_u32(start), bytes, ticks });
+        }
         sequence = sequence.wrapping_add(1);
-        decode_time = decode_time.saturating_add(duration(gop));
+        decode_time = decode_time.saturating_add(ticks);
     }
-    out.into()
+    MediaSegment { bytes: Bytes::from(out), keyframes }
 }
 
 fn write_fragment(out: &mut Vec<u8>, sequence: u32, decode_time: u64, samples: &[Sample]) {

@@ -46,6 +46,21 @@ pub struct AudioRendition {
     pub autoselect: bool,
 }
 
+/// The I-frames of one quality, which players show while a viewer scrubs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IframeVariant {
+    /// Where its playlist of I-frames is, relative to the master playlist.
+    pub uri: String,
+    /// Peak bit rate of the I-frames alone, in bits a second.
+    pub bandwidth: u64,
+    /// Average bit rate of the I-frames alone, in bits a second.
+    pub average_bandwidth: u64,
+    /// Codec of the video by RFC 6381.
+    pub codec: String,
+    /// Width and height in pixels.
+    pub resolution: (u32, u32),
+}
+
 /// All qualities of a recording or a broadcast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterPlaylist {
@@ -53,6 +68,8 @@ pub struct MasterPlaylist {
     pub variants: Vec<Variant>,
     /// The audio tracks of all groups.
     pub audio: Vec<AudioRendition>,
+    /// The I-frames of the qualities.
+    pub iframes: Vec<IframeVariant>,
 }
 
 impl MasterPlaylist {
@@ -61,6 +78,7 @@ impl MasterPlaylist {
         let mut out = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
         self.audio.iter().for_each(|rendition| rendition.render_into(&mut out));
         self.variants.iter().for_each(|variant| variant.render_into(&mut out));
+        self.iframes.iter().for_each(|variant| variant.render_into(&mut out));
         out
     }
 }
@@ -112,6 +130,21 @@ impl Variant {
         }
         // Saying so keeps players from looking for captions in the video and offering an empty menu.
         let _ = writeln!(out, ",CLOSED-CAPTIONS=NONE\n{}", uri_line(&self.uri));
+    }
+}
+
+impl IframeVariant {
+    /// One line: the URI is an attribute here (RFC 8216, 4.3.4.3).
+    fn render_into(&self, out: &mut String) {
+        let (width, height) = self.resolution;
+        let _ = writeln!(
+            out,
+            "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS={},RESOLUTION={width}x{height},URI={}",
+            self.bandwidth,
+            self.average_bandwidth,
+            quoted(&self.codec),
+            quoted(&self.uri)
+        );
     }
 }
 

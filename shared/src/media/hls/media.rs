@@ -16,7 +16,7 @@ pub struct Ticks {
 
 impl Ticks {
     /// The length as a player reads it from `EXTINF`: microseconds, rounded half up.
-    pub(super) fn micros(self) -> u128 {
+    pub(in crate::media) fn micros(self) -> u128 {
         scaled(self.ticks, self.timescale, 1_000_000)
     }
 }
@@ -38,8 +38,19 @@ pub enum PlaylistKind {
 pub struct Segment {
     /// Where it is, relative to the playlist.
     pub uri: String,
-    /// How long it lasts.
+    /// How long it lasts; in a playlist of I-frames the time to the next one.
     pub duration: Ticks,
+    /// The part of the file that it is; `None` for all of it.
+    pub range: Option<ByteRange>,
+}
+
+/// Some bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// Bytes of the file before it.
+    pub offset: u64,
+    /// How many bytes it is.
+    pub bytes: u64,
 }
 
 /// The segments of one rendition.
@@ -52,6 +63,8 @@ pub struct MediaPlaylist {
     pub target_duration: u32,
     /// Where the init segment is, relative to the playlist.
     pub map_uri: String,
+    /// Each segment is one I-frame, for scrubbing (RFC 8216, 4.3.3.6).
+    pub iframes_only: bool,
     /// The number of the first segment listed.
     pub first_sequence: u64,
     /// The segments in order.
@@ -88,6 +101,9 @@ impl MediaPlaylist {
             self.first_sequence,
             quoted(&self.map_uri)
         );
+        if self.iframes_only {
+            out.push_str("#EXT-X-I-FRAMES-ONLY\n");
+        }
     }
 
     /// What follows the last segment. Low latency's open parts, PRELOAD-HINT and RENDITION-REPORT will stand here too.
@@ -103,7 +119,11 @@ impl Segment {
     /// The segment's tags and its URI. Low latency's PART lines will come before them.
     fn render_into(&self, out: &mut String) {
         let Ticks { ticks, timescale } = self.duration;
-        let _ = writeln!(out, "#EXTINF:{},\n{}", decimal(ticks, timescale, 6), uri_line(&self.uri));
+        let _ = writeln!(out, "#EXTINF:{},", decimal(ticks, timescale, 6));
+        if let Some(ByteRange { offset, bytes }) = self.range {
+            let _ = writeln!(out, "#EXT-X-BYTERANGE:{bytes}@{offset}");
+        }
+        let _ = writeln!(out, "{}", uri_line(&self.uri));
     }
 }
 

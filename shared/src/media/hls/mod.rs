@@ -10,8 +10,8 @@ mod media;
 mod text;
 
 pub use bandwidth::{Bandwidth, MeasuredSegment, measure_bandwidth};
-pub use master::{AudioRendition, MasterPlaylist, Variant};
-pub use media::{MediaPlaylist, PlaylistKind, Segment, Ticks, target_duration};
+pub use master::{AudioRendition, IframeVariant, MasterPlaylist, Variant};
+pub use media::{ByteRange, MediaPlaylist, PlaylistKind, Segment, Ticks, target_duration};
 
 /// `EXT-X-MAP` in a playlist that is not made of I-frames alone needs 6; 7 is what Apple's tools write for fMP4
 /// (RFC 8216, section 7).

@@ -29,6 +29,16 @@ fn rendition() -> AudioRendition {
     }
 }
 
+fn iframes() -> IframeVariant {
+    IframeVariant {
+        uri: "720p/iframes.m3u8".to_owned(),
+        bandwidth: 250_000,
+        average_bandwidth: 200_000,
+        codec: "avc1.64001f".to_owned(),
+        resolution: (1280, 720),
+    }
+}
+
 fn parse_master(playlist: &MasterPlaylist) -> m3u8_rs::MasterPlaylist {
     m3u8_rs::parse_master_playlist_res(playlist.render().as_bytes()).unwrap()
 }
@@ -39,10 +49,19 @@ fn parse_media(playlist: &MediaPlaylist) -> m3u8_rs::MediaPlaylist {
 
 #[test]
 fn master_playlist_reads_as_meant() {
-    let parsed = parse_master(&MasterPlaylist { variants: vec![variant()], audio: vec![rendition()] });
+    let parsed = parse_master(&MasterPlaylist {
+        variants: vec![variant()],
+        audio: vec![rendition()],
+        iframes: vec![iframes()],
+    });
     assert_eq!((parsed.version, parsed.independent_segments), (Some(7), true));
     assert!(parsed.unknown_tags.is_empty());
-    let [stream] = parsed.variants.as_slice() else { panic!("one variant") };
+    let [stream, scrubbed] = parsed.variants.as_slice() else { panic!("a variant and its I-frames") };
+    assert!(!stream.is_i_frame && scrubbed.is_i_frame);
+    assert_eq!(scrubbed.uri, "720p/iframes.m3u8");
+    assert_eq!((scrubbed.bandwidth, scrubbed.average_bandwidth), (250_000, Some(200_000)));
+    assert_eq!(scrubbed.codecs.as_deref(), Some("avc1.64001f"));
+    assert_eq!(scrubbed.resolution.map(|size| (size.width, size.height)), Some((1280, 720)));
     assert_eq!(stream.uri, "720p/media.m3u8");
     assert_eq!((stream.bandwidth, stream.average_bandwidth), (3_128_000, Some(2_500_000)));
     assert_eq!(stream.codecs.as_deref(), Some("avc1.64001f,mp4a.40.2"));
@@ -69,7 +88,7 @@ fn master_playlist_of_audio_alone() {
         name: String::new(),
         ..variant()
     };
-    let playlist = MasterPlaylist { variants: vec![audio_only], audio: Vec::new() };
+    let playlist = MasterPlaylist { variants: vec![audio_only], audio: vec![], iframes: vec![] };
     let expected = "#EXTM3U\n\
         #EXT-X-VERSION:7\n\
         #EXT-X-INDEPENDENT-SEGMENTS\n\
@@ -83,7 +102,7 @@ fn master_playlist_of_audio_alone() {
 fn frame_rates_have_three_decimals() {
     for (rate, expected) in [((24000, 1001), "23.976"), ((25, 1), "25.000"), ((60000, 1001), "59.940")] {
         let variant = Variant { frame_rate: Some(rate), ..variant() };
-        let text = MasterPlaylist { variants: vec![variant], audio: Vec::new() }.render();
+        let text = MasterPlaylist { variants: vec![variant], audio: vec![], iframes: vec![] }.render();
         assert!(text.contains(&format!(",FRAME-RATE={expected},")), "{text}");
     }
 }
@@ -93,8 +112,12 @@ fn strings_cannot_break_out() {
     let hostile = "a\"\r\n#EXT-X-ENDLIST\n\u{0}b";
     let rendition = AudioRendition { group: hostile.into(), name: hostile.into(), ..rendition() };
     let variant = Variant { uri: format!("#{hostile}"), name: hostile.into(), ..variant() };
-    let playlist = MasterPlaylist { variants: vec![variant], audio: vec![rendition] };
-    assert_eq!(playlist.render().lines().count(), 6);
+    let playlist = MasterPlaylist {
+        variants: vec![variant],
+        audio: vec![rendition],
+        iframes: vec![IframeVariant { uri: hostile.into(), ..iframes() }],
+    };
+    assert_eq!(playlist.render().lines().count(), 7);
     let parsed = parse_master(&playlist);
     assert_eq!(parsed.variants[0].uri, "%23a\"#EXT-X-ENDLISTb");
     assert_eq!(parsed.alternatives[0].name, "a'#EXT-X-ENDLISTb");
@@ -105,11 +128,12 @@ fn ticks(ticks: u64, timescale: u32) -> Ticks {
 }
 
 fn media(kind: PlaylistKind) -> MediaPlaylist {
-    let segment = |number: u32, duration| Segment { uri: format!("seg-{number}.m4s"), duration };
+    let segment = |number: u32, duration| Segment { uri: format!("seg-{number}.m4s"), duration, range: None };
     MediaPlaylist {
         kind,
         target_duration: 6,
         map_uri: "init.mp4".to_owned(),
+        iframes_only: false,
         first_sequence: 3,
         segments: vec![segment(3, ticks(180_180, 30_000)), segment(4, ticks(2, 3))],
     }
@@ -150,6 +174,19 @@ fn media_playlist_reads_as_meant() {
         let segments: Vec<_> = parsed.segments.iter().map(|s| (s.uri.as_str(), s.duration)).collect();
         assert_eq!(segments, [("seg-3.m4s", 6.006), ("seg-4.m4s", 0.666_667)]);
     }
+}
+
+#[test]
+fn a_playlist_of_i_frames_names_parts_of_files() {
+    let mut playlist = media(PlaylistKind::Vod);
+    playlist.iframes_only = true;
+    playlist.segments[1].range = Some(ByteRange { offset: 24, bytes: 6000 });
+    assert!(playlist.render().contains("#EXTINF:0.666667,\n#EXT-X-BYTERANGE:6000@24\nseg-4.m4s\n"));
+    let parsed = parse_media(&playlist);
+    assert!(parsed.i_frames_only && parsed.unknown_tags.is_empty());
+    assert_eq!(parsed.segments[0].byte_range, None);
+    let range = parsed.segments[1].byte_range.as_ref().map(|range| (range.length, range.offset));
+    assert_eq!(range, Some((6000, Some(24))));
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn package(track: &Track, fragments: &[Fragment]) -> Vec<u8> {
     let (mut decode_time, mut sequence) = (0, 1);
     for pair in fragments.chunks(2) {
         let gops: Vec<&[Sample]> = pair.iter().map(|fragment| fragment.samples.as_slice()).collect();
-        file.extend_from_slice(&media_segment(sequence, decode_time, &gops));
+        file.extend_from_slice(&media_segment(sequence, decode_time, &gops).bytes);
         decode_time += pair.iter().map(Fragment::duration).sum::<u64>();
         sequence += 2;
     }

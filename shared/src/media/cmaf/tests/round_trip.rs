@@ -17,16 +17,32 @@ fn headers_of(segment: &[u8]) -> [Vec<u8>; 2] {
 #[test]
 fn what_samples_share_is_written_once() {
     let flat = [sample(1024, 0, true, b"abc"), sample(1024, 0, true, b"def")];
-    let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&flat]));
+    let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&flat]).bytes);
     assert_eq!(tfhd, [0, 2, 0, 0x38, 0, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0, 3, 2, 0, 0, 0]);
     assert_eq!(trun, [1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 108]);
 
     let gop = [sample(40, 0, true, b"abc"), sample(40, 40, false, b"d"), sample(40, -40, false, b"")];
-    let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&gop]));
+    let [tfhd, trun] = headers_of(&media_segment(1, 0, &[&gop]).bytes);
     assert_eq!(tfhd, [0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 0, 40, 1, 1, 0, 0]);
     let fields = [[1, 0, 0x0a, 5], [0, 0, 0, 3], [0, 0, 0, 132], [2, 0, 0, 0]];
     let rows = [[0, 0, 0, 3], [0; 4], [0, 0, 0, 1], [0, 0, 0, 40], [0; 4], [0xff, 0xff, 0xff, 0xd8]];
     assert_eq!(trun, [fields.as_flattened(), rows.as_flattened()].concat());
+}
+
+#[test]
+fn keyframes_are_found_where_they_were_put() {
+    let first = [sample(40, 0, true, b"abc"), sample(40, 0, false, b"d")];
+    let open = [sample(40, 0, false, b"x")];
+    let last = [sample(50, 0, true, b"efgh")];
+    let segment = media_segment(1, 0, &[&first, &[], &open, &last]);
+    let cut: Vec<&[u8]> = segment
+        .keyframes
+        .iter()
+        .map(|key| &segment.bytes[key.offset as usize..(key.offset + key.bytes) as usize])
+        .collect();
+    assert_eq!(segment.keyframes.iter().map(|key| key.ticks).collect::<Vec<_>>(), [80, 50]);
+    assert!(cut.iter().all(|bytes| &bytes[4..8] == b"moof"));
+    assert!(cut[0].ends_with(b"mdatabc") && cut[1].ends_with(b"mdatefgh"));
 }
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
@@ -47,7 +63,7 @@ pub(super) fn file() -> impl Strategy<Value = (Vec<u8>, Vec<Fragment>)> {
     (proptest::collection::vec(samples(), 0..4), any::<u32>()).prop_map(|(gops, start)| {
         let mut base_decode_time = u64::from(start) << 8;
         let slices: Vec<&[Sample]> = gops.iter().map(Vec::as_slice).collect();
-        let segment = media_segment(start, base_decode_time, &slices);
+        let segment = media_segment(start, base_decode_time, &slices).bytes;
         let expected = gops.into_iter().map(|samples| {
             let fragment = Fragment { base_decode_time, samples };
             base_decode_time += fragment.duration();
