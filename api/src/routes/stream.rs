@@ -26,7 +26,7 @@ pub(crate) struct QualityQuery {
 /// Get a playlist, the manifest or a segment.
 ///
 /// `master.m3u8`, `playlist.m3u8?quality=name`, `manifest.mpd` (DASH), and the files they name. Media answers to Range, ETag and
-/// HEAD.
+/// HEAD. A DASH player takes a recording that still grows for a live one: `manifest.mpd#t=0` has it begin at the start.
 #[utoipa::path(get, path = "/recordings/{id}/stream/{file}", operation_id = "stream", tag = "recordings", params(
     ("id" = RecordingId, Path), ("file" = String, Path, example = "master.m3u8"), QualityQuery,
 ), responses(

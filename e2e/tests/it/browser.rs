@@ -23,7 +23,8 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Paused, text};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything on a page may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn browser_a_recording_is_milled_and_watched() {
@@ -80,7 +81,7 @@ fn ladder() -> Value {
 }
 
 /// A browser with one page, and what it complained about.
-struct Tab {
+pub struct Tab {
     browser: Browser,
     page: Page,
     base: String,
@@ -90,7 +91,7 @@ struct Tab {
 }
 
 impl Tab {
-    async fn open(farm: &Farm) -> Self {
+    pub async fn open(farm: &Farm) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let program = std::env::var_os("REELMILL_CHROMIUM")
             .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
@@ -158,7 +159,12 @@ impl Tab {
     }
 
     async fn goto(&self, path: &str) {
-        self.page.goto(format!("{}{path}", self.base)).await.unwrap();
+        self.visit(&format!("{}{path}", self.base)).await;
+    }
+
+    /// A page anywhere.
+    pub async fn visit(&self, url: &str) {
+        self.page.goto(url).await.unwrap();
         self.holds("the page to load", "document.readyState === 'complete'").await;
     }
 
@@ -168,12 +174,12 @@ impl Tab {
         self.page.execute(size).await.unwrap();
     }
 
-    async fn get<T: DeserializeOwned>(&self, script: &str) -> T {
+    pub async fn get<T: DeserializeOwned>(&self, script: &str) -> T {
         let found = self.page.evaluate(script).await;
         found.unwrap_or_else(|error| panic!("{script}: {error}")).into_value().unwrap()
     }
 
-    async fn run(&self, script: &str) {
+    pub async fn run(&self, script: &str) {
         let done = self.page.evaluate(format!("(() => {{ {script} }})()")).await;
         done.unwrap_or_else(|error| panic!("{script}: {error}"));
     }
@@ -182,7 +188,7 @@ impl Tab {
         self.get(script).await
     }
 
-    async fn holds(&self, what: &str, script: &str) {
+    pub async fn holds(&self, what: &str, script: &str) {
         until(what, PATIENCE, || async { self.is(&format!("Boolean({script})")).await.then_some(()) }).await;
     }
 
@@ -200,7 +206,7 @@ impl Tab {
     }
 
     /// Ends the browser and checks that it had nothing to complain about.
-    async fn close(mut self) {
+    pub async fn close(mut self) {
         self.nothing_was_wrong();
         self.browser.close().await.unwrap();
         self.browser.wait().await.unwrap();

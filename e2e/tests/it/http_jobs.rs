@@ -71,7 +71,7 @@ async fn fields_are_named(api: &Client) {
         (transcode("priority", json!(-1)), "/priority"),
         (transcode("priority", json!("high")), "/priority"),
         (transcode("priority", json!(5.5)), "/priority"),
-        (transcode("outputs", json!(["hls", "betamax"])), "/outputs/1"),
+        (transcode("outputs", json!(["dash", "betamax"])), "/outputs/1"),
         (transcode("outputs", json!([])), "/outputs"),
         (transcode("outputs", json!(["thumbnail"])), "/outputs"),
         (transcode("outputs", json!("hls")), "/outputs"),

@@ -71,13 +71,16 @@ async fn bytes(request: RequestBuilder) -> (StatusCode, HeaderMap, Vec<u8>) {
 
 async fn types_and_caching_are_right(api: &Client, recording: &Value, viewer: &Viewer) {
     let id = text(recording, "id");
-    let playlist = "application/vnd.apple.mpegurl";
+    let (playlist, manifest) = ("application/vnd.apple.mpegurl", "application/dash+xml");
+    let rung = viewer.segment.split('-').next().unwrap();
     let (brief, for_ever, day) = ("max-age=2", "max-age=31536000, immutable", "max-age=86400");
     let audio = viewer.segment.replace(viewer.segment.split('-').next().unwrap(), "audio");
     for (file, kind, caching) in [
         ("stream/master.m3u8", playlist, brief),
         ("stream/playlist.m3u8", playlist, brief),
         ("stream/audio.m3u8", playlist, brief),
+        (&format!("stream/{rung}-iframes.m3u8"), playlist, brief),
+        ("stream/manifest.mpd", manifest, brief),
         (&format!("stream/{}", viewer.init), "video/mp4", for_ever),
         (&format!("stream/{}", viewer.segment), "video/mp4", for_ever),
         (&format!("stream/{audio}"), "audio/mp4", for_ever),
@@ -143,19 +146,19 @@ async fn validators_are_kept(viewer: &Viewer) {
     let etag = header(&headers, "etag").to_owned();
     assert!(etag.starts_with('"'), "a strong one: {etag}");
     for path in
-        [format!("stream/{}", viewer.segment), "stream/master.m3u8".to_owned(), "thumbnail".to_owned()]
+        [&format!("stream/{}", viewer.segment), "stream/master.m3u8", "stream/manifest.mpd", "thumbnail"]
     {
-        let (_, headers, _) = bytes(viewer.request(Method::GET, &path)).await;
+        let (_, headers, _) = bytes(viewer.request(Method::GET, path)).await;
         let etag = header(&headers, "etag").to_owned();
         let (status, again, body) =
-            bytes(viewer.request(Method::GET, &path).header("if-none-match", &etag)).await;
+            bytes(viewer.request(Method::GET, path).header("if-none-match", &etag)).await;
         assert_eq!(
             (status, body.len(), header(&again, "etag")),
             (StatusCode::NOT_MODIFIED, 0, etag.as_str()),
             "{path}"
         );
         assert_eq!(header(&again, "cache-control"), header(&headers, "cache-control"), "{path}");
-        let (status, _, _) = bytes(viewer.request(Method::GET, &path).header("if-none-match", "\"x\"")).await;
+        let (status, _, _) = bytes(viewer.request(Method::GET, path).header("if-none-match", "\"x\"")).await;
         assert_eq!(status, StatusCode::OK, "{path}");
     }
     for (known, status, length) in [
@@ -203,7 +206,10 @@ async fn names_lead_nowhere_else(api: &Client, recording: &Value, viewer: &Viewe
         "playlist.m3u8?quality=..%2fx",
         "playlist.m3u8?quality=master",
         "playlist.m3u8?quality=%00",
-        "manifest.mpd",
+        "playlist.m3u8?quality=audio-iframes",
+        "audio-iframes.m3u8",
+        "nothing-iframes.m3u8",
+        "other.mpd",
     ] {
         is_problem(&answer(viewer.request(Method::GET, &format!("stream/{name}"))).await, 404, "not-found");
         let path = format!("/api/v1/recordings/{}/stream/{name}", text(recording, "id"));
@@ -266,9 +272,13 @@ async fn the_source_is_described(api: &Client, recording: &Value) {
         info["streams"].as_array().unwrap().iter().map(|stream| text(stream, "type")).collect();
     assert_eq!(kinds, ["video", "audio"]);
     let streaming = &info["streaming"];
-    assert_eq!(streaming["formats"], json!(["hls"]));
+    assert_eq!(streaming["formats"], json!(["hls", "dash"]));
     assert_eq!(streaming["renditions"], recording["renditions"]);
-    assert_eq!(streaming["hls_url"], recording["hls_url"]);
+    for (url, name) in [("hls_url", "master.m3u8"), ("dash_url", "manifest.mpd")] {
+        assert_eq!(streaming[url], recording[url]);
+        let path = format!("/api/v1/recordings/{}/stream/{name}", text(recording, "id"));
+        assert_eq!(text(recording, url), path);
+    }
     // Each URL it names answers.
     for rendition in recording["renditions"].as_array().unwrap() {
         let playlist = bytes(api.request(Method::GET, text(rendition, "playlist_url"))).await;

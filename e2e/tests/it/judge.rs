@@ -1,5 +1,5 @@
 //! What a player would find wrong with a recording. The judges are not our code: the m3u8-rs crate reads playlists, FFmpeg's HLS
-//! demuxer plays them, ffprobe describes what is in them; what is right is worked out here from the RFC and the source.
+//! and DASH demuxers play them, ffprobe describes what is in them; what is right is worked out here from the RFC and the source.
 
 pub mod content;
 mod decoded;
@@ -13,6 +13,7 @@ use reelmill_testkit::ffmpeg::probe_file;
 use reelmill_testkit::{Client, Farm};
 use serde_json::Value;
 
+pub use decoded::demuxed;
 pub use failure::failed_for_good;
 pub use playback::{Playback, Track};
 
@@ -78,6 +79,7 @@ pub async fn watch(client: &Client, recording: &Value, expected: &Expected) -> P
         sound(track, sample_rate);
     }
     decoded::check(&playback, expected);
+    demuxed(&playback.dash_url, expected);
     let told = recording["duration_seconds"].as_f64().unwrap();
     let longest = playback.tracks().map(Track::duration).fold(0.0, f64::max);
     assert!((told - longest).abs() < 0.045, "told {told} s, lasts {longest} s");

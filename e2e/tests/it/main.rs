@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests: what goes wrong must be seen at once")]
 
 mod browser;
+mod browser_dash;
 mod dev;
 mod docs;
 mod http_auth;
@@ -17,6 +18,7 @@ mod job_path;
 mod judge;
 mod media_changing;
 mod media_chunks;
+mod media_dash;
 mod media_early;
 mod media_edit;
 mod media_footage;

@@ -130,6 +130,15 @@ pub enum Page {
 impl Site {
     /// Serves `pages` on this address of the machine.
     pub async fn start(address: &str, pages: Vec<(&'static str, Page)>) -> Self {
+        Self::answering(address, move |path| {
+            pages.iter().find(|(name, _)| *name == path).map_or(Page::Status(404), |(_, page)| page.clone())
+        })
+        .await
+    }
+
+    /// Serves what `answer` gives for a path; the query is cut off.
+    pub async fn answering(address: &str, answer: impl Fn(&str) -> Page + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let hits = Arc::new(AtomicUsize::new(0));
@@ -137,7 +146,7 @@ impl Site {
         let serving = tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let pages = pages.clone();
+                let answer = Arc::clone(&answer);
                 tokio::spawn(async move {
                     let mut head = vec![];
                     while !head.ends_with(b"\r\n\r\n") {
@@ -147,12 +156,8 @@ impl Site {
                         }
                     }
                     let head = String::from_utf8_lossy(&head);
-                    let path = head.split(' ').nth(1).unwrap_or_default();
-                    let page = pages
-                        .iter()
-                        .find(|(name, _)| *name == path)
-                        .map_or(Page::Status(404), |(_, page)| page.clone());
-                    let (line, body) = match page {
+                    let path = head.split([' ', '?']).nth(1).unwrap_or_default();
+                    let (line, body) = match answer(path) {
                         Page::Bytes(bytes) => ("200 OK".to_owned(), bytes),
                         Page::Status(status) => (format!("{status} Status"), vec![]),
                         Page::Redirect(to) => (format!("302 Found\r\nLocation: {to}"), vec![]),

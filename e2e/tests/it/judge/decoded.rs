@@ -1,6 +1,6 @@
-//! What FFmpeg's HLS demuxer and decoders make of a recording, frame by frame.
+//! What FFmpeg's demuxers of HLS and DASH and its decoders make of a recording, frame by frame.
 
-use reelmill_testkit::ffmpeg::{ffmpeg, probe};
+use reelmill_testkit::ffmpeg::{ffmpeg, probe, probe_file};
 
 use super::{Expected, Playback, number};
 
@@ -23,7 +23,9 @@ pub fn check(playback: &Playback, expected: &Expected) {
     let more = ["-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "framecrc", "-"];
     let listed = ffmpeg(&[&args[..], &more].concat());
     let listed = Decoded::parse(&String::from_utf8(listed).unwrap());
-    assert_eq!(listed.len(), expected.rungs.len() + usize::from(expected.audio.is_some()), "streams");
+    // FFmpeg lists the sound twice where it is offered without the picture too.
+    let sounds = usize::from(playback.audio.is_some()) + usize::from(playback.sound_alone.is_some());
+    assert_eq!(listed.len(), expected.rungs.len() + sounds, "streams");
 
     for (stream, rung) in listed.iter().zip(&expected.rungs) {
         assert_eq!(stream.size, Some(rung.size), "{}", rung.name);
@@ -33,7 +35,8 @@ pub fn check(playback: &Playback, expected: &Expected) {
             assert!((time - right).abs() < 1e-6, "{}: frame {n} is at {time}, not {right}", rung.name);
         }
     }
-    if let (Some(sample_rate), Some(stream)) = (expected.audio, listed.get(expected.rungs.len())) {
+    for stream in &listed[expected.rungs.len()..] {
+        let sample_rate = expected.audio.unwrap();
         let mut samples = 0;
         for (time, bytes) in &stream.frames {
             let right = f64::from(samples) / f64::from(sample_rate);
@@ -49,6 +52,43 @@ pub fn check(playback: &Playback, expected: &Expected) {
                 (0.0..1024.0 / f64::from(sample_rate) + 1e-6).contains(&over),
                 "{lasts} s of sound beside {picture} s of picture"
             );
+        }
+    }
+}
+
+/// Reads each representation of a manifest to its end with FFmpeg's DASH demuxer: every packet is there, at its time. One at a time,
+/// because this demuxer ends when the shortest does.
+pub fn demuxed(manifest: &str, expected: &Expected) {
+    let streams = probe_file(&["-show_streams"], manifest);
+    let streams = streams["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), expected.rungs.len() + usize::from(expected.audio.is_some()), "{manifest}");
+    for (index, stream) in streams.iter().enumerate() {
+        assert_eq!(number(&stream["start_time"]), 0.0, "stream {index} of {manifest} starts at zero");
+        let map = format!("0:{index}");
+        let args = ["-copyts", "-i", manifest, "-map", &map, "-c", "copy", "-f", "framecrc", "-"];
+        let listed = Decoded::parse(&String::from_utf8(ffmpeg(&args)).unwrap());
+        let mut times: Vec<f64> = listed[0].frames.iter().map(|(time, _)| *time).collect();
+        // Packets come in the order of decoding.
+        times.sort_by(f64::total_cmp);
+        let (step, frames) = match expected.rungs.get(index) {
+            Some(rung) => {
+                let size = (stream["width"].as_u64().unwrap(), stream["height"].as_u64().unwrap());
+                assert_eq!(size, rung.size, "{}", rung.name);
+                (rung.rate.1 as f64 / rung.rate.0 as f64, rung.frames)
+            }
+            None => {
+                let rate = f64::from(expected.audio.unwrap());
+                let whole = expected.rungs.first().map(|rung| {
+                    let shown = rung.frames as f64 * rung.rate.1 as f64 / rung.rate.0 as f64;
+                    (shown * rate / 1024.0 - 1e-6).ceil()
+                });
+                (1024.0 / rate, whole.map_or(times.len(), |frames| frames as usize))
+            }
+        };
+        assert_eq!(times.len(), frames, "packets of stream {index} of {manifest}");
+        for (n, time) in times.iter().enumerate() {
+            let right = n as f64 * step;
+            assert!((time - right).abs() < 1e-4, "stream {index}: packet {n} is at {time}, not {right}");
         }
     }
 }

@@ -1,0 +1,138 @@
+//! DASH in a real browser, by dash.js, the reference player of the DASH Industry Forum: from the api, from the store alone, and while
+//! a recording grows.
+
+use std::path::Path;
+
+use reelmill_testkit::wait::until;
+use reelmill_testkit::{Farm, media};
+use serde_json::{Value, json};
+
+use crate::browser::{PATIENCE, Tab};
+use crate::media_dash::Bucket;
+use crate::support::{Page, Paused, text};
+
+const PAGE: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><video muted></video>
+<script src=/dash.js></script>
+<script>
+  const video = document.querySelector('video');
+  const player = dashjs.MediaPlayer().create();
+  const errors = [];
+  player.on('error', (event) => errors.push(event.error?.message ?? String(event.error)));
+  // The best rung from the start, and no other unless it is asked for.
+  player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false }, initialBitrate: { video: 1e6 } } } });
+  player.initialize(video, new URLSearchParams(location.search).get('manifest'), true);
+</script>";
+
+/// The player's script, as `scripts/assets --tests` fetched it.
+fn player() -> Vec<u8> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("npm/node_modules/dashjs/dist/modern/umd/dash.all.min.js");
+    std::fs::read(&path)
+        .unwrap_or_else(|_| panic!("{} is missing: run scripts/assets --tests", path.display()))
+}
+
+fn pages() -> Vec<(&'static str, Page)> {
+    vec![("/", Page::Bytes(PAGE.into())), ("/dash.js", Page::Bytes(player()))]
+}
+
+fn profile() -> Value {
+    let rung = |name: &str, width: u32, height: u32| json!({ "name": name, "width": width, "height": height, "crf": 24, "max_bitrate": 600_000 });
+    json!({ "segment_duration": 2, "preset": "veryfast",
+            "rungs": [rung("360p", 640, 360), rung("240p", 426, 240), rung("144p", 256, 144)] })
+}
+
+#[tokio::test]
+async fn browser_dash_plays_to_the_end_from_the_api_and_from_the_store() {
+    let farm = Farm::builder().set("REELMILL_CHUNK_SECONDS", 4).start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 11, "640x360");
+    let recording = farm.client.transcode(&clip, &profile()).await;
+    let token =
+        farm.client.post(&format!("/recordings/{}/playback-token", text(&recording, "id")), &json!({})).await;
+    let bucket = Bucket::with(&farm, pages()).await;
+    let tab = Tab::open(&farm).await;
+    for manifest in [text(&token, "dash_url"), &bucket.url("manifest.mpd")] {
+        open(&tab, &bucket, manifest).await;
+        all_frames_are_shown(&tab, 11 * 25).await;
+        each_rung_can_be_chosen(&tab, &recording).await;
+        no_errors(&tab).await;
+    }
+    tab.close().await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn browser_dash_follows_a_recording_that_grows() {
+    let farm = Farm::builder()
+        .set("REELMILL_LEASE_SECONDS", 60)
+        .set("REELMILL_WORKER_SLOTS", 1)
+        .set("REELMILL_CHUNK_SECONDS", 4)
+        .start()
+        .await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 16, "640x360");
+    let job = farm.client.submit(&clip, &profile()).await;
+    let path = format!("/recordings/{}", text(&job, "recording_id"));
+    until("the recording to be playable", PATIENCE, || async {
+        (farm.client.get(&path).await["status"] == "playable").then_some(())
+    })
+    .await;
+    let paused = Paused::workers(&farm);
+    let token = farm.client.post(&format!("{path}/playback-token"), &json!({})).await;
+    let manifest = text(&token, "dash_url");
+    let early = farm.client.text(manifest).await;
+    assert!(early.contains("type=\"dynamic\"") && !early.contains("mediaPresentationDuration"), "{early}");
+
+    let site = crate::support::Site::start("127.0.0.1", pages()).await;
+    let tab = Tab::open(&farm).await;
+    // From the start, as a player is told to begin anywhere (ISO/IEC 23009-1, C.4).
+    let address = reqwest::Url::parse_with_params(
+        &format!("{}/", site.base),
+        [("manifest", format!("{manifest}#t=0"))],
+    );
+    tab.visit(address.unwrap().as_str()).await;
+    tab.holds("it to play", "video.currentTime > 0.5").await;
+    assert!(tab.get::<bool>("player.isDynamic()").await);
+    drop(paused);
+    tab.holds("it to play what was made since", "video.currentTime > 8").await;
+    farm.client.wait_for(text(&job, "id")).await;
+    tab.holds("the end", "video.ended").await;
+    let duration: f64 = tab.get("video.duration").await;
+    assert!((duration - 16.0).abs() < 0.1, "{duration} s");
+    no_errors(&tab).await;
+    tab.close().await;
+    farm.stop().await;
+}
+
+async fn open(tab: &Tab, bucket: &Bucket, manifest: &str) {
+    let address = reqwest::Url::parse_with_params(&bucket.page("/"), [("manifest", manifest)]).unwrap();
+    tab.visit(address.as_str()).await;
+}
+
+async fn no_errors(tab: &Tab) {
+    let errors: Vec<String> = tab.get("errors").await;
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+/// Nothing is left out and nothing is before zero.
+async fn all_frames_are_shown(tab: &Tab, frames: u64) {
+    tab.holds("it to play", "!video.paused && video.currentTime > 0.2").await;
+    assert_eq!(tab.get::<f64>("video.buffered.start(0)").await, 0.0, "the picture begins with the sound");
+    tab.run("video.playbackRate = 2").await;
+    tab.holds("the end", "video.ended").await;
+    assert_eq!(tab.get::<u64>("video.getVideoPlaybackQuality().totalVideoFrames").await, frames);
+    assert_eq!(tab.get::<u64>("video.videoHeight").await, 360);
+}
+
+async fn each_rung_can_be_chosen(tab: &Tab, recording: &Value) {
+    let rungs: Vec<&Value> =
+        recording["renditions"].as_array().unwrap().iter().filter(|rung| rung["kind"] == "video").collect();
+    assert_eq!(rungs.len(), 3, "{recording}");
+    for rung in rungs {
+        let (name, height) = (text(rung, "name"), rung["height"].as_u64().unwrap());
+        tab.run("video.playbackRate = 1; video.currentTime = 0.5; video.play()").await;
+        tab.run(&format!("player.setRepresentationForTypeById('video', {}, true)", json!(name))).await;
+        tab.holds(&format!("{name} to be shown"), &format!("video.videoHeight === {height}")).await;
+        tab.holds("it to play on", "!video.paused && video.currentTime > 1").await;
+    }
+}
