@@ -217,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn the_master_ends_with_the_sound_alone_and_names_i_frames() {
+        let video = PresentedTrack::Video { width: 640, height: 360, frame_rate: None };
+        let audio = || PresentedTrack::Audio { channels: 2, sample_rate: None, language: None };
+        let bandwidth = Bandwidth { peak: 3, average: 2 };
+        let iframes = PresentedIframes { uri: "360p-iframes.m3u8".into(), bandwidth };
+        let picture = Presented { iframes: Some(iframes), ..presented("360p", video) };
+        let sound = Presented { peak_bandwidth: 5, ..presented("audio", audio()) };
+        let playlist = master(&[picture, sound, presented("comments", audio())]);
+        let variants: Vec<_> = playlist.variants.iter().map(|v| (v.name.as_str(), v.bandwidth)).collect();
+        assert_eq!(variants, [("360p", 6), ("audio", 5)]);
+        assert!(playlist.variants.iter().all(|v| v.audio_group.as_deref() == Some(AUDIO_GROUP)));
+        assert_eq!(playlist.audio.len(), 2);
+        let [iframes] = &playlist.iframes[..] else { panic!("I-frames of the one rung") };
+        assert_eq!((iframes.bandwidth, iframes.resolution), (3, (640, 360)));
+
+        let alone = master(&[presented("audio", audio())]);
+        assert_eq!((alone.variants.len(), alone.audio.len(), alone.iframes.len()), (1, 0, 0));
+    }
+
+    #[test]
     fn neither_sound_nor_picture_runs_ahead() {
         let video = || PresentedTrack::Video { width: 2, height: 2, frame_rate: None };
         let audio = || PresentedTrack::Audio { channels: 2, sample_rate: None, language: None };
