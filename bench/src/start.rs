@@ -97,7 +97,7 @@ impl Floor {
         let project = projects::ensure(&db, "default").await?;
         let prefix = "reelmill-bench-floor".to_owned();
         let broker = broker::open(&BrokerConfig { url: Some(amqp.to_owned()), prefix, quorum: false });
-        let queue = QueueKey { pool: Pool::Cpu, class: Capability::Base.to_string() };
+        let queue = QueueKey { pool: Pool::Cpu, capability: Capability::Base.to_string() };
         let subscription = broker.subscribe(&[queue]).await?;
         let bin = stage(dir, "floor", &which("true")?)?;
         Ok(Self { db, project, broker, subscription, program: bin.join("ffmpeg"), times: bin.join(TIMES) })

@@ -1,62 +1,167 @@
 //! What this worker can do, proven by doing it once.
 
+use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use reelmill_shared::job::capability::Capability;
-use tokio::process::Command;
-use tokio::time::timeout;
+use futures::StreamExt;
+use reelmill_shared::job::capability::{Capability, Pool};
+use reelmill_shared::job::encoder::Encoder;
+use reelmill_shared::job::task::EncodeRung;
+use reelmill_shared::media::cmaf::{Demuxer, Event};
+use reelmill_shared::media::grid::Span;
+use tokio_util::sync::CancellationToken;
 
 use crate::ffmpeg::Programs;
+use crate::ffmpeg::encoders::proof;
+use crate::ffmpeg::process::{Limits, Run, run};
+use crate::packager::Cut;
+use crate::scratch::Scratch;
+use crate::tasks::VideoCut;
 
 /// Long enough for a slow machine, short enough for a hung driver.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Trials at a time: most of each is the start of a program.
+const AT_ONCE: usize = 4;
 
-/// Tries every capability and gives those that work.
-pub async fn prove(programs: &Programs) -> Vec<Capability> {
+/// Tries what workers of `pool` may be asked for and gives what works; says of the rest why it does not.
+pub(crate) async fn prove(programs: &Programs, pool: Pool, scratch: &Scratch) -> Vec<Capability> {
+    let asked = std::iter::once(Capability::Base).chain(
+        Encoder::ALL
+            .iter()
+            .copied()
+            // Work for hardware goes to the pool that is named after it.
+            .filter(|encoder| !encoder.is_hardware() || pool == Pool::Gpu)
+            .map(Capability::Encoder),
+    );
+    let trials =
+        asked.map(|capability| async move { (capability, try_out(programs, capability, scratch).await) });
     let mut proven = vec![];
-    for capability in Capability::ALL {
-        let args: &[&str] = match capability {
-            Capability::Base => {
-                &["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-frames:a", "2", "-c:a", "aac"]
-            }
-            Capability::Libx264 => &[
-                "-f",
-                "lavfi",
-                "-i",
-                "color=black:s=64x64:r=25",
-                "-frames:v",
-                "1",
-                "-c:v",
-                "libx264",
-                "-pix_fmt",
-                "yuv420p",
-            ],
-        };
-        match encodes(&programs.ffmpeg, args).await {
-            Ok(()) => proven.push(*capability),
-            Err(reason) => tracing::warn!(capability = %capability, reason, "this worker cannot do that"),
+    let mut tried = futures::stream::iter(trials).buffered(AT_ONCE);
+    while let Some((capability, outcome)) = tried.next().await {
+        match outcome {
+            Ok(()) => proven.push(capability),
+            Err(reason) => tracing::warn!(%capability, reason, "this worker cannot do that"),
         }
     }
     proven
 }
 
-async fn encodes(ffmpeg: &Path, args: &[&str]) -> Result<(), String> {
-    let mut command = Command::new(ffmpeg);
-    command
-        .args(["-nostdin", "-hide_banner", "-loglevel", "error"])
-        .args(args)
-        .args(["-f", "null", "-"])
-        // Like every FFmpeg: our secrets are none of its concern.
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    match timeout(PATIENCE, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+async fn try_out(programs: &Programs, capability: Capability, scratch: &Scratch) -> Result<(), String> {
+    let dir = scratch.attempt(&format!("proof-{capability}")).map_err(|error| error.to_string())?;
+    let outcome = match capability {
+        Capability::Base => sounds(&programs.ffmpeg, &dir).await,
+        Capability::Encoder(encoder) => encodes(&programs.ffmpeg, encoder, &dir).await,
+    };
+    // It goes with the worker's at the latest.
+    let _ = tokio::fs::remove_dir_all(&dir).await;
+    outcome
+}
+
+async fn sounds(ffmpeg: &Path, dir: &Path) -> Result<(), String> {
+    let args = ["-nostdin", "-hide_banner", "-loglevel", "error"];
+    let sound = [
+        "-f",
+        "lavfi",
+        "-i",
+        "anullsrc=r=48000:cl=stereo",
+        "-frames:a",
+        "2",
+        "-c:a",
+        "aac",
+        "-f",
+        "null",
+        "-",
+    ];
+    let args: Vec<OsString> = args.into_iter().chain(sound).map(OsString::from).collect();
+    ffmpeg_succeeds(ffmpeg, &args, dir, Limits::standard(PATIENCE, 1)).await
+}
+
+/// Not only that it encodes: that it keeps to the grid, as the packager will want it.
+async fn encodes(ffmpeg: &Path, encoder: Encoder, dir: &Path) -> Result<(), String> {
+    let limits = Limits::standard(PATIENCE, 1);
+    let limits = if encoder.is_hardware() { limits.with_drivers() } else { limits };
+    for order in proof::orders(encoder) {
+        let file = dir.join("proof.mp4");
+        ffmpeg_succeeds(ffmpeg, &proof::command(&order, &file), dir, limits).await?;
+        let bytes = tokio::fs::read(&file).await.map_err(|error| error.to_string())?;
+        for rung in &order.rungs {
+            keeps_to_the_grid(rung, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn keeps_to_the_grid(rung: &EncodeRung, file: &[u8]) -> Result<(), String> {
+    let mut demuxer = Demuxer::new(file.len());
+    demuxer.push(file);
+    let (mut track, mut cut) = (None, VideoCut::new(rung, Span::whole(&rung.grid)));
+    while let Some(event) = demuxer.next().map_err(|error| error.to_string())? {
+        match (event, &track) {
+            (Event::Track(found), _) => track = Some(found),
+            (Event::Fragment(fragment), Some(track)) => {
+                cut.take(track, fragment.samples).map_err(|error| error.message)?;
+            }
+            (Event::Fragment(_), None) => return Err("a fragment before moov".to_owned()),
+        }
+    }
+    cut.finish().map(drop).map_err(|error| error.message)
+}
+
+async fn ffmpeg_succeeds(ffmpeg: &Path, args: &[OsString], dir: &Path, limits: Limits) -> Result<(), String> {
+    let job = Run { program: ffmpeg, args, dir, deadline: PATIENCE, limits };
+    match run(job, &CancellationToken::new(), |_| {}).await {
+        Ok(ended) if ended.status.success() => Ok(()),
+        Ok(ended) => Err(ended.log_tail.trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_shared::ids::WorkerId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn software_is_proven_and_hardware_only_where_it_works() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(root.path(), WorkerId::new()).unwrap();
+        let programs = Programs::find().unwrap();
+        let here = prove(&programs, Pool::Cpu, &scratch).await;
+        let software: Vec<Capability> = std::iter::once(Capability::Base)
+            .chain(
+                reelmill_shared::media::codec::Codec::ALL
+                    .map(|codec| Capability::Encoder(Encoder::software(codec))),
+            )
+            .collect();
+        assert_eq!(here, software);
+
+        let on_gpu = prove(&programs, Pool::Gpu, &scratch).await;
+        assert!(on_gpu.starts_with(&software));
+        // Without a device node there is nothing a driver could have opened.
+        if !["/dev/dri", "/dev/nvidiactl", "/dev/dxg"].iter().any(|node| Path::new(node).exists()) {
+            assert_eq!(on_gpu, software);
+            let why =
+                try_out(&programs, Capability::Encoder(Encoder::H264Nvenc), &scratch).await.unwrap_err();
+            assert!(!why.is_empty());
+            println!("h264_nvenc: {why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gop_of_another_length_is_no_proof() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(root.path(), WorkerId::new()).unwrap();
+        let order = proof::orders(Encoder::Libx264).remove(0);
+        let file = root.path().join("proof.mp4");
+        let mut args = proof::command(&order, &file);
+        let gop = args.iter().position(|arg| arg == "-g").unwrap();
+        args[gop + 1] = "5".into();
+        let ffmpeg = Programs::find().unwrap().ffmpeg;
+        let dir = scratch.attempt("wrong").unwrap();
+        ffmpeg_succeeds(&ffmpeg, &args, &dir, Limits::standard(PATIENCE, 1)).await.unwrap();
+        let why = keeps_to_the_grid(&order.rungs[0], &std::fs::read(&file).unwrap()).unwrap_err();
+        assert!(why.contains("not what was planned"), "{why}");
     }
 }

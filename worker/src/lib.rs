@@ -42,15 +42,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let programs = Programs::find().map_err(anyhow::Error::msg)?;
-    let proven = capabilities::prove(&programs).await;
+    let id = WorkerId::new();
+    let scratch = Scratch::open(&config.scratch, id)
+        .with_context(|| format!("the scratch directory {}", config.scratch.display()))?;
+    let proven = capabilities::prove(&programs, config.pool, &scratch).await;
     if !proven.contains(&Capability::Base) {
         anyhow::bail!("FFmpeg at {} does not work", programs.ffmpeg.display());
     }
     let db = Db::new(&config.database)?;
     let storage = Storage::open(&config.storage)?;
-    let id = WorkerId::new();
-    let scratch = Scratch::open(&config.scratch, id)
-        .with_context(|| format!("the scratch directory {}", config.scratch.display()))?;
     let cache = SourceCache::open(&config.cache, config.cache_bytes)
         .with_context(|| format!("the source cache {}", config.cache.display()))?;
     let http = GuardedClient::new(config.net.clone(), Limits::download(config.max_source_bytes))?;
@@ -80,7 +80,8 @@ pub async fn run(
     // The beat outlives the claim loop: tasks that drain still hold their leases.
     let stop_beat = CancellationToken::new();
     let beating = tokio::spawn(beat::run(db.clone(), id, holds.clone(), shutdown.clone(), stop_beat.clone()));
-    let queues = proven.iter().map(|cap| QueueKey { pool: config.pool, class: cap.to_string() }).collect();
+    let queues =
+        proven.iter().map(|cap| QueueKey { pool: config.pool, capability: cap.to_string() }).collect();
     let claimant = Claimant { worker_id: id, pool: config.pool, capabilities, lease: config.lease };
     let drain = config.drain;
     let shop = Arc::new(Shop { config, db: db.clone(), storage, cache, programs, http });

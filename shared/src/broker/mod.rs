@@ -13,7 +13,7 @@ pub use rabbitmq::RabbitBroker;
 
 use crate::config::BrokerConfig;
 use crate::ids::{JobId, TaskId};
-use crate::job::capability::Pool;
+use crate::job::capability::{Pool, bell};
 
 /// "There is work in this queue." The ids are for logs and traces only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,17 +29,17 @@ pub struct Ring {
     pub traceparent: Option<String>,
 }
 
-/// A queue of one pool and capability class.
+/// A queue of one pool and capability.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueKey {
     pub pool: Pool,
-    pub class: String,
+    pub capability: String,
 }
 
 impl Ring {
     /// The queue this ring belongs on.
     pub fn queue(&self) -> QueueKey {
-        QueueKey { pool: self.pool, class: self.class.clone() }
+        QueueKey { pool: self.pool, capability: bell(&self.class).to_owned() }
     }
 }
 

@@ -59,7 +59,7 @@ impl RabbitBroker {
     }
 
     fn queue_name(&self, queue: &QueueKey) -> String {
-        format!("{}.work.{}.{}", self.prefix, queue.pool, queue.class)
+        format!("{}.work.{}.{}", self.prefix, queue.pool, queue.capability)
     }
 
     /// The publishing channel, made anew where it is gone.

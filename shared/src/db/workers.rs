@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use super::leader::Leadership;
 use super::{Db, DbError};
 use crate::ids::WorkerId;
+use crate::job::capability::Pool;
+use crate::job::encoder::{Encoder, Gpus};
 use crate::job::state::words;
 
 words! {
@@ -101,6 +103,29 @@ pub async fn list(db: &Db, after: Option<WorkerId>, limit: i64) -> Result<Vec<Wo
             })
         })
         .collect()
+}
+
+/// What the workers of the pool `gpu` have proven.
+pub async fn gpus(db: &Db) -> Result<Gpus, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select c.word, bool_or(w.state = 'active') as here from workers w, unnest(w.capabilities) as c (word)
+             where w.pool = $1 group by c.word",
+            &[&Pool::Gpu.as_str()],
+        )
+        .await?;
+    let mut gpus = Gpus::default();
+    for row in rows {
+        // What newer workers than this program can do is nothing it could plan for.
+        let Ok(encoder) = row.get::<_, &str>("word").parse::<Encoder>() else { continue };
+        gpus.known.push(encoder);
+        if row.get("here") {
+            gpus.here.push(encoder);
+        }
+    }
+    Ok(gpus)
 }
 
 /// Marks workers that have not been heard of for `silence` as gone, guarded by leadership. Returns how many.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::encoder::Encoder;
 use super::state::words;
 
 words! {
@@ -14,16 +15,38 @@ words! {
     }
 }
 
-words! {
-    /// Something a worker proves at boot by doing it once.
-    Capability("capability") {
-        /// FFmpeg and ffprobe run, and FFmpeg's own AAC encoder works.
-        Base = "base",
-        Libx264 = "libx264",
+/// Something a worker proves at boot by doing it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// FFmpeg and ffprobe run, and FFmpeg's own AAC encoder works.
+    Base,
+    Encoder(Encoder),
+}
+
+impl Capability {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Encoder(encoder) => encoder.as_str(),
+        }
     }
 }
 
-/// The capabilities one task needs. Tasks of a class share a queue.
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The word of a class, as the database has it, in whose queue its rings go: that of the capability which the fewest workers
+/// have. So a worker listens on one queue for each of its capabilities, and not for each combination of them.
+pub fn bell(class: &str) -> &str {
+    let rarity = |word: &&str| word.parse::<Encoder>().ok().map(|encoder| encoder as usize);
+    class.split('+').max_by_key(rarity).unwrap_or(class)
+}
+
+/// The capabilities one task needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Class(BTreeSet<&'static str>);
 
@@ -42,5 +65,23 @@ impl fmt::Display for Class {
         }
         let words: Vec<&str> = self.0.iter().copied().collect();
         f.write_str(&words.join("+"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_rings_where_its_rarest_capability_listens() {
+        let of = |encoders: &[Encoder]| {
+            let capabilities: Vec<Capability> = encoders.iter().copied().map(Capability::Encoder).collect();
+            Class::of(&capabilities).to_string()
+        };
+        assert_eq!(bell(&of(&[])), "base");
+        assert_eq!(bell(&of(&[Encoder::Libx264])), "libx264");
+        let mixed = of(&[Encoder::Libx264, Encoder::Libsvtav1, Encoder::LibvpxVp9, Encoder::Libx264]);
+        assert_eq!(mixed, "libsvtav1+libvpx-vp9+libx264");
+        assert_eq!(bell(&mixed), "libsvtav1");
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod edit;
+pub mod encoder;
 pub mod error;
 pub mod plan;
 pub mod retry;

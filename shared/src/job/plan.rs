@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::capability::Pool;
+use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
 use super::spec::{JobSpec, Output, PictureRequest};
 use super::task::{
@@ -16,6 +17,7 @@ use crate::media::probe::{AudioStream, Probe, VideoStream};
 use crate::media::profile::Profile;
 
 mod audio;
+mod encoders;
 mod video;
 
 /// A task about to be written.
@@ -31,7 +33,8 @@ pub struct NewTask {
 
 impl NewTask {
     fn new(spec: TaskSpec) -> Self {
-        Self { id: TaskId::new(), spec, pool: Pool::Cpu, blocked_by: 0, unblocks: vec![] }
+        let pool = spec.pool();
+        Self { id: TaskId::new(), spec, pool, blocked_by: 0, unblocks: vec![] }
     }
 
     fn then(mut self, next: &mut NewTask) -> Self {
@@ -76,12 +79,15 @@ pub struct PlannedRendition {
     pub width: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
+    /// What encodes it; `None` for sound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<Encoder>,
     /// Declared ceiling, bits per second.
     pub bitrate: u64,
 }
 
 /// What the farm allows and has at the moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Circumstances {
     /// Longest recording, in seconds.
     pub max_duration_seconds: f64,
@@ -91,6 +97,8 @@ pub struct Circumstances {
     pub encode_threads: Option<u32>,
     /// Length of a chunk; `None`: by the source's length and the free slots.
     pub chunk_seconds: Option<f64>,
+    /// What may be planned for hardware.
+    pub gpus: Gpus,
 }
 
 /// Up to this length a source is looked into as a whole before anything is made of it: that takes less than two seconds.
@@ -159,7 +167,7 @@ pub fn lead(
     let (_, renditions) = expectations(&works);
     let mut tasks: Vec<NewTask> = works.into_iter().map(|work| NewTask::new(work).then(&mut probe)).collect();
     tasks.push(probe);
-    let summary = PlanSummary { renditions, warnings: glance.warnings.clone() };
+    let summary = PlanSummary { renditions, warnings: drawn.warnings };
     Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
 }
 
@@ -174,6 +182,7 @@ struct Drawn {
     duration_seconds: f64,
     video: Option<EncodeSpec>,
     audio: Option<AudioSpec>,
+    warnings: Vec<String>,
 }
 
 fn draw(
@@ -217,8 +226,13 @@ fn draw(
         Grid::new(video.rate, frames, profile.segment_duration)
     });
     let duration_seconds = grid.map_or(duration, |grid| grid.duration());
+    let mut warnings = probe.warnings.clone();
     let video = match (video, grid) {
-        (Some(video), Some(grid)) => Some(video::whole(source, set, profile, edit, video, grid)?),
+        (Some(video), Some(grid)) => {
+            let mut whole = video::whole(source, set, profile, edit, video, grid)?;
+            encoders::choose(&mut whole.rungs, profile.hardware, &circumstances.gpus, &mut warnings)?;
+            Some(whole)
+        }
         _ => None,
     };
     let audio = audio.zip(profile.audio.as_ref()).map(|(audio, recipe)| {
@@ -231,7 +245,7 @@ fn draw(
         needs_video: video.is_some(),
         needs_audio: audio.is_some(),
     };
-    Ok(Drawn { set, duration_seconds, video, audio })
+    Ok(Drawn { set, duration_seconds, video, audio, warnings })
 }
 
 /// Plans a transcode of `source`, which is the job's own or a remux of it, around what was `led` of it already where that fits.
@@ -287,7 +301,7 @@ pub fn transcode(
     let mut tasks: Vec<NewTask> =
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
     tasks.push(finish);
-    let summary = PlanSummary { renditions, warnings: probe.warnings.clone() };
+    let summary = PlanSummary { renditions, warnings: drawn.warnings };
     Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
 }
 
@@ -340,6 +354,7 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
                         name: rung.name.clone(),
                         width: Some(rung.width),
                         height: Some(rung.height),
+                        encoder: Some(rung.encoder),
                         bitrate: rung.rate_control.max_bitrate(),
                     });
                 }
@@ -350,6 +365,7 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
                     name: AUDIO_RUNG.to_owned(),
                     width: None,
                     height: None,
+                    encoder: None,
                     bitrate: audio.bitrate,
                 });
             }
@@ -445,6 +461,7 @@ mod tests {
         free_slots: 2,
         encode_threads: None,
         chunk_seconds: None,
+        gpus: Gpus { here: vec![], known: vec![] },
     };
 
     /// Of the best rung, which the lead leaves alone.

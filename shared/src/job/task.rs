@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::capability::{Capability, Class};
+use super::capability::{Capability, Class, Pool};
 use super::edit::Watermark;
+use super::encoder::Encoder;
 use super::spec::PictureRequest;
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
@@ -156,6 +157,9 @@ pub struct EncodeRung {
     /// Segments at the start of the chunk that another task makes: the lead, which a viewer waits for.
     #[serde(default)]
     pub skip_segments: u64,
+    /// The same for all chunks of a rendition.
+    #[serde(default)]
+    pub encoder: Encoder,
     pub width: u32,
     pub height: u32,
     /// Size of the picture within black bars; `None` where it fills the rung.
@@ -237,10 +241,22 @@ impl TaskSpec {
         }
     }
 
+    /// The workers these orders are for.
+    pub fn pool(&self) -> Pool {
+        match self {
+            Self::Encode(encode) if encode.rungs.iter().any(|rung| rung.encoder.is_hardware()) => Pool::Gpu,
+            _ => Pool::Cpu,
+        }
+    }
+
     /// What a worker must have proven for these orders.
     pub fn class(&self) -> Class {
         match self {
-            Self::Encode(_) => Class::of(&[Capability::Libx264]),
+            Self::Encode(encode) => {
+                let encoders: Vec<Capability> =
+                    encode.rungs.iter().map(|rung| Capability::Encoder(rung.encoder)).collect();
+                Class::of(&encoders)
+            }
             Self::Fetch(_)
             | Self::Probe(_)
             | Self::Remux(_)

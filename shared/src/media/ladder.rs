@@ -17,20 +17,21 @@ const WORTHWHILE: f64 = 1.1;
 /// Fits `rungs` to a picture of `width` x `height` square pixels, upright.
 ///
 /// Nothing is upscaled or stretched; the box of a rung is turned for a portrait picture. Of the rungs larger than the
-/// source, the smallest size stays, at the source's size, where the rungs below lose something. At least one stays.
+/// source, the smallest size stays, at the source's size, where the rungs below lose something. The rungs of a codec are a
+/// ladder of their own, because a player may know no other: at least one of each stays.
 pub fn fit(rungs: &[Rung], width: f64, height: f64) -> Vec<FittedRung> {
     // How much of the source a rung can show: 1 or more holds all of it.
     let scale = |rung: &Rung| box_scale(rung, width, height);
-    let best_below = rungs.iter().map(scale).filter(|scale| *scale < 1.0).fold(0.0, f64::max);
-    let smallest_above = rungs.iter().map(scale).filter(|scale| *scale >= 1.0).fold(f64::INFINITY, f64::min);
-    let keep_above = smallest_above.is_finite() && best_below * WORTHWHILE <= 1.0;
+    let worthwhile = |rung: &Rung| {
+        let beside = || rungs.iter().filter(|other| other.codec == rung.codec).map(scale);
+        let best_below = beside().filter(|scale| *scale < 1.0).fold(0.0, f64::max);
+        let smallest_above = beside().filter(|scale| *scale >= 1.0).fold(f64::INFINITY, f64::min);
+        best_below * WORTHWHILE <= 1.0 && scale(rung) <= smallest_above
+    };
 
     rungs
         .iter()
-        .filter(|rung| {
-            let scale = scale(rung);
-            scale < 1.0 || (keep_above && scale <= smallest_above)
-        })
+        .filter(|rung| scale(rung) < 1.0 || worthwhile(rung))
         .map(|rung| {
             let scale = scale(rung).min(1.0);
             let (limit_w, limit_h) = turned_box(rung, width, height);
@@ -63,6 +64,7 @@ fn even(length: f64, limit: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::Codec;
     use crate::media::profile::Profile;
 
     fn sizes(profile: &str, width: f64, height: f64) -> Vec<(String, u32, u32)> {
@@ -95,6 +97,21 @@ mod tests {
     fn an_odd_source_is_not_rounded_up() {
         assert_eq!(sizes("fast", 855.1, 481.0), [row("720p", 854, 480), row("360p", 640, 360)]);
         assert_eq!(sizes("fast", 1.0, 1.0), [row("360p", 2, 2)]);
+    }
+
+    #[test]
+    fn every_codec_keeps_a_rung() {
+        let mut rungs = Profile::built_in("fast").unwrap().rungs;
+        let mut best = rungs[0].clone();
+        (best.name, best.width, best.height, best.codec) = ("best".into(), 1920, 1080, Codec::Av1);
+        rungs.insert(0, best);
+        let names = |width, height| {
+            fit(&rungs, width, height).into_iter().map(|fitted| (fitted.rung.name, fitted.height)).collect()
+        };
+        let fitted: Vec<(String, u32)> = names(1280.0, 720.0);
+        assert_eq!(fitted, [("best".to_owned(), 720), ("720p".to_owned(), 720), ("360p".to_owned(), 360)]);
+        let fitted: Vec<(String, u32)> = names(640.0, 360.0);
+        assert_eq!(fitted, [("best".to_owned(), 360), ("360p".to_owned(), 360)]);
     }
 
     #[test]

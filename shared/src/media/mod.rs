@@ -1,6 +1,7 @@
 //! What the farm knows of media, as pure functions: bytes and text in, bytes and text out.
 
 pub mod cmaf;
+pub mod codec;
 pub mod dash;
 pub mod grid;
 pub mod hls;

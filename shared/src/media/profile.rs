@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::codec::Codec;
 use super::hls::Bandwidth;
 
 mod parse;
@@ -19,8 +20,38 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioRecipe>,
     pub preset: Preset,
+    /// Which encoders may make the rungs.
+    #[serde(default)]
+    pub hardware: Hardware,
     /// Seconds a segment aims at, 1 to 30.
     pub segment_duration: u32,
+}
+
+/// Whether a graphics processor encodes the rungs of a profile. Decided for each rung when its job is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hardware {
+    /// Never.
+    #[default]
+    None,
+    /// Where a worker that is there has proven that it can.
+    PreferGpu,
+    /// Always; the job waits for such a worker.
+    RequireGpu,
+}
+
+impl Hardware {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::PreferGpu, Self::RequireGpu];
+
+    /// The word in profiles.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::PreferGpu => "prefer_gpu",
+            Self::RequireGpu => "require_gpu",
+        }
+    }
 }
 
 /// One step of the ladder.
@@ -31,6 +62,8 @@ pub struct Rung {
     /// The box a landscape picture fits into, in pixels; turned for a portrait picture.
     pub width: u32,
     pub height: u32,
+    #[serde(default)]
+    pub codec: Codec,
     #[serde(flatten)]
     pub rate_control: RateControl,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +108,8 @@ pub struct AudioRecipe {
     pub bitrate: u64,
 }
 
-/// x264's presets that make sense for a farm: a closed list, because the word reaches a command line.
+/// How much work an encoder puts into a picture, in x264's words for it: a closed list, because the word reaches a command line.
+/// Every other encoder has a table of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -104,7 +138,7 @@ impl Preset {
         Self::Veryslow,
     ];
 
-    /// The encoder's word for it.
+    /// The word, which x264 and x265 know.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ultrafast => "ultrafast",
@@ -138,6 +172,7 @@ impl Profile {
             name: name.into(),
             width,
             height,
+            codec: Codec::H264,
             rate_control: RateControl::CappedCrf { crf, max_bitrate: kbps * 1000, buffer: kbps * 2000 },
             max_frame_rate: None,
         };
@@ -145,6 +180,7 @@ impl Profile {
             name: name.into(),
             width,
             height,
+            codec: Codec::H264,
             rate_control: RateControl::Constant { bitrate: kbps * 1000, buffer: kbps * 2000 },
             max_frame_rate: Some(fps),
         };
@@ -181,12 +217,19 @@ impl Profile {
             _ => return None,
         };
         let audio = Some(AudioRecipe { bitrate: audio });
-        Some(Self { name: Some(name.into()), rungs, audio, preset, segment_duration })
+        Some(Self {
+            name: Some(name.into()),
+            rungs,
+            audio,
+            preset,
+            hardware: Hardware::None,
+            segment_duration,
+        })
     }
 
     /// Reads a profile from a body, naming everything that is wrong at once.
     ///
-    /// Defaults: preset `medium`, segments of 6 s, a buffer of two seconds of the ceiling, audio at 128 kbit/s unless `"audio": null`.
+    /// Defaults: codec `h264`, preset `medium`, no hardware, segments of 6 s, a buffer of two seconds of the ceiling, audio at 128 kbit/s unless `"audio": null`.
     pub fn from_json(value: &Value) -> Result<Self, Vec<FieldError>> {
         parse::profile(value)
     }
@@ -239,6 +282,49 @@ mod tests {
         ] {
             assert!(pointers.contains(&pointer), "{pointer} is missing in {pointers:?}");
         }
+    }
+
+    #[test]
+    fn a_rung_has_the_codec_of_its_profile_or_its_own() {
+        let profile = Profile::from_json(&json!({
+            "codec": "av1",
+            "hardware": "prefer_gpu",
+            "rungs": [
+                {"name": "best", "width": 1280, "height": 720, "crf": 63, "max_bitrate": 3_000_000},
+                {"name": "safe", "width": 1280, "height": 720, "codec": "h264", "crf": 51, "max_bitrate": 2_000_000},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(
+            profile.rungs.iter().map(|rung| rung.codec).collect::<Vec<_>>(),
+            [Codec::Av1, Codec::H264]
+        );
+        assert_eq!(profile.hardware, Hardware::PreferGpu);
+
+        let faults = Profile::from_json(&json!({
+            "codec": "theora",
+            "hardware": "cpu",
+            "rungs": [
+                {"name": "a", "width": 64, "height": 64, "codec": "H265", "bitrate": 500_000},
+                {"name": "b", "width": 64, "height": 64, "codec": "hevc", "crf": 52, "max_bitrate": 500_000},
+                {"name": "c", "width": 64, "height": 64, "codec": "vp9", "crf": 64, "max_bitrate": 500_000},
+                {"name": "d", "width": 64, "height": 64, "codec": "av1", "crf": 0, "max_bitrate": 500_000},
+            ],
+        }))
+        .unwrap_err();
+        let pointers: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(
+            pointers,
+            ["/codec", "/rungs/0/codec", "/rungs/1/crf", "/rungs/2/crf", "/rungs/3/crf", "/hardware"]
+        );
+    }
+
+    #[test]
+    fn a_recipe_of_before_there_were_codecs_is_read() {
+        let old = json!({"rungs": [{"name": "a", "width": 64, "height": 64, "bitrate": 500_000, "buffer": 1_000_000}],
+            "preset": "fast", "segment_duration": 6});
+        let profile: Profile = serde_json::from_value(old).unwrap();
+        assert_eq!((profile.rungs[0].codec, profile.hardware), (Codec::H264, Hardware::None));
     }
 
     #[test]

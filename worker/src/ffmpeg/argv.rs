@@ -1,14 +1,14 @@
 //! Command lines, built by pure functions. No name a user gave ever stands on one: inputs and outputs are files named by us,
 //! streams are named by number, and every word for a codec, container, filter or preset comes from a closed list.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::grid::{Rate, Span};
-use reelmill_shared::media::profile::RateControl;
 
+use super::encoders;
 use super::file_url;
 
 mod audio;
@@ -47,7 +47,7 @@ fn guarded_input(args: &mut Args, input: &Path) {
 }
 
 /// How FFmpeg starts: quiet, without a terminal, telling progress on stdout twice a second.
-fn ffmpeg_start() -> Args {
+pub(super) fn ffmpeg_start() -> Args {
     let mut args = Args::default();
     args.add(["-nostdin", "-hide_banner", "-loglevel", "level+warning", "-max_alloc", MAX_ALLOC]);
     args.add(["-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-y"]);
@@ -120,6 +120,9 @@ pub struct EncodeFiles<'a> {
 pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) -> Vec<OsString> {
     let threads = spec.threads.to_string();
     let mut args = ffmpeg_start();
+    // Hardware encodes apart from everything else, so the first rung speaks for all.
+    let first = spec.rungs.first();
+    args.extend(first.map_or(&[], |rung| encoders::device(rung.encoder)));
     args.add(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
     args.add(["-threads", &threads]);
     if spec.stored_size.is_some() {
@@ -144,7 +147,7 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
     args.add(["-filter_complex", &filter_graph(spec)]);
     for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
         args.add(["-map", &format!("[r{index}]")]);
-        encoder(&mut args, spec, rung, &threads);
+        args.extend(&encoders::output(spec, rung));
         fragmented_mp4(&mut args, output, "frag_keyframe");
     }
     if later {
@@ -157,38 +160,7 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
 /// Frames that a deinterlacer looks at before the one it makes.
 const DEINTERLACE_FRAMES: u64 = 2;
 
-fn encoder(args: &mut Args, spec: &EncodeSpec, rung: &EncodeRung, threads: &str) {
-    let gop = rung.grid.gop_frames.to_string();
-    args.add(["-c:v", "libx264", "-preset", spec.preset.as_str(), "-threads", threads]);
-    match rung.rate_control {
-        RateControl::CappedCrf { crf, max_bitrate, buffer } => {
-            args.add(["-crf", &crf.to_string()]);
-            args.add(["-maxrate", &max_bitrate.to_string(), "-bufsize", &buffer.to_string()]);
-        }
-        RateControl::Constant { bitrate, buffer } => {
-            let rate = bitrate.to_string();
-            args.add(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &buffer.to_string()]);
-        }
-    }
-    // Every GOP has exactly this length and stands alone: the same cuts in every rung.
-    args.add(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0", "-flags:v", "+cgop+bitexact"]);
-    if spec.tone_map {
-        args.add(["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"]);
-    }
-    args.add([
-        "-fps_mode",
-        "passthrough",
-        "-enc_time_base",
-        &format!("{}/{}", rung.grid.rate.den, rung.grid.rate.num),
-    ]);
-    args.add(["-video_track_timescale", &rung.grid.rate.timescale().to_string()]);
-    // The encoder's ceiling with room for headers: a runaway output ends before it fills the disk.
-    let seconds = spec.grid.rate.seconds(spec.span().encoded());
-    let ceiling = rung.rate_control.max_bitrate() as f64 / 8.0 * (seconds + 30.0) * 2.0;
-    args.add(["-fs", &format!("{}", ceiling as u64)]);
-}
-
-fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
+pub(super) fn fragmented_mp4(args: &mut Args, output: &Path, cut: &str) {
     // Neither names nor times nor versions get into the output: the same plan gives the same bytes.
     args.add(["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]);
     args.add(["-movflags", &format!("+{cut}+empty_moov+default_base_moof"), "-f", "mp4"]);
@@ -251,6 +223,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         if let Some(mark) = &spec.watermark {
             watermark::overlay(&mut graph, mark, index, rung.width);
         }
+        graph.push_str(encoders::upload(rung.encoder));
         if members.len() > 1 {
             let _ = write!(graph, ",split={}", members.len());
         }
@@ -281,11 +254,13 @@ fn to_grid(rate: Rate, offset_ms: u64, span: Span, hold: u64) -> String {
     )
 }
 
-/// Rungs that share size and rate share a scaler.
+/// Rungs that share size, rate and the way to their encoder share a scaler.
 fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
     let mut groups: Vec<Vec<(usize, &EncodeRung)>> = vec![];
     for (index, rung) in rungs.iter().enumerate() {
-        let key = |r: &EncodeRung| (r.width, r.height, r.content, r.grid.rate, r.skip_segments);
+        let key = |r: &EncodeRung| {
+            (r.width, r.height, r.content, r.grid.rate, r.skip_segments, encoders::upload(r.encoder))
+        };
         match groups.iter_mut().find(|group| group.first().is_some_and(|(_, first)| key(first) == key(rung)))
         {
             Some(group) => group.push((index, rung)),
@@ -339,11 +314,15 @@ pub fn picture(
 }
 
 #[derive(Default)]
-struct Args(Vec<OsString>);
+pub(super) struct Args(pub(super) Vec<OsString>);
 
 impl Args {
-    fn add<const N: usize>(&mut self, words: [&str; N]) {
+    pub(super) fn add<const N: usize>(&mut self, words: [&str; N]) {
         self.0.extend(words.into_iter().map(OsString::from));
+    }
+
+    pub(super) fn extend(&mut self, words: &[impl AsRef<OsStr>]) {
+        self.0.extend(words.iter().map(|word| word.as_ref().to_owned()));
     }
 }
 
@@ -351,9 +330,10 @@ impl Args {
 mod tests {
     use reelmill_shared::ids::{SetId, SourceId};
     use reelmill_shared::job::edit::{Corner, Watermark};
+    use reelmill_shared::job::encoder::Encoder;
     use reelmill_shared::job::task::CropArea;
     use reelmill_shared::media::grid::Grid;
-    use reelmill_shared::media::profile::Preset;
+    use reelmill_shared::media::profile::{Preset, RateControl};
 
     use super::*;
 
@@ -363,6 +343,7 @@ mod tests {
             name: name.into(),
             position: 0,
             skip_segments: 0,
+            encoder: Encoder::Libx264,
             width,
             height,
             content: None,
@@ -423,6 +404,17 @@ mod tests {
         assert_eq!(graph.matches("scale=").count(), 2, "{graph}");
         assert!(graph.contains("[g1]fps=fps=24/1:start_time=0"), "{graph}");
         assert!(graph.ends_with("split=2[r2][r3]"), "{graph}");
+    }
+
+    #[test]
+    fn hardware_gets_its_device_first_and_its_pictures_last() {
+        let mut rungs = vec![rung("a", 640, 360, GRID), rung("b", 640, 360, GRID)];
+        rungs.iter_mut().for_each(|rung| rung.encoder = Encoder::H264Vaapi);
+        let line = command(&spec(rungs, GRID), Approach::Seek);
+        let device = line.find("-init_hw_device vaapi=gpu -filter_hw_device gpu").unwrap();
+        assert!(device < line.find("-i file:").unwrap(), "{line}");
+        assert!(line.contains("format=yuv420p,setsar=1,format=nv12,hwupload,split=2[r0][r1]"), "{line}");
+        assert_eq!(line.matches("-c:v h264_vaapi ").count(), 2, "{line}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! FFmpeg as a child process: what it is told, how it runs, what it says.
 
 pub mod argv;
+pub mod encoders;
 pub mod inspect;
 pub mod process;
 pub mod progress;

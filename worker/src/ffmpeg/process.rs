@@ -25,7 +25,7 @@ pub struct Run<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of address space. A three-rung 1080p ladder needs more than 1 GiB.
-    pub address_space: u64,
+    pub address_space: Option<u64>,
     /// Bytes of the largest file.
     pub file_size: u64,
     pub cpu: Duration,
@@ -34,7 +34,16 @@ pub struct Limits {
 impl Limits {
     /// For one encode or probe that may take `deadline` on `threads` cores.
     pub fn standard(deadline: Duration, threads: u32) -> Self {
-        Self { address_space: 6 << 30, file_size: 1 << 40, cpu: deadline.saturating_mul(threads.max(1) + 1) }
+        Self {
+            address_space: Some(6 << 30),
+            file_size: 1 << 40,
+            cpu: deadline.saturating_mul(threads.max(1) + 1),
+        }
+    }
+
+    /// For a child that uses a graphics processor: drivers set addresses aside for all of its memory and ours.
+    pub fn with_drivers(self) -> Self {
+        Self { address_space: None, ..self }
     }
 }
 
@@ -102,14 +111,22 @@ pub async fn run(
     }
 }
 
+/// What drivers of graphics processors are told by the environment.
+const DRIVER_VARIABLES: [&str; 4] =
+    ["LD_LIBRARY_PATH", "LIBVA_DRIVERS_PATH", "LIBVA_DRIVER_NAME", "CUDA_VISIBLE_DEVICES"];
+
 fn spawn(run: &Run<'_>) -> std::io::Result<Child> {
+    let kept = DRIVER_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     Command::new(run.program)
         .args(run.args)
         .current_dir(run.dir)
         // Nothing of ours concerns the child, least of all our secrets.
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(kept)
         .env("LC_ALL", "C.UTF-8")
+        // SVT-AV1 tells its settings on stderr otherwise: warnings and worse are enough.
+        .env("SVT_LOG", "2")
         .env("HOME", run.dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -127,12 +144,12 @@ fn limit(pid: u32, limits: Limits) {
     };
     for (resource, most) in [
         (Resource::As, limits.address_space),
-        (Resource::Fsize, limits.file_size),
-        (Resource::Cpu, limits.cpu.as_secs().max(1)),
-        (Resource::Nofile, 256),
-        (Resource::Core, 0),
+        (Resource::Fsize, Some(limits.file_size)),
+        (Resource::Cpu, Some(limits.cpu.as_secs().max(1))),
+        (Resource::Nofile, Some(256)),
+        (Resource::Core, Some(0)),
     ] {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let limit = Rlimit { current: most, maximum: most };
         if let Err(error) = prlimit(Some(pid), resource, limit) {
             // The child may be over already.
             tracing::debug!(%error, ?resource, "could not limit a child");

@@ -124,7 +124,7 @@ async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskE
 }
 
 /// Cuts on the frame grid, and checks that what FFmpeg wrote is on it.
-struct VideoCut {
+pub(crate) struct VideoCut {
     rung: EncodeRung,
     /// What is encoded, on the rung's own grid.
     span: Span,
@@ -138,7 +138,8 @@ struct VideoCut {
 }
 
 impl VideoCut {
-    fn new(rung: &EncodeRung, span: Span) -> Self {
+    /// Cuts what is encoded for `rung`, which is `span` of the rung's own grid.
+    pub(crate) fn new(rung: &EncodeRung, span: Span) -> Self {
         Self { rung: rung.clone(), span, gops: vec![], frames: 0, cut: 0, delay: None }
     }
 

@@ -8,6 +8,8 @@ mod probe;
 mod remux;
 mod thumbnail;
 
+pub(crate) use encode::VideoCut;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use reelmill_shared::db::sources::{self, Source};
 use reelmill_shared::db::tasks::{Claimed, Progress};
 use reelmill_shared::db::{Db, progress};
 use reelmill_shared::ids::{SetId, SourceId};
+use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{Extent, TaskSpec};
 use reelmill_shared::net::GuardedClient;
@@ -156,6 +159,7 @@ impl Bench {
         on_line: impl FnMut(&str) + Send,
     ) -> Result<Ended, TaskError> {
         let limits = Limits::standard(deadline, threads);
+        let limits = if self.claimed.spec.pool() == Pool::Gpu { limits.with_drivers() } else { limits };
         let job = Run { program, args, dir: &self.dir, deadline, limits };
         run(job, &self.stop, on_line).await.map_err(|error| match error {
             RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),

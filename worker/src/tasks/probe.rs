@@ -7,14 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
-use reelmill_shared::db::leases;
 use reelmill_shared::db::sources::Source;
+use reelmill_shared::db::{leases, workers};
 use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
+use reelmill_shared::job::encoder::Gpus;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances};
 use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
+use reelmill_shared::media::profile::Hardware;
 use serde_json::json;
 
 use super::Bench;
@@ -258,7 +260,19 @@ async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskError> {
         free_slots: free_slots(bench).await?,
         encode_threads: Some(config.encode_threads).filter(|threads| *threads > 0),
         chunk_seconds: config.chunk.map(|chunk| chunk.as_secs_f64()),
+        gpus: gpus(bench).await?,
     })
+}
+
+/// Hardware encoders the plan may count on, where the profile wants any.
+async fn gpus(bench: &Bench) -> Result<Gpus, TaskError> {
+    let profile = bench.claimed.job_spec.profile.as_ref();
+    if profile.is_none_or(|profile| profile.hardware == Hardware::None) {
+        return Ok(Gpus::default());
+    }
+    workers::gpus(&bench.shop.db)
+        .await
+        .map_err(|error| TaskError::internal("reading what workers can do", error))
 }
 
 /// Slots that would stand idle beside this task, whose own is free by then.

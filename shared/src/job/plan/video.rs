@@ -1,10 +1,12 @@
 //! The picture: chunks, and the lead that a viewer waits for.
 
-use super::{Circumstances, deadline};
+use super::{Circumstances, deadline, encoders};
 use crate::ids::{SetId, SourceId};
 use crate::job::edit::{Crop, Edit};
+use crate::job::encoder::Encoder;
 use crate::job::error::TaskError;
 use crate::job::task::{CropArea, EncodeRung, EncodeSpec, TaskSpec};
+use crate::media::codec::Codec;
 use crate::media::grid::{Grid, Span};
 use crate::media::ladder;
 use crate::media::probe::{Transfer, VideoStream};
@@ -42,6 +44,7 @@ pub(super) fn whole(
             name: fitted.rung.name,
             position,
             skip_segments: 0,
+            encoder: Encoder::software(fitted.rung.codec),
             width: fitted.width,
             height: fitted.height,
             content: edit.pad.map(|_| within((fitted.width, fitted.height), content)),
@@ -129,16 +132,17 @@ pub(super) fn tasks(
             encodes.insert(0, lead);
         }
     }
-    encodes.into_iter().map(TaskSpec::Encode).collect()
+    encodes.into_iter().flat_map(encoders::part).map(TaskSpec::Encode).collect()
 }
 
-/// The first segment of the lowest rung, alone.
+/// The first segment of the lowest rung, alone: of those that every player plays, where there are any.
 pub(super) fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
     let frames = whole.grid.segment_frames().min(whole.grid.frames);
+    let lowest = whole.rungs.iter().rfind(|rung| rung.encoder.codec() == Codec::H264);
     EncodeSpec {
         span: Some(Span { first: 0, frames, warm_up: 0 }),
         threads,
-        rungs: whole.rungs.last().cloned().into_iter().collect(),
+        rungs: lowest.or(whole.rungs.last()).cloned().into_iter().collect(),
         deadline_seconds: deadline(whole.grid.rate.seconds(frames)),
         ..whole.clone()
     }

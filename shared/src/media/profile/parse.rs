@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{AudioRecipe, FieldError, Preset, Profile, RateControl, Rung};
+use super::{AudioRecipe, Codec, FieldError, Hardware, Preset, Profile, RateControl, Rung};
 
 const MAX_RUNGS: usize = 12;
 const DEFAULT_AUDIO_BITRATE: u64 = 128_000;
@@ -15,10 +15,15 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     let Some(fields) = faults.object("", value) else {
         return Err(faults.0);
     };
-    faults.unknown("", fields, &["name", "rungs", "audio", "preset", "segment_duration"]);
+    faults.unknown(
+        "",
+        fields,
+        &["name", "rungs", "audio", "preset", "codec", "hardware", "segment_duration"],
+    );
 
+    let codec = faults.word("/codec", fields.get("codec"), &Codec::ALL, Codec::as_str);
     let rungs = match fields.get("rungs") {
-        Some(Value::Array(items)) => rungs(&mut faults, items),
+        Some(Value::Array(items)) => rungs(&mut faults, items, codec.unwrap_or_default()),
         Some(_) => {
             faults.add("/rungs", "must be a list of rungs");
             vec![]
@@ -33,10 +38,8 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
         Some(Value::Null) => None,
         Some(value) => audio(&mut faults, value),
     };
-    let preset = match fields.get("preset") {
-        None => Preset::Medium,
-        Some(value) => preset(&mut faults, value),
-    };
+    let preset = faults.word("/preset", fields.get("preset"), &Preset::ALL, Preset::as_str);
+    let hardware = faults.word("/hardware", fields.get("hardware"), &Hardware::ALL, Hardware::as_str);
     let segment_duration = faults.number(
         "/segment_duration",
         fields.get("segment_duration"),
@@ -49,10 +52,17 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     if !faults.0.is_empty() {
         return Err(faults.0);
     }
-    Ok(Profile { name: None, rungs, audio, preset, segment_duration: segment_duration as u32 })
+    Ok(Profile {
+        name: None,
+        rungs,
+        audio,
+        preset: preset.unwrap_or(Preset::Medium),
+        hardware: hardware.unwrap_or_default(),
+        segment_duration: segment_duration as u32,
+    })
 }
 
-fn rungs(faults: &mut Faults, items: &[Value]) -> Vec<Rung> {
+fn rungs(faults: &mut Faults, items: &[Value], codec: Codec) -> Vec<Rung> {
     if items.len() > MAX_RUNGS {
         faults.add("/rungs", format!("has {} rungs; at most {MAX_RUNGS} are allowed", items.len()));
     }
@@ -61,7 +71,7 @@ fn rungs(faults: &mut Faults, items: &[Value]) -> Vec<Rung> {
         .iter()
         .take(MAX_RUNGS)
         .enumerate()
-        .filter_map(|(index, item)| rung(faults, &format!("/rungs/{index}"), item, &mut names))
+        .filter_map(|(index, item)| rung(faults, &format!("/rungs/{index}"), item, codec, &mut names))
         .collect();
     // Best first, whatever the order they were written in.
     rungs.sort_by_key(|rung| {
@@ -70,10 +80,18 @@ fn rungs(faults: &mut Faults, items: &[Value]) -> Vec<Rung> {
     rungs
 }
 
-fn rung(faults: &mut Faults, at: &str, item: &Value, names: &mut HashSet<String>) -> Option<Rung> {
+const RUNG_FIELDS: [&str; 9] =
+    ["name", "width", "height", "codec", "crf", "max_bitrate", "bitrate", "buffer", "max_frame_rate"];
+
+fn rung(
+    faults: &mut Faults,
+    at: &str,
+    item: &Value,
+    default: Codec,
+    names: &mut HashSet<String>,
+) -> Option<Rung> {
     let fields = faults.object(at, item)?;
-    let known = ["name", "width", "height", "crf", "max_bitrate", "bitrate", "buffer", "max_frame_rate"];
-    faults.unknown(at, fields, &known);
+    faults.unknown(at, fields, &RUNG_FIELDS);
 
     let name = fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let spelled = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -99,14 +117,22 @@ fn rung(faults: &mut Faults, at: &str, item: &Value, names: &mut HashSet<String>
         value as u32
     };
     let (width, height) = (side("width"), side("height"));
-    let rate_control = rate_control(faults, at, fields);
+    let codec = faults
+        .word(&format!("{at}/codec"), fields.get("codec"), &Codec::ALL, Codec::as_str)
+        .unwrap_or(default);
+    let rate_control = rate_control(faults, at, fields, codec);
     let max_frame_rate = fields
         .get("max_frame_rate")
         .map(|value| faults.number(&format!("{at}/max_frame_rate"), Some(value), 1..=120, None) as u32);
-    Some(Rung { name, width, height, rate_control: rate_control?, max_frame_rate })
+    Some(Rung { name, width, height, codec, rate_control: rate_control?, max_frame_rate })
 }
 
-fn rate_control(faults: &mut Faults, at: &str, fields: &Map<String, Value>) -> Option<RateControl> {
+fn rate_control(
+    faults: &mut Faults,
+    at: &str,
+    fields: &Map<String, Value>,
+    codec: Codec,
+) -> Option<RateControl> {
     const BITRATES: std::ops::RangeInclusive<u64> = 50_000..=100_000_000;
     let buffer = |faults: &mut Faults, ceiling: u64| {
         let largest = (ceiling * 10).max(1);
@@ -118,7 +144,7 @@ fn rate_control(faults: &mut Faults, at: &str, fields: &Map<String, Value>) -> O
             None
         }
         (Some(crf), None) => {
-            let crf = faults.number(&format!("{at}/crf"), Some(crf), 1..=51, None) as u8;
+            let crf = faults.number(&format!("{at}/crf"), Some(crf), codec.crf(), None) as u8;
             let max_bitrate =
                 faults.number(&format!("{at}/max_bitrate"), fields.get("max_bitrate"), BITRATES, None);
             let buffer = buffer(faults, max_bitrate);
@@ -147,16 +173,6 @@ fn audio(faults: &mut Faults, value: &Value) -> Option<AudioRecipe> {
     Some(AudioRecipe { bitrate })
 }
 
-fn preset(faults: &mut Faults, value: &Value) -> Preset {
-    let found =
-        value.as_str().and_then(|word| Preset::ALL.into_iter().find(|preset| preset.as_str() == word));
-    found.unwrap_or_else(|| {
-        let words: Vec<&str> = Preset::ALL.iter().map(|preset| preset.as_str()).collect();
-        faults.add("/preset", format!("must be one of {}", words.join(", ")));
-        Preset::Medium
-    })
-}
-
 #[derive(Default)]
 struct Faults(Vec<FieldError>);
 
@@ -181,6 +197,23 @@ impl Faults {
                 format!("is not a known field; known are {}", known.join(", ")),
             );
         }
+    }
+
+    /// One of a few words; `None` where it is left out or none of them.
+    fn word<T: Copy>(
+        &mut self,
+        pointer: &str,
+        value: Option<&Value>,
+        all: &[T],
+        spell: fn(T) -> &'static str,
+    ) -> Option<T> {
+        let value = value?;
+        let found = all.iter().copied().find(|word| value.as_str() == Some(spell(*word)));
+        if found.is_none() {
+            let words: Vec<&str> = all.iter().map(|word| spell(*word)).collect();
+            self.add(pointer, format!("must be one of {}", words.join(", ")));
+        }
+        found
     }
 
     /// A whole number within `range`. Returns the start of the range where it is not one, so that reading can go on.
