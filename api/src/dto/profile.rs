@@ -12,9 +12,12 @@ pub(crate) struct ProfileDto {
     pub(crate) built_in: bool,
     pub(crate) rungs: Vec<RungDto>,
     pub(crate) audio: Option<AudioDto>,
-    /// x264's preset.
+    /// How much work the encoders put into the picture, in x264's words.
     #[schema(example = "medium")]
     pub(crate) preset: String,
+    /// `none`, `prefer_gpu` or `require_gpu`.
+    #[schema(example = "none")]
+    pub(crate) hardware: &'static str,
     /// Seconds.
     pub(crate) segment_duration: u32,
 }
@@ -24,7 +27,10 @@ pub(crate) struct ProfileDto {
 #[allow(dead_code, reason = "describes what is read by hand, so that all mistakes are told at once")]
 #[schema(example = json!({
     "name": "mobile",
-    "rungs": [{ "name": "360p", "width": 640, "height": 360, "crf": 23, "max_bitrate": 800000 }],
+    "rungs": [
+        { "name": "360p", "width": 640, "height": 360, "crf": 23, "max_bitrate": 800000 },
+        { "name": "360p_av1", "width": 640, "height": 360, "codec": "av1", "crf": 38, "max_bitrate": 500000 },
+    ],
 }))]
 pub(crate) struct NewProfileDto {
     /// 1 to 64 lower-case letters, digits, `-` and `_`. None inline.
@@ -33,8 +39,13 @@ pub(crate) struct NewProfileDto {
     pub(crate) rungs: Vec<NewRungDto>,
     /// 128 kbit/s where it is left out; `null` for none.
     pub(crate) audio: Option<AudioDto>,
-    /// x264's preset; `medium` where it is left out.
+    /// How much work the encoders put into the picture, in x264's words, `ultrafast` to `veryslow`; `medium` where it is left out.
     pub(crate) preset: Option<String>,
+    /// Of all rungs that name none: `h264`, `hevc`, `vp9` or `av1`; `h264` where it is left out.
+    pub(crate) codec: Option<String>,
+    /// Whether a graphics processor encodes: `none`, `prefer_gpu` (where a worker that is there can) or `require_gpu` (the job waits
+    /// for one); `none` where it is left out.
+    pub(crate) hardware: Option<String>,
     /// Seconds, 1 to 30; 6 where it is left out.
     pub(crate) segment_duration: Option<u32>,
 }
@@ -48,6 +59,9 @@ pub(crate) struct NewRungDto {
     /// The box the picture fits into, even pixels.
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// `h264`, `hevc`, `vp9` or `av1`; the profile's where it is left out. Rungs of one size may differ in it.
+    pub(crate) codec: Option<String>,
+    /// On the scale of the codec: 1 to 51, 63 for `vp9` and `av1`.
     pub(crate) crf: Option<u8>,
     /// Bits per second.
     pub(crate) max_bitrate: Option<u64>,
@@ -64,6 +78,8 @@ pub(crate) struct RungDto {
     pub(crate) name: String,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    #[schema(example = "h264")]
+    pub(crate) codec: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) crf: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +125,7 @@ impl ProfileDto {
                         name: rung.name,
                         width: rung.width,
                         height: rung.height,
+                        codec: rung.codec.as_str(),
                         crf,
                         max_bitrate,
                         bitrate,
@@ -119,6 +136,7 @@ impl ProfileDto {
                 .collect(),
             audio: profile.audio.map(|audio| AudioDto { bitrate: audio.bitrate }),
             preset: profile.preset.as_str().to_owned(),
+            hardware: profile.hardware.as_str(),
             segment_duration: profile.segment_duration,
         }
     }

@@ -163,6 +163,8 @@ pub(crate) struct Profile {
     pub(crate) rungs: Vec<Rung>,
     pub(crate) audio: Option<Audio>,
     pub(crate) preset: String,
+    #[serde(default)]
+    pub(crate) hardware: String,
     pub(crate) segment_duration: f64,
 }
 
@@ -172,6 +174,8 @@ pub(crate) struct Rung {
     pub(crate) name: String,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    #[serde(default)]
+    pub(crate) codec: String,
     pub(crate) crf: Option<u8>,
     pub(crate) max_bitrate: Option<u64>,
     pub(crate) bitrate: Option<u64>,

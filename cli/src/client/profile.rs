@@ -70,6 +70,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         ("profile", profile.name.clone().unwrap_or_default()),
         ("built in", yes_or_no(profile.built_in)),
         ("preset", profile.preset.clone()),
+        ("hardware", profile.hardware.clone()),
         ("segment", format!("{} s", profile.segment_duration)),
         (
             "audio",
@@ -90,6 +91,7 @@ fn rungs(rungs: &[Rung]) -> String {
     let columns = [
         Column::Text("RUNG"),
         Column::Figure("SIZE"),
+        Column::Text("CODEC"),
         Column::Figure("MAX FPS"),
         Column::Figure("CRF"),
         Column::Figure("BITRATE"),
@@ -105,6 +107,7 @@ fn rungs(rungs: &[Rung]) -> String {
             vec![
                 rung.name.clone(),
                 format!("{}x{}", rung.width, rung.height),
+                rung.codec.clone(),
                 rung.max_frame_rate.map(|rate| rate.to_string()).unwrap_or_default(),
                 rung.crf.map(|crf| crf.to_string()).unwrap_or_default(),
                 rate,

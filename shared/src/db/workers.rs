@@ -119,7 +119,9 @@ pub async fn gpus(db: &Db) -> Result<Gpus, DbError> {
     let mut gpus = Gpus::default();
     for row in rows {
         // What newer workers than this program can do is nothing it could plan for.
-        let Ok(encoder) = row.get::<_, &str>("word").parse::<Encoder>() else { continue };
+        let encoder =
+            row.get::<_, &str>("word").parse().ok().filter(|encoder: &Encoder| encoder.is_hardware());
+        let Some(encoder) = encoder else { continue };
         gpus.known.push(encoder);
         if row.get("here") {
             gpus.here.push(encoder);

@@ -9,3 +9,4 @@ mod events;
 mod fixture;
 mod idempotency;
 mod leadership;
+mod routing;
