@@ -48,3 +48,11 @@ pub fn frames(input: &str, stream: &str) -> Vec<f64> {
         .map(|frame| frame["best_effort_timestamp_time"].as_str().unwrap().parse().unwrap())
         .collect()
 }
+
+/// Runs FFmpeg and gives what it says at its usual loudness.
+pub fn ffmpeg_log(args: &[&str]) -> String {
+    let output = Command::new("ffmpeg").args(["-nostdin", "-hide_banner"]).args(args).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "ffmpeg {args:?}: {log}");
+    log
+}

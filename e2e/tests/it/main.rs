@@ -19,6 +19,7 @@ mod judge;
 mod media_changing;
 mod media_chunks;
 mod media_dash;
+mod media_codecs;
 mod media_early;
 mod media_edit;
 mod media_footage;

@@ -138,6 +138,7 @@ async fn media_chunks_of_capped_rungs_share_the_grid() {
         size: (320, 180),
         rate: (10, 1),
         frames: 325,
+        codec: "h264",
     });
     let file = footage.join("bbb-trailer-360p25-vp8-vorbis.webm");
     let [(_, played)] = transcode(&farm, [case(file, small(), expected)]).await;

@@ -104,7 +104,13 @@ async fn media_times_flash_and_beep_together() {
     let Some(variants) = media::variants() else { return };
     let farm = farm().await;
     let file = variants.file("flash-beep.mp4");
-    let capped = |name: &str| Rung { name: name.to_owned(), size: (640, 360), rate: (24, 1), frames: 480 };
+    let capped = |name: &str| Rung {
+        name: name.to_owned(),
+        size: (640, 360),
+        rate: (24, 1),
+        frames: 480,
+        codec: "h264",
+    };
     let classic = Expected { rungs: vec![capped("normal"), capped("low")], audio: Some(48_000) };
     let cases = [
         case(&file, small(), Expected::video((30, 1), 600, &WIDE).sound(48_000)),
@@ -139,7 +145,8 @@ async fn media_times_capped_rates_share_the_grid() {
         .status()
         .unwrap();
     assert!(made.success());
-    let rung = |name: &str, size, rate, frames| Rung { name: name.to_owned(), size, rate, frames };
+    let rung =
+        |name: &str, size, rate, frames| Rung { name: name.to_owned(), size, rate, frames, codec: "h264" };
     let classic = Expected {
         rungs: vec![
             rung("very_high", (1440, 810), (30, 1), 360),
