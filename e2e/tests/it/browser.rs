@@ -1,5 +1,7 @@
 //! The pages in a real browser: logging in, waiting for a recording, watching it.
 
+mod codecs;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -403,6 +403,7 @@ mod tests {
     use super::*;
     use crate::job::edit::{Crop, Edit};
     use crate::job::spec::Input;
+    use crate::media::codec::Codec;
     use crate::media::grid::Rate;
     use crate::media::probe::Transfer;
 
@@ -614,6 +615,20 @@ mod tests {
         spec.edit.start_ms = Some(61_000);
         let error = plan(&spec, &probe(60.0, None)).unwrap_err();
         assert!(!error.retryable && error.message.contains("begins at 61.000 s"), "{error}");
+    }
+
+    #[test]
+    fn the_lead_is_what_every_player_plays() {
+        let mut spec = spec("web");
+        let rungs = &mut spec.profile.as_mut().unwrap().rungs;
+        rungs.last_mut().unwrap().codec = Codec::Av1;
+        let (source, recording) = (SourceId::new(), RecordingId::new());
+        let plan = transcode(&spec, source, recording, &probe(600.0, None), None, &NOW).unwrap();
+        let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
+        assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["480p"]);
+        let told: Vec<_> =
+            plan.summary.renditions.iter().map(|made| (made.name.as_str(), made.encoder)).collect();
+        assert!(told.contains(&("360p", Some(Encoder::Libsvtav1))), "{told:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which encoder makes each rung, and which rungs one task makes.
 
-use crate::job::encoder::{Encoder, Gpus};
+use crate::job::encoder::Gpus;
 use crate::job::error::{Reason, TaskError};
 use crate::job::task::{EncodeRung, EncodeSpec};
 use crate::media::profile::Hardware;
@@ -67,6 +67,7 @@ pub(super) fn part(whole: EncodeSpec) -> Vec<EncodeSpec> {
 mod tests {
     use super::*;
     use crate::ids::{SetId, SourceId};
+    use crate::job::encoder::Encoder;
     use crate::job::task::TaskSpec;
     use crate::media::codec::Codec;
     use crate::media::grid::{Grid, Rate};

@@ -67,7 +67,12 @@ pub fn command(spec: &EncodeSpec, file: &Path) -> Vec<OsString> {
         let EncodeRung { encoder, width, height, grid, .. } = rung;
         args.extend(device(*encoder));
         args.add(["-f", "lavfi", "-i", &format!("testsrc2=size={width}x{height}:rate={}", grid.rate)]);
-        args.add(["-frames:v", &grid.frames.to_string(), "-vf", &format!("format=yuv420p{}", upload(*encoder))]);
+        args.add([
+            "-frames:v",
+            &grid.frames.to_string(),
+            "-vf",
+            &format!("format=yuv420p{}", upload(*encoder)),
+        ]);
         args.extend(&output(spec, rung));
         fragmented_mp4(&mut args, file, "frag_keyframe");
     }
