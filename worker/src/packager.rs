@@ -16,6 +16,9 @@ const MAX_BOX: usize = 256 << 20;
 
 /// How samples become segments.
 pub trait Cut: Send {
+    /// Corrects what a track says of itself, before anything else.
+    fn correct(&self, _track: &mut Track) {}
+
     /// Takes a fragment's samples; gives the segments that are complete now.
     fn take(&mut self, track: &Track, samples: Vec<Sample>) -> Result<Vec<Cutting>, TaskError>;
 
@@ -95,7 +98,10 @@ impl<C: Cut> Packager<C> {
             self.demuxer.push(bytes);
             while let Some(event) = self.demuxer.next().map_err(|e| self.damaged(&e))? {
                 match event {
-                    Event::Track(track) => self.track = Some(track),
+                    Event::Track(mut track) => {
+                        self.cut.correct(&mut track);
+                        self.track = Some(track);
+                    }
                     Event::Fragment(fragment) => {
                         let Some(track) = &self.track else {
                             return Err(self.damaged(&"a fragment before moov"));

@@ -57,9 +57,14 @@ fn docs_list_every_metric() {
 #[test]
 fn docs_point_at_what_is_there() {
     let mut found = 0;
-    for document in
-        ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/CONFIG.md", "docs/OPERATIONS.md"]
-    {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/ARCHITECTURE.md",
+        "docs/CONFIG.md",
+        "docs/OPERATIONS.md",
+        "docs/PROFILES.md",
+    ] {
         let text = read(document);
         // Even parts are prose, odd ones code.
         let prose = without_fences(&text);

@@ -125,8 +125,8 @@ async fn media_codecs_leave_out_what_is_too_small() {
     let source = case(footage.join("bbb-720p25-h264-aac.mp4"), profile, expected);
     let [(recording, _)] = transcode(&farm, [source]).await;
     let job = farm.client.get(&format!("/jobs/{}", recording["job_id"].as_str().unwrap())).await;
-    let result = &job["result"];
-    assert!(result["warnings"][0].as_str().unwrap().starts_with("tiny is left out: 64x36"), "{result}");
-    assert_eq!(result["renditions"][0]["encoder"], "libx264", "{result}");
+    let plan = &job["result"]["plan"];
+    assert!(plan["warnings"][0].as_str().unwrap().starts_with("tiny is left out: 64x36"), "{plan}");
+    assert_eq!(plan["renditions"][0]["encoder"], "libx264", "{plan}");
     farm.stop().await;
 }

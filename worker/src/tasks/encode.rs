@@ -7,7 +7,7 @@ use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::cmaf::{Sample, Track};
-use reelmill_shared::media::grid::Span;
+use reelmill_shared::media::grid::{Rate, Span};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
@@ -164,6 +164,11 @@ impl VideoCut {
 }
 
 impl Cut for VideoCut {
+    fn correct(&self, track: &mut Track) {
+        let Rate { num, den } = self.rung.grid.rate;
+        track.correct_level((num, den), self.rung.rate_control.max_bitrate());
+    }
+
     fn take(&mut self, track: &Track, mut samples: Vec<Sample>) -> Result<Vec<Cutting>, TaskError> {
         let grid = &self.rung.grid;
         if track.timescale != grid.rate.timescale() {

@@ -27,9 +27,12 @@ async fn browser_plays_the_codecs_it_knows() {
         assert!(tab.is(&format!("MediaSource.isTypeSupported({kind})")).await, "{made}");
     }
     let wrong: Value = json!("video/mp4; codecs=\"av01.9.00M.08\"");
-    assert!(!tab.is(&format!("MediaSource.isTypeSupported({wrong})")).await, "it does not say yes to anything");
+    assert!(
+        !tab.is(&format!("MediaSource.isTypeSupported({wrong})")).await,
+        "it does not say yes to anything"
+    );
 
-    tab.goto(&format!("/watch/{}", text(&recording, "id"))).await;
+    tab.goto(&format!("/watch/{}?autoplay=1", text(&recording, "id"))).await;
     tab.becomes("playing", "document.documentElement.dataset.state").await;
     each_rung_can_be_chosen(&tab, &recording).await;
     tab.close().await;

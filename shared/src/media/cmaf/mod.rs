@@ -21,6 +21,7 @@ mod init;
 mod sample_entry;
 mod segment;
 mod track;
+mod vp9_level;
 
 pub use boxes::FourCc;
 pub use demuxer::{Demuxer, Event};

@@ -189,7 +189,15 @@ fn hevc_leaves_the_encoders_settings_behind() {
 fn vp9() {
     let vp9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 30 -b:v 200k";
     let Some(file) = encode(VIDEO, vp9) else { return };
-    assert_eq!(check_video(&file).codec, "vp09.00.10.08");
+    let mut track = check_video(&file);
+    assert_eq!(track.codec, "vp09.00.10.08");
+    let init = track.init_segment();
+    track.correct_level((30_000, 1001), 3_000_000);
+    assert_eq!(track.codec, "vp09.00.21.08");
+    let corrected = track.init_segment();
+    let other: Vec<usize> = (0..init.len()).filter(|at| init[*at] != corrected[*at]).collect();
+    assert_eq!(other.len(), 1, "nothing but the level has changed");
+    assert_eq!(demux(&corrected).0.codec, "vp09.00.21.08");
 }
 
 #[test]
