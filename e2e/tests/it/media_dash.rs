@@ -19,7 +19,13 @@ async fn media_dash_manifests_and_i_frames_hold_what_the_playlists_hold() {
         {"name": "small", "width": 320, "height": 180, "crf": 24, "max_bitrate": 400_000, "max_frame_rate": 13},
     ]});
     let mut expected = Expected::video((25, 1), 225, &[("large", 640, 360)]).sound(48_000);
-    expected.rungs.push(Rung { name: "small".into(), size: (320, 180), rate: (13, 1), frames: 117 });
+    expected.rungs.push(Rung {
+        name: "small".into(),
+        size: (320, 180),
+        rate: (13, 1),
+        frames: 117,
+        codec: "h264",
+    });
     // The api's manifest is read with everything else.
     let [(recording, played)] = transcode(&farm, [case(clip, profile, expected.clone())]).await;
 

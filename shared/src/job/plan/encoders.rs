@@ -140,6 +140,7 @@ mod tests {
     fn parted(rungs: Vec<EncodeRung>) -> Vec<TaskSpec> {
         let whole = EncodeSpec {
             source: SourceId::new(),
+            extent: None,
             set: SetId::new(),
             stream: 0,
             grid: GRID,

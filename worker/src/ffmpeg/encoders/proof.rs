@@ -42,6 +42,7 @@ fn order(encoder: Encoder, rate_control: RateControl) -> EncodeSpec {
     };
     EncodeSpec {
         source: SourceId::new(),
+        extent: None,
         set: SetId::new(),
         stream: 0,
         grid: GRID,
