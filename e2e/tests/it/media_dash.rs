@@ -1,5 +1,8 @@
 //! What is played besides the playlists of segments: DASH manifests, by the api and from the store alone, and single I-frames.
 
+use std::time::Duration;
+
+use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, media};
 use reqwest::Method;
 use serde_json::json;
@@ -53,8 +56,12 @@ async fn dash_alone_may_be_asked_for(farm: &Farm, recording: &str) {
         (text(outputs, "dash"), &outputs["hls"], &outputs["thumbnail"]),
         (path.as_str(), &json!(null), &json!(null))
     );
-    let answer = farm.client.request(Method::GET, &path).send().await.unwrap();
-    assert!(answer.text().await.unwrap().contains("<Representation id=\"only\""));
+    // The api keeps for a moment which set a recording plays.
+    until("the manifest of the new set", Duration::from_secs(10), || async {
+        let answer = farm.client.request(Method::GET, &path).send().await.unwrap();
+        answer.text().await.unwrap().contains("<Representation id=\"only\"").then_some(())
+    })
+    .await;
 }
 
 /// The store, served as a bucket would be.
