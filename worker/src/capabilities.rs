@@ -81,13 +81,11 @@ async fn sounds(ffmpeg: &Path, dir: &Path) -> Result<(), String> {
 async fn encodes(ffmpeg: &Path, encoder: Encoder, dir: &Path) -> Result<(), String> {
     let limits = Limits::standard(PATIENCE, 1);
     let limits = if encoder.is_hardware() { limits.with_drivers() } else { limits };
-    for order in proof::orders(encoder) {
+    for rung in proof::rungs(encoder) {
         let file = dir.join("proof.mp4");
-        ffmpeg_succeeds(ffmpeg, &proof::command(&order, &file), dir, limits).await?;
+        ffmpeg_succeeds(ffmpeg, &proof::command(&rung, &file), dir, limits).await?;
         let bytes = tokio::fs::read(&file).await.map_err(|error| error.to_string())?;
-        for rung in &order.rungs {
-            keeps_to_the_grid(rung, &bytes)?;
-        }
+        keeps_to_the_grid(&rung, &bytes)?;
     }
     Ok(())
 }
@@ -153,15 +151,15 @@ mod tests {
     async fn a_gop_of_another_length_is_no_proof() {
         let root = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(root.path(), WorkerId::new()).unwrap();
-        let order = proof::orders(Encoder::Libx264).remove(0);
+        let rung = proof::rungs(Encoder::Libx264).remove(0);
         let file = root.path().join("proof.mp4");
-        let mut args = proof::command(&order, &file);
+        let mut args = proof::command(&rung, &file);
         let gop = args.iter().position(|arg| arg == "-g").unwrap();
         args[gop + 1] = "5".into();
         let ffmpeg = Programs::find().unwrap().ffmpeg;
         let dir = scratch.attempt("wrong").unwrap();
         ffmpeg_succeeds(&ffmpeg, &args, &dir, Limits::standard(PATIENCE, 1)).await.unwrap();
-        let why = keeps_to_the_grid(&order.rungs[0], &std::fs::read(&file).unwrap()).unwrap_err();
+        let why = keeps_to_the_grid(&rung, &std::fs::read(&file).unwrap()).unwrap_err();
         assert!(why.contains("not what was planned"), "{why}");
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
 use reelmill_shared::media::grid::{Rate, Span};
 
-use super::encoders;
+use super::encoders::{self, Wish};
 use super::file_url;
 
 mod audio;
@@ -147,7 +147,7 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
     args.add(["-filter_complex", &filter_graph(spec)]);
     for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
         args.add(["-map", &format!("[r{index}]")]);
-        args.extend(&encoders::output(spec, rung));
+        args.extend(&encoders::output(&Wish::of(spec, rung)));
         fragmented_mp4(&mut args, output, "frag_keyframe");
     }
     if later {

@@ -14,31 +14,43 @@ mod x265;
 
 use reelmill_shared::job::encoder::{Encoder, Make};
 use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
-use reelmill_shared::media::grid::Rate;
+use reelmill_shared::media::grid::{Grid, Rate};
 use reelmill_shared::media::profile::{Preset, RateControl};
 
 /// What is wanted of an encoder, whichever it is.
 #[derive(Debug, Clone, Copy)]
-struct Wish {
-    encoder: Encoder,
-    preset: Preset,
-    rate_control: RateControl,
-    /// Frames of a GOP.
-    gop_frames: u32,
+pub struct Wish {
+    pub encoder: Encoder,
+    pub preset: Preset,
+    pub rate_control: RateControl,
+    pub grid: Grid,
     /// At least 1.
-    threads: u32,
+    pub threads: u32,
+    /// The pictures were brought to BT.709.
+    pub tone_mapped: bool,
+    /// How long the output may get.
+    pub seconds: f64,
+}
+
+impl Wish {
+    /// What the orders of an encode say of one rung.
+    pub fn of(spec: &EncodeSpec, rung: &EncodeRung) -> Self {
+        Self {
+            encoder: rung.encoder,
+            preset: spec.preset,
+            rate_control: rung.rate_control,
+            grid: rung.grid,
+            threads: spec.threads,
+            tone_mapped: spec.tone_map,
+            seconds: spec.grid.rate.seconds(spec.span().encoded()),
+        }
+    }
 }
 
 /// The options of one output: what encodes it and how, and the clock its frames are counted on.
-pub fn output(spec: &EncodeSpec, rung: &EncodeRung) -> Vec<String> {
-    let mut words = options(&Wish {
-        encoder: rung.encoder,
-        preset: spec.preset,
-        rate_control: rung.rate_control,
-        gop_frames: rung.grid.gop_frames,
-        threads: spec.threads,
-    });
-    if spec.tone_map {
+pub fn output(wish: &Wish) -> Vec<String> {
+    let mut words = options(wish);
+    if wish.tone_mapped {
         words.extend(self::words([
             "-color_primaries",
             "bt709",
@@ -48,18 +60,17 @@ pub fn output(spec: &EncodeSpec, rung: &EncodeRung) -> Vec<String> {
             "bt709",
         ]));
     }
-    let Rate { num, den } = rung.grid.rate;
+    let Rate { num, den } = wish.grid.rate;
     words.extend(self::words(["-fps_mode", "passthrough", "-enc_time_base", &format!("{den}/{num}")]));
-    words.extend(self::words(["-video_track_timescale", &rung.grid.rate.timescale().to_string()]));
+    words.extend(self::words(["-video_track_timescale", &wish.grid.rate.timescale().to_string()]));
     // The encoder's ceiling with room for headers: a runaway output ends before it fills the disk.
-    let seconds = spec.grid.rate.seconds(spec.span().encoded());
-    let ceiling = rung.rate_control.max_bitrate() as f64 / 8.0 * (seconds + 30.0) * 2.0;
+    let ceiling = wish.rate_control.max_bitrate() as f64 / 8.0 * (wish.seconds + 30.0) * 2.0;
     words.extend(self::words(["-fs", &format!("{}", ceiling as u64)]));
     words
 }
 
 fn options(wish: &Wish) -> Vec<String> {
-    let gop = wish.gop_frames.to_string();
+    let gop = wish.grid.gop_frames.to_string();
     let mut words = words(["-c:v", wish.encoder.as_str(), "-g", &gop, "-keyint_min", &gop]);
     words.extend(match wish.encoder.make() {
         Make::X264 => x264::options(wish),
@@ -105,9 +116,14 @@ mod tests {
         RateControl::CappedCrf { crf: 30, max_bitrate: 1_000_000, buffer: 2_000_000 };
     pub(super) const STEADY: RateControl = RateControl::Constant { bitrate: 1_000_000, buffer: 2_000_000 };
 
+    pub(super) fn wish(encoder: Encoder, rate_control: RateControl) -> Wish {
+        let grid = Grid { rate: Rate { num: 25, den: 1 }, gop_frames: 50, segment_gops: 3, frames: 500 };
+        let preset = Preset::Medium;
+        Wish { encoder, preset, rate_control, grid, threads: 1, tone_mapped: false, seconds: 20.0 }
+    }
+
     pub(super) fn line(encoder: Encoder, rate_control: RateControl) -> String {
-        let wish = Wish { encoder, preset: Preset::Medium, rate_control, gop_frames: 50, threads: 1 };
-        options(&wish).join(" ")
+        options(&wish(encoder, rate_control)).join(" ")
     }
 
     #[test]

@@ -25,9 +25,8 @@ pub(super) fn options(wish: &Wish) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use reelmill_shared::job::encoder::Encoder;
-    use reelmill_shared::media::profile::Preset;
 
-    use super::super::tests::{CRF, line};
+    use super::super::tests::{CRF, line, wish};
     use super::super::{Wish, options};
 
     #[test]
@@ -40,13 +39,7 @@ mod tests {
             ),
             "{one}"
         );
-        let wish = Wish {
-            encoder: Encoder::Libx265,
-            preset: Preset::Fast,
-            rate_control: CRF,
-            gop_frames: 50,
-            threads: 4,
-        };
+        let wish = Wish { threads: 4, ..wish(Encoder::Libx265, CRF) };
         assert!(options(&wish).join(" ").contains(":pools=4:wpp=1:frame-threads=1:"));
     }
 }
