@@ -9,3 +9,4 @@ pub mod ladder;
 pub mod presentation;
 pub mod probe;
 pub mod profile;
+pub mod ts;

@@ -123,11 +123,30 @@ pub(super) struct Mp4Audio {
 /// Object type indication of ISO/IEC 14496-3 audio in a decoder configuration (14496-1, table 5).
 const MPEG4_AUDIO: u8 = 0x40;
 /// Audio object type of parametric stereo (HE-AAC v2).
-const PARAMETRIC_STEREO: u64 = 29;
+const PARAMETRIC_STEREO: u8 = 29;
+/// Frequency index that says a rate of 24 bits follows.
+pub(super) const EXPLICIT_FREQUENCY: u8 = 15;
 
 /// `mp4a.OO[.A]`: object type indication in hexadecimal and, for MPEG-4 audio, the audio object type (RFC 6381, 3.3),
 /// from an `esds` (14496-14, 5.6) and the descriptors in it (14496-1, 7.2.6).
 pub(super) fn mp4a(esds: RawBox<'_>) -> Result<Mp4Audio, CmafError> {
+    Ok(match esds_audio(esds)? {
+        EsdsAudio::Mpeg4(audio) => {
+            Mp4Audio { codec: format!("mp4a.40.{}", audio.object_type), channels: audio.channels() }
+        }
+        EsdsAudio::Other(object_type) => Mp4Audio { codec: format!("mp4a.{object_type:x}"), channels: None },
+    })
+}
+
+/// What kind of audio an `esds` describes.
+pub(super) enum EsdsAudio {
+    Mpeg4(AudioSpecific),
+    /// Another object type indication: MP3, for example.
+    Other(u8),
+}
+
+/// Reads an `esds` down to the decoder's own configuration.
+pub(super) fn esds_audio(esds: RawBox<'_>) -> Result<EsdsAudio, CmafError> {
     let mut reader = Reader::new(esds.kind, esds.body);
     reader.version_and_flags()?;
     let mut stream = descriptor(&mut reader, esds.kind, 3)?;
@@ -146,12 +165,13 @@ pub(super) fn mp4a(esds: RawBox<'_>) -> Result<Mp4Audio, CmafError> {
     let mut decoder = descriptor(&mut stream, esds.kind, 4)?;
     let object_type = decoder.u8()?;
     if object_type != MPEG4_AUDIO {
-        return Ok(Mp4Audio { codec: format!("mp4a.{object_type:x}"), channels: None });
+        return Ok(EsdsAudio::Other(object_type));
     }
     // Stream type, buffer size, largest and average bit rate.
     decoder.skip(1 + 3 + 4 + 4)?;
     let config = descriptor(&mut decoder, esds.kind, 5)?;
-    audio_specific_config(config.rest()).ok_or(CmafError::Truncated { kind: esds.kind })
+    let audio = AudioSpecific::parse(config.rest()).ok_or(CmafError::Truncated { kind: esds.kind })?;
+    Ok(EsdsAudio::Mpeg4(audio))
 }
 
 /// Reads one descriptor with the given tag. Its length takes one to four bytes of seven bits each; FFmpeg always
@@ -171,37 +191,53 @@ fn descriptor<'a>(reader: &mut Reader<'a>, esds: FourCc, tag: u8) -> Result<Read
     Err(CmafError::Invalid { kind: esds, reason: "the length of a descriptor has no end" })
 }
 
-/// The first fields of an `AudioSpecificConfig` (14496-3, 1.6.2.1). All that is wanted lies within its first 43 bits.
-/// The channel count of the sample entry is no help: FFmpeg writes 2 there whatever the stream has.
-fn audio_specific_config(config: &[u8]) -> Option<Mp4Audio> {
-    if config.len() < 2 {
-        return None;
+/// The first fields of an `AudioSpecificConfig` (14496-3, 1.6.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AudioSpecific {
+    pub(super) object_type: u8,
+    /// Place in the table of sampling rates; 15 where the rate is spelt out.
+    pub(super) frequency_index: u8,
+    pub(super) channel_configuration: u8,
+}
+
+impl AudioSpecific {
+    /// All that is wanted lies within the first 43 bits.
+    fn parse(config: &[u8]) -> Option<Self> {
+        if config.len() < 2 {
+            return None;
+        }
+        let mut padded = [0; 8];
+        for (to, from) in padded.iter_mut().zip(config) {
+            *to = *from;
+        }
+        let mut bits = u64::from_be_bytes(padded);
+        let mut take = |count: u32| {
+            let value = bits >> (64 - count);
+            bits <<= count;
+            value as u8
+        };
+        let object_type = match take(5) {
+            31 => 32 + take(6),
+            short => short,
+        };
+        let frequency_index = take(4);
+        if frequency_index == EXPLICIT_FREQUENCY {
+            take(24);
+        }
+        Some(Self { object_type, frequency_index, channel_configuration: take(4) })
     }
-    let mut padded = [0; 8];
-    for (to, from) in padded.iter_mut().zip(config) {
-        *to = *from;
+
+    /// Channels that come out of the decoder. The count of the sample entry is no help: FFmpeg writes 2 there whatever the
+    /// stream has.
+    fn channels(self) -> Option<u16> {
+        match self.channel_configuration {
+            1 if self.object_type == PARAMETRIC_STEREO => Some(2),
+            count @ 1..=6 => Some(u16::from(count)),
+            7 | 12 | 14 => Some(8),
+            11 => Some(7),
+            _ => None,
+        }
     }
-    let mut bits = u64::from_be_bytes(padded);
-    let mut take = |count: u32| {
-        let value = bits >> (64 - count);
-        bits <<= count;
-        value
-    };
-    let object_type = match take(5) {
-        31 => 32 + take(6),
-        short => short,
-    };
-    if take(4) == 15 {
-        take(24);
-    }
-    let channels = match take(4) {
-        1 if object_type == PARAMETRIC_STEREO => Some(2),
-        count @ 1..=6 => u16::try_from(count).ok(),
-        7 | 12 | 14 => Some(8),
-        11 => Some(7),
-        _ => None,
-    };
-    Some(Mp4Audio { codec: format!("mp4a.40.{object_type}"), channels })
 }
 
 fn expect_version(reader: &mut Reader<'_>, kind: FourCc, expected: u8) -> Result<(), CmafError> {

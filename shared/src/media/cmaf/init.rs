@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
-use super::boxes::{put_u16, put_u32, write_box, write_full_box};
-use super::{Track, TrackConfig};
+use super::boxes::{
+    RawBox, Reader, child, kind, optional_child, put_u16, put_u32, write_box, write_full_box,
+};
+use super::{CmafError, Track, TrackConfig};
 
 /// The one track has this id, in the init segment and in every media segment.
 pub(super) const TRACK_ID: u32 = 1;
@@ -144,6 +146,28 @@ impl Track {
         write_full_box(out, b"stsz", 0, 0, |out| out.extend_from_slice(&[0; 8]));
         write_full_box(out, b"stco", 0, 0, |out| put_u32(out, 0));
     }
+}
+
+/// The delay an init segment of ours was written with ([`Track::init_segment_delayed`]), in ticks of its track.
+///
+/// # Errors
+///
+/// When a box is broken, or there is no `moov` with a `trak`.
+pub fn delay_of(init: &[u8]) -> Result<u32, CmafError> {
+    let file = RawBox { kind: kind(b"file"), body: init };
+    let trak = child(&child(&file, b"moov")?, b"trak")?;
+    let Some(edts) = optional_child(&trak, b"edts")? else { return Ok(0) };
+    let elst = child(&edts, b"elst")?;
+    let mut reader = Reader::new(elst.kind, elst.body);
+    let (version, _) = reader.version_and_flags()?;
+    if (version, reader.u32()?) != (0, 1) {
+        return Err(CmafError::Invalid {
+            kind: elst.kind,
+            reason: "it must hold one edit with times of 32 bits",
+        });
+    }
+    reader.skip(4)?;
+    reader.u32()
 }
 
 /// Track extends (14496-12, 8.8.3). The defaults are zero: our fragments state their own, as `cmf2` asks.

@@ -13,6 +13,7 @@
 
 mod boxes;
 mod codecs;
+mod decoder_config;
 mod demuxer;
 mod error;
 mod flags;
@@ -24,8 +25,10 @@ mod track;
 mod vp9_level;
 
 pub use boxes::FourCc;
+pub use decoder_config::{AacConfig, DecoderConfig, NalConfig};
 pub use demuxer::{Demuxer, Event};
 pub use error::CmafError;
+pub use init::delay_of;
 pub use segment::media_segment;
 pub use track::{Track, TrackConfig};
 
@@ -89,4 +92,4 @@ fn duration(samples: &[Sample]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,8 +8,8 @@ use super::super::{Demuxer, Event, Fragment, Sample, Track, TrackConfig, media_s
 
 /// How the worker has FFmpeg write: a fragment for each GOP.
 const FRAGMENTED: &str = "+frag_keyframe+empty_moov+default_base_moof+negative_cts_offsets";
-const VIDEO: &str = "testsrc2=size=192x108:rate=30000/1001:duration=4";
-const H264: &str = "-c:v libx264 -preset veryfast -g 30 -bf 3 -pix_fmt yuv420p";
+pub(in crate::media) const VIDEO: &str = "testsrc2=size=192x108:rate=30000/1001:duration=4";
+pub(in crate::media) const H264: &str = "-c:v libx264 -preset veryfast -g 30 -bf 3 -pix_fmt yuv420p";
 
 /// Runs a tool; `None` when it is not installed.
 fn run(tool: &str, args: &[&str]) -> Option<Output> {
@@ -23,7 +23,7 @@ fn run(tool: &str, args: &[&str]) -> Option<Output> {
 }
 
 /// Runs a tool that must succeed without a word on stderr, and returns what it printed.
-fn run_silently(tool: &str, args: &[&str]) -> String {
+pub(in crate::media) fn run_silently(tool: &str, args: &[&str]) -> String {
     let output = run(tool, args).unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaints.is_empty(), "{tool} {args:?}: {complaints}");
@@ -31,7 +31,7 @@ fn run_silently(tool: &str, args: &[&str]) -> String {
 }
 
 /// A fragmented MP4 of a test signal, encoded with these arguments; `None` when FFmpeg or the encoder is not there.
-fn encode(source: &str, arguments: &str) -> Option<Vec<u8>> {
+pub(in crate::media) fn encode(source: &str, arguments: &str) -> Option<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.mp4");
     let path = path.to_str().unwrap();
@@ -49,7 +49,7 @@ fn encode(source: &str, arguments: &str) -> Option<Vec<u8>> {
 }
 
 /// Reads a file in pieces of an odd size, as it would be seen growing.
-fn demux(file: &[u8]) -> (Track, Vec<Fragment>) {
+pub(in crate::media) fn demux(file: &[u8]) -> (Track, Vec<Fragment>) {
     let mut demuxer = Demuxer::new(1 << 24);
     let (mut tracks, mut fragments) = (Vec::new(), Vec::new());
     for piece in file.chunks(4099) {

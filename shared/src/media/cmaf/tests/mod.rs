@@ -1,9 +1,9 @@
 //! Files built by hand, box by box, for the tests beside this file.
 
 mod demux;
-mod ffmpeg;
+pub(in crate::media) mod ffmpeg;
 mod hostile;
-mod round_trip;
+pub(in crate::media) mod round_trip;
 
 use bytes::Bytes;
 

@@ -59,7 +59,7 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
 }
 
 /// An init segment and a segment, and the fragments that should come out.
-pub(super) fn file() -> impl Strategy<Value = (Vec<u8>, Vec<Fragment>)> {
+pub(in crate::media) fn file() -> impl Strategy<Value = (Vec<u8>, Vec<Fragment>)> {
     (proptest::collection::vec(samples(), 0..4), any::<u32>()).prop_map(|(gops, start)| {
         let mut base_decode_time = u64::from(start) << 8;
         let slices: Vec<&[Sample]> = gops.iter().map(Vec::as_slice).collect();
