@@ -2,6 +2,7 @@
 
 mod assets;
 mod auth;
+mod downloads;
 mod dto;
 mod edit;
 mod extract;
@@ -17,6 +18,7 @@ mod routes;
 mod state;
 mod submit;
 mod trace;
+mod transport;
 mod uploads;
 
 use std::net::SocketAddr;

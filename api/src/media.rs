@@ -1,8 +1,11 @@
 //! Sends objects: ranges, validators, HEAD, the right types.
 
+use std::ops::Range;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use reelmill_shared::storage::Storage;
 
 use crate::problem::{Answer, Kind, Problem};
@@ -60,35 +63,95 @@ pub(crate) async fn send(
     method: &Method,
     headers: &HeaderMap,
 ) -> Answer<Response> {
-    let etag = etag(&file.key);
-    let mut response = if is_known(headers, &etag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let range = wanted_range(headers, file.bytes, &etag)?;
-        let span = range.clone().unwrap_or(0..file.bytes);
-        let body = if method == Method::HEAD {
-            Body::empty()
-        } else {
+    let about = About { bytes: file.bytes, etag: etag(&file.key), content_type, caching };
+    let wanted = about.wanted(headers)?;
+    let body = match &wanted {
+        Wanted::Span(range) if method != Method::HEAD => {
             Body::from_stream(storage.get(&file.key, range.clone()).await?.body)
-        };
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if let Some(range) = range {
-            let text = format!("bytes {}-{}/{}", range.start, range.end - 1, file.bytes);
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                headers.insert(header::CONTENT_RANGE, value);
-            }
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
-        response
+        _ => Body::empty(),
     };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, caching.header());
-    headers.insert(header::ETAG, etag);
-    Ok(response)
+    Ok(about.answer(wanted, body))
+}
+
+/// Bytes in memory with their validator.
+#[derive(Debug, Clone)]
+pub(crate) struct MediaBytes {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: HeaderValue,
+}
+
+/// Sends bytes in memory, or the range of them that was asked for.
+pub(crate) fn send_bytes(
+    media: MediaBytes,
+    content_type: &'static str,
+    caching: Caching,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let MediaBytes { bytes, etag } = media;
+    let about = About { bytes: bytes.len() as u64, etag, content_type, caching };
+    let wanted = about.wanted(headers)?;
+    let body = match &wanted {
+        // Within the length, which fits.
+        Wanted::Span(Some(range)) if method != Method::HEAD => {
+            Body::from(bytes.slice(range.start as usize..range.end as usize))
+        }
+        Wanted::Span(None) if method != Method::HEAD => Body::from(bytes),
+        _ => Body::empty(),
+    };
+    Ok(about.answer(wanted, body))
+}
+
+/// What is told of media besides its bytes.
+struct About {
+    bytes: u64,
+    etag: HeaderValue,
+    content_type: &'static str,
+    caching: Caching,
+}
+
+/// What a request wants of media.
+enum Wanted {
+    /// Nothing: it has this version.
+    Nothing,
+    /// A range, or all of it.
+    Span(Option<Range<u64>>),
+}
+
+impl About {
+    fn wanted(&self, headers: &HeaderMap) -> Answer<Wanted> {
+        if is_known(headers, &self.etag) {
+            return Ok(Wanted::Nothing);
+        }
+        wanted_range(headers, self.bytes, &self.etag).map(Wanted::Span)
+    }
+
+    fn answer(self, wanted: Wanted, body: Body) -> Response {
+        let mut response = match wanted {
+            Wanted::Nothing => StatusCode::NOT_MODIFIED.into_response(),
+            Wanted::Span(range) => {
+                let span = range.clone().unwrap_or(0..self.bytes);
+                let mut response = Response::new(body);
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+                if let Some(range) = range {
+                    let text = format!("bytes {}-{}/{}", range.start, range.end - 1, self.bytes);
+                    if let Ok(value) = HeaderValue::from_str(&text) {
+                        headers.insert(header::CONTENT_RANGE, value);
+                    }
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                }
+                response
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::CACHE_CONTROL, self.caching.header());
+        headers.insert(header::ETAG, self.etag);
+        response
+    }
 }
 
 /// Sends text that was just rendered.
@@ -136,7 +199,7 @@ pub(crate) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// The one range asked for (RFC 9110, 14.2). Several ranges, other units and nonsense are answered with the whole file, as
 /// the RFC allows; `If-Range` with another validator too.
-fn wanted_range(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Answer<Option<std::ops::Range<u64>>> {
+fn wanted_range(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Answer<Option<Range<u64>>> {
     // Only the very same bytes will do (13.1.5): no list, no weak form, and no date, for none was given out.
     if headers.get(header::IF_RANGE).is_some_and(|known| known != etag) {
         return Ok(None);

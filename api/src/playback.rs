@@ -1,6 +1,6 @@
 //! Playlists, manifest and segments of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
 //! `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8` and `{rung}-iframes.m3u8`; the ordinal names the set, so that a name never changes
-//! its meaning.
+//! its meaning. As MPEG-TS they are `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
 
 use std::sync::Arc;
 
@@ -14,10 +14,13 @@ use reelmill_shared::job::state::RecordingStatus;
 use reelmill_shared::media::dash::{Files, ManifestKind};
 use reelmill_shared::media::hls::PlaylistKind;
 use reelmill_shared::media::presentation::{self, Presented};
+use serde::Deserialize;
+use utoipa::ToSchema;
 
-use crate::media::{Caching, MediaFile, send, send_text};
+use crate::media::{Caching, MediaFile, send, send_bytes, send_text};
 use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
+use crate::transport;
 
 /// MIME type of a playlist (RFC 8216, 10).
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -25,16 +28,29 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const MANIFEST: &str = "application/dash+xml";
 const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
+/// MIME type of a transport stream (RFC 3555).
+const TRANSPORT: &str = "video/mp2t";
+
+/// What segments are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Container {
+    /// Fragmented MP4, as stored; the sound beside the picture.
+    #[default]
+    Fmp4,
+    /// MPEG-TS, made when asked for; the sound with the picture.
+    Ts,
+}
 
 /// What a file name under `stream/` means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamFile {
-    Master,
+    Master(Container),
     Manifest,
-    Playlist { rung: String },
+    Playlist { rung: String, container: Container },
     Iframes { rung: String },
     Init { rung: String, ordinal: i32 },
-    Segment { rung: String, ordinal: i32, number: u32 },
+    Segment { rung: String, ordinal: i32, number: u32, container: Container },
 }
 
 impl StreamFile {
@@ -45,11 +61,15 @@ impl StreamFile {
             (!rung.is_empty() && rung.len() <= 32 && rung.bytes().all(plain)).then(|| rung.to_owned())
         };
         if let Some(stem) = name.strip_suffix(".m3u8") {
+            let (stem, container) = match stem.strip_suffix("-ts") {
+                Some(stem) => (stem, Container::Ts),
+                None => (stem, Container::Fmp4),
+            };
             return Some(match stem {
-                "master" | "playlist" => Self::Master,
-                stem => match stem.strip_suffix("-iframes") {
+                "master" | "playlist" => Self::Master(container),
+                stem => match stem.strip_suffix("-iframes").filter(|_| container == Container::Fmp4) {
                     Some(rung) => Self::Iframes { rung: checked(rung)? },
-                    None => Self::Playlist { rung: checked(stem)? },
+                    None => Self::Playlist { rung: checked(stem)?, container },
                 },
             });
         }
@@ -61,7 +81,10 @@ impl StreamFile {
         let (last, ordinal, rung) = (parts.next()?, parts.next()?.parse().ok()?, checked(parts.next()?)?);
         match (extension, last) {
             ("mp4", "init") => Some(Self::Init { rung, ordinal }),
-            ("m4s", number) => Some(Self::Segment { rung, ordinal, number: number.parse().ok()? }),
+            ("m4s" | "ts", number) => {
+                let container = if extension == "ts" { Container::Ts } else { Container::Fmp4 };
+                Some(Self::Segment { rung, ordinal, number: number.parse().ok()?, container })
+            }
             _ => None,
         }
     }
@@ -123,7 +146,7 @@ pub(crate) async fn serve(
 ) -> Answer<Response> {
     let caching = |caching: Caching| if private { caching.private() } else { caching };
     match file {
-        StreamFile::Master | StreamFile::Playlist { .. } | StreamFile::Iframes { .. } => {
+        StreamFile::Master(_) | StreamFile::Playlist { .. } | StreamFile::Iframes { .. } => {
             let text = playlist(app, recording, file).await?;
             Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
         }
@@ -136,6 +159,11 @@ pub(crate) async fn serve(
             // A set that was replaced keeps its files for players that still use them.
             let set = references.iter().find(|reference| reference.ordinal == *ordinal);
             let set = set.ok_or_else(|| missing(recording))?;
+            if let StreamFile::Segment { number, container: Container::Ts, .. } = file {
+                let found = transport::segment(app, set, rung, *number).await?;
+                let found = found.ok_or_else(|| missing(recording))?;
+                return send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers);
+            }
             let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
             let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
             send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
@@ -143,7 +171,13 @@ pub(crate) async fn serve(
     }
 }
 
-async fn locate(app: &App, set: &SetReference, rung: &str, file: &StreamFile) -> Answer<Option<MediaFile>> {
+/// Where the init segment or a segment of a rendition lies.
+pub(crate) async fn locate(
+    app: &App,
+    set: &SetReference,
+    rung: &str,
+    file: &StreamFile,
+) -> Answer<Option<MediaFile>> {
     let name = match file {
         StreamFile::Segment { number, .. } => format!("{rung}/{number}"),
         _ => format!("{rung}/init"),
@@ -171,9 +205,14 @@ async fn locate(app: &App, set: &SetReference, rung: &str, file: &StreamFile) ->
 async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
     let renditions = renditions(app, &reference).await?;
-    let (StreamFile::Playlist { rung } | StreamFile::Iframes { rung }) = file else {
-        let presented: Vec<_> = renditions.iter().map(presented).collect();
-        return Ok(presentation::master(&presented).render());
+    let (rung, container) = match file {
+        StreamFile::Playlist { rung, container } => (rung, *container),
+        StreamFile::Iframes { rung } => (rung, Container::Fmp4),
+        StreamFile::Master(Container::Ts) => return transport::master(app, &reference).await,
+        _ => {
+            let presented: Vec<_> = renditions.iter().map(presented).collect();
+            return Ok(presentation::master(&presented).render());
+        }
     };
     let Some(rendition) = renditions.iter().find(|rendition| rendition.rung == *rung) else {
         let names: Vec<&str> = renditions.iter().map(|r| r.rung.as_str()).collect();
@@ -193,15 +232,24 @@ async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer
         PlaylistKind::Event { ended: recording.status == RecordingStatus::Failed }
     };
     let ordinal = reference.ordinal;
+    let extension = match container {
+        Container::Fmp4 => "m4s",
+        Container::Ts => "ts",
+    };
     let init = format!("{rung}-{ordinal}-init.mp4");
-    let name = |segment: &sets::Segment| format!("{rung}-{ordinal}-{}.m4s", segment.number);
+    let name = |segment: &sets::Segment| format!("{rung}-{ordinal}-{}.{extension}", segment.number);
     if let StreamFile::Iframes { .. } = file {
         if rendition.iframe_bandwidth.is_none() {
             return Err(Problem::new(Kind::NotFound, format!("no I-frames are known of {rung}")));
         }
         return Ok(rendition.iframe_playlist(init, &segments, name).render());
     }
-    Ok(rendition.playlist(kind, reference.target_duration, init, &segments, name).render())
+    let mut playlist = rendition.playlist(kind, reference.target_duration, init, &segments, name);
+    if container == Container::Ts {
+        transport::check(rendition)?;
+        playlist.map_uri = None;
+    }
+    Ok(playlist.render())
 }
 
 fn presented(rendition: &Rendition) -> Presented {
@@ -257,11 +305,20 @@ mod tests {
 
     #[test]
     fn names_mean_what_we_gave_out() {
-        let segment =
-            |rung: &str, ordinal, number| StreamFile::Segment { rung: rung.into(), ordinal, number };
-        assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0)));
-        assert_eq!(StreamFile::parse("very_high-2-17.m4s"), Some(segment("very_high", 2, 17)));
-        assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master));
+        use Container::{Fmp4, Ts};
+        let segment = |rung: &str, ordinal, number, container| StreamFile::Segment {
+            rung: rung.into(),
+            ordinal,
+            number,
+            container,
+        };
+        let playlist = |rung: &str, container| StreamFile::Playlist { rung: rung.into(), container };
+        assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0, Fmp4)));
+        assert_eq!(StreamFile::parse("very_high-2-17.ts"), Some(segment("very_high", 2, 17, Ts)));
+        assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master(Fmp4)));
+        assert_eq!(StreamFile::parse("master-ts.m3u8"), Some(StreamFile::Master(Ts)));
+        assert_eq!(StreamFile::parse("720p.m3u8"), Some(playlist("720p", Fmp4)));
+        assert_eq!(StreamFile::parse("720p-ts.m3u8"), Some(playlist("720p", Ts)));
         assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest));
         assert_eq!(StreamFile::parse("720p-iframes.m3u8"), Some(StreamFile::Iframes { rung: "720p".into() }));
         assert_eq!(
@@ -280,6 +337,10 @@ mod tests {
             "-iframes.m3u8",
             "a-b-iframes.m3u8",
             "720p.mpd",
+            "-ts.m3u8",
+            "a-b-ts.m3u8",
+            "a-1-init.ts",
+            "720p-iframes-ts.m3u8",
             "a-1-init.m4s",
         ] {
             assert_eq!(StreamFile::parse(bad), None, "{bad}");

@@ -194,7 +194,7 @@ impl Kind {
 }
 
 /// An error answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     kind: Kind,
     detail: String,

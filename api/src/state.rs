@@ -16,6 +16,7 @@ use reelmill_shared::storage::Storage;
 
 use crate::hub::Hub;
 use crate::media::MediaFile;
+use crate::transport::Transport;
 
 /// The shared state; cheap to clone.
 #[derive(Clone)]
@@ -42,6 +43,7 @@ pub(crate) struct Caches {
     pub(crate) growing: Cache<SetId, Arc<Vec<(Rendition, usize)>>>,
     /// Which sets a recording plays; short, because deletion and new encodes change it.
     pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
+    pub(crate) transport: Transport,
 }
 
 impl App {
@@ -54,6 +56,7 @@ impl App {
             renditions: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(3600)).build(),
             growing: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
+            transport: Transport::new(config.ts_cache_bytes),
         };
         Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))
     }

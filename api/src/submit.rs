@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::auth::Caller;
+use crate::downloads;
 use crate::dto::edit::EditDto;
 use crate::dto::job::{InputDto, PictureDto};
 use crate::edit::edit;
@@ -111,14 +112,28 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     {
         faults.push(fault("/title", detail));
     }
+    if wish.kind == JobKind::VodConvert && wish.input.recording_id.is_none() {
+        faults.push(fault("/input", "must have a recording_id: only what is there can be converted"));
+    }
     let resolved = resolve(app, caller, &wish.input, &mut faults).await?;
     let Some(resolved) = resolved.filter(|_| faults.is_empty()) else {
         return Err(Problem::fields(faults));
     };
 
     let recording_id = resolved.recording.unwrap_or_else(RecordingId::new);
-    let spec = JobSpec { input: resolved.input, source: resolved.source, profile, outputs, edit, picture };
-    let tasks = first_tasks(&spec, recording_id, resolved.stored, resolved.probed);
+    let mut spec = JobSpec {
+        input: resolved.input,
+        source: resolved.source,
+        profile,
+        outputs,
+        edit,
+        picture,
+        downloads: vec![],
+    };
+    let tasks = match wish.kind {
+        JobKind::VodConvert => convert(app, recording_id, &mut spec).await?,
+        _ => first_tasks(&spec, recording_id, resolved.stored, resolved.probed),
+    };
     let new = NewJob {
         id: JobId::new(),
         kind: wish.kind,
@@ -170,6 +185,18 @@ fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: boo
     }
 }
 
+/// What is to be made of a recording that is there, without encoding; nothing where all of it is.
+async fn convert(app: &App, recording: RecordingId, spec: &mut JobSpec) -> Answer<Vec<NewTask>> {
+    let (files, tasks) = downloads::missing(app, recording)
+        .await?
+        .map_err(|detail| Problem::field("/input/recording_id", detail))?;
+    if !spec.outputs.contains(&Output::Mp4) {
+        return Ok(vec![]);
+    }
+    spec.downloads = files;
+    Ok(tasks)
+}
+
 /// What is wrong with one field.
 pub(crate) fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
     FieldError { pointer: pointer.into(), detail: detail.into() }
@@ -207,36 +234,52 @@ async fn profile(
     Ok(own)
 }
 
+/// What a conversion can make.
+const CONVERTED: [Output; 3] = [Output::Hls, Output::Dash, Output::Mp4];
+
 fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError>) -> Vec<Output> {
-    if kind != JobKind::Transcode {
-        if wanted.is_some() {
-            faults.push(fault("/outputs", "only goes with kind transcode"));
+    let known = match kind {
+        JobKind::Transcode => &Output::ALL[..],
+        JobKind::VodConvert => &CONVERTED[..],
+        JobKind::Thumbnail | JobKind::Probe => {
+            if wanted.is_some() {
+                faults.push(fault("/outputs", "only goes with the kinds transcode and vod_convert"));
+            }
+            return vec![];
         }
-        return vec![];
-    }
-    let Some(wanted) = wanted else {
-        return vec![Output::Hls, Output::Dash, Output::Thumbnail];
     };
-    let known = Output::ALL.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", ");
+    let wanted = match (wanted, kind) {
+        (Some(wanted), _) => wanted,
+        (None, JobKind::VodConvert) => &[],
+        (None, _) => return vec![Output::Hls, Output::Dash, Output::Thumbnail],
+    };
+    let words = known.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", ");
     if wanted.is_empty() {
-        faults.push(fault("/outputs", format!("names nothing to make; this version makes {known}")));
+        faults.push(fault("/outputs", format!("names nothing to make; this version makes {words}")));
     }
     let mut outputs = vec![];
     for (index, word) in wanted.iter().enumerate() {
         match word.parse() {
+            Ok(output) if !known.contains(&output) => {
+                let detail = format!("{word:?} is not made by a job of this kind, which makes {words}");
+                faults.push(fault(format!("/outputs/{index}"), detail));
+            }
             Ok(output) if !outputs.contains(&output) => outputs.push(output),
             Ok(_) => {}
             Err(_) => {
                 faults.push(fault(
                     format!("/outputs/{index}"),
-                    format!("{word:?} is not made by this version, which makes {known}"),
+                    format!("{word:?} is not made by this version, which makes {words}"),
                 ));
             }
         }
     }
     // Both are made of the same segments, and made in any case.
     let streams = [Output::Hls, Output::Dash];
-    if !outputs.is_empty() && !outputs.iter().any(|output| streams.contains(output)) {
+    if kind == JobKind::Transcode
+        && !outputs.is_empty()
+        && !outputs.iter().any(|output| streams.contains(output))
+    {
         let detail = "must name hls or dash, which a transcode makes in any case; for a picture alone there is kind \
                       thumbnail";
         faults.push(fault("/outputs", detail));

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::ErrorDto;
 use super::edit::EditDto;
+use super::{DownloadDto, ErrorDto};
+use crate::downloads::described;
 
 /// Where the bytes come from: exactly one of these.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -38,7 +39,8 @@ pub(crate) struct NewJobDto {
     pub(crate) input: InputDto,
     /// A profile's name, or an inline profile. `web` where it is left out.
     pub(crate) profile: Option<Value>,
-    /// `hls` and `thumbnail` where it is left out.
+    /// For `transcode` some of `hls`, `dash`, `mp4` and `thumbnail`, all but `mp4` where it is left out; for `vod_convert` some of the
+    /// first three.
     pub(crate) outputs: Option<Vec<String>>,
     /// 0 to 100; ranks within the project.
     pub(crate) priority: Option<i64>,
@@ -134,7 +136,7 @@ pub(crate) struct TaskDto {
 pub(crate) struct OutputsDto {
     pub(crate) hls: Option<String>,
     pub(crate) dash: Option<String>,
-    pub(crate) mp4: Vec<Value>,
+    pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) thumbnail: Option<String>,
     pub(crate) storyboard: Option<String>,
 }
@@ -156,7 +158,7 @@ impl JobDto {
     /// A job with its tasks.
     pub(crate) fn new(job: Job, tasks: Vec<Task>) -> Self {
         let speaker = speaker(&tasks);
-        let outputs = outputs(&job);
+        let outputs = outputs(&job, &tasks);
         let seconds = |from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>| {
             from.zip(to).map(|(from, to)| (to - from).as_seconds_f64())
         };
@@ -246,12 +248,19 @@ fn share(task: &Task) -> f64 {
     }
 }
 
-fn outputs(job: &Job) -> OutputsDto {
+fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
     let Some(recording) = job.recording_id.filter(|_| job.status == JobStatus::Succeeded) else {
         return OutputsDto::default();
     };
     let base = format!("/api/v1/recordings/{recording}");
-    let made = |output| job.kind == JobKind::Transcode && job.spec.outputs.contains(&output);
+    let made = |output| job.spec.outputs.contains(&output);
+    let tasks = tasks.iter().filter_map(|task| match &task.spec {
+        TaskSpec::Mp4(spec) => Some(spec.download.clone()),
+        _ => None,
+    });
+    // A conversion brings what was there before, too.
+    let files = if job.spec.downloads.is_empty() { tasks.collect() } else { job.spec.downloads.clone() };
+    let best = files.first().map(|file| file.rung.clone());
     let picture = match job.kind {
         JobKind::Transcode if made(Output::Thumbnail) => Some(format!("{base}/thumbnail")),
         JobKind::Thumbnail => job.spec.picture.map(|picture| {
@@ -264,6 +273,7 @@ fn outputs(job: &Job) -> OutputsDto {
         hls: made(Output::Hls).then(|| format!("{base}/stream/master.m3u8")),
         dash: made(Output::Dash).then(|| format!("{base}/stream/manifest.mpd")),
         thumbnail: picture,
+        mp4: described(recording, &files, best.as_deref()),
         ..OutputsDto::default()
     }
 }
@@ -275,6 +285,7 @@ impl From<Task> for TaskDto {
         let renditions = match &task.spec {
             TaskSpec::Encode(spec) => spec.rungs.iter().map(|r| r.name.clone()).collect(),
             TaskSpec::Audio(_) => vec![AUDIO_RUNG.to_owned()],
+            TaskSpec::Mp4(spec) => vec![spec.download.rung.clone()],
             _ => vec![],
         };
         Self {

@@ -10,6 +10,17 @@ pub(crate) mod worker;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// A rendition as one file.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct DownloadDto {
+    /// Of the rendition, or `best`.
+    #[schema(example = "720p")]
+    pub(crate) name: String,
+    /// Of the picture, in pixels.
+    pub(crate) height: Option<u32>,
+    pub(crate) url: String,
+}
+
 /// Why something failed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorDto {

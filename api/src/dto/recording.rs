@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::ErrorDto;
 use super::edit::EditDto;
 use super::job::InputDto;
+use super::{DownloadDto, ErrorDto};
 
 /// Body of `POST /recordings`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -65,7 +65,8 @@ pub(crate) struct RecordingDto {
     pub(crate) renditions: Vec<RenditionDto>,
     pub(crate) hls_url: Option<String>,
     pub(crate) dash_url: Option<String>,
-    pub(crate) mp4: Vec<Value>,
+    /// What can be downloaded; `best` is the first of the others.
+    pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) thumbnail_url: Option<String>,
     /// The player page.
     pub(crate) watch_url: String,
@@ -127,12 +128,13 @@ pub(crate) struct Gathered {
     pub(crate) source: Option<Source>,
     pub(crate) renditions: Vec<Rendition>,
     pub(crate) has_picture: bool,
+    pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) job_id: Option<JobId>,
 }
 
 impl From<Gathered> for RecordingDto {
     fn from(all: Gathered) -> Self {
-        let Gathered { recording, source, renditions, has_picture, job_id } = all;
+        let Gathered { recording, source, renditions, has_picture, mp4, job_id } = all;
         let base = format!("/api/v1/recordings/{}", recording.id);
         let playable = !renditions.is_empty();
         Self {
@@ -150,7 +152,7 @@ impl From<Gathered> for RecordingDto {
                 .collect(),
             hls_url: playable.then(|| format!("{base}/stream/master.m3u8")),
             dash_url: playable.then(|| format!("{base}/stream/manifest.mpd")),
-            mp4: vec![],
+            mp4,
             thumbnail_url: has_picture.then(|| format!("{base}/thumbnail")),
             watch_url: format!("/watch/{}", recording.id),
             error: recording.error.map(ErrorDto::from),

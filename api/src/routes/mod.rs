@@ -1,5 +1,6 @@
 //! One file a resource. A new one is a file and a line in [`api`].
 
+pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
@@ -32,6 +33,8 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(recordings::info))
         .routes(routes!(recordings::playback_token))
         .routes(routes!(stream::file))
+        .routes(routes!(downloads::download))
+        .routes(routes!(downloads::convert))
         .routes(routes!(thumbnails::of_recording))
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))

@@ -19,6 +19,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
+use crate::downloads;
 use crate::dto::job::InputDto;
 use crate::dto::recording::{
     Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingFormDto,
@@ -149,6 +150,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
         None => vec![],
     };
     let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT).await?.is_some();
+    let mp4 = downloads::list(app, recording.id).await?;
     let filter = JobFilter {
         kind: Some(JobKind::Transcode),
         recording_id: Some(recording.id),
@@ -156,7 +158,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
     };
     let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?;
     let job_id = newest.first().map(|job| job.id);
-    Ok(Gathered { recording, source, renditions, has_picture, job_id }.into())
+    Ok(Gathered { recording, source, renditions, has_picture, mp4, job_id }.into())
 }
 
 /// Filters of a list of recordings.

@@ -15,12 +15,14 @@ use reelmill_shared::job::state::RecordingStatus;
 use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::downloads;
 use crate::dto::ErrorDto;
 use crate::dto::job::{JobDto, TaskDto};
 use crate::dto::recording::{RenditionDto, RenditionProgressDto, ViewerInfoDto};
 use crate::extract::{Path, Query};
 use crate::playback::{active_set, renditions, serve};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
+use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
@@ -35,6 +37,7 @@ pub(crate) fn routes() -> Router<App> {
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
     Router::new()
         .route("/v/{token}/stream/{file}", get(file))
+        .route("/v/{token}/download", get(download))
         .route("/v/{token}/thumbnail", get(thumbnail))
         .route("/v/{token}/info", get(info))
         .route("/v/{token}/renew", get(renew))
@@ -62,7 +65,19 @@ async fn file(
     Query(query): Query<QualityQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    serve(&app, &recording, &named(&name, query.quality)?, false, &method, &headers).await
+    serve(&app, &recording, &named(&name, &query)?, false, &method, &headers).await
+}
+
+/// A rendition as a file, where there is one.
+async fn download(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path(token): Path<String>,
+    Query(query): Query<DownloadQuery>,
+) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    downloads::serve(&app, &recording, query.quality.as_deref(), false, &method, &headers).await
 }
 
 /// A picture that is there. A viewer cannot make the farm work.

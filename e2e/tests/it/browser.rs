@@ -338,3 +338,32 @@ async fn shoot(tab: &Tab, shots: Option<&Path>, name: &str) {
     let params = ScreenshotParams::builder().full_page(true).build();
     tab.page.save_screenshot(params, shots.join(format!("{name}.png"))).await.unwrap();
 }
+
+/// What is downloaded is a file that a browser plays by itself.
+#[tokio::test]
+async fn browser_a_download_plays_to_its_end() {
+    let farm = Farm::builder().start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 6, "640x360");
+    let upload = farm.client.upload(&clip).await;
+    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": ladder(), "outputs": ["hls", "mp4"] });
+    let job = farm.client.post("/jobs", &body).await;
+    let job = farm.client.wait_for(text(&job, "id")).await;
+    assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+    let master = farm.client.play_url(text(&job, "recording_id")).await;
+    let url = master.replace("/stream/master.m3u8", "/download");
+
+    let tab = Tab::open(&farm).await;
+    tab.goto("/login").await;
+    let play = "const video = Object.assign(document.createElement('video'), { muted: true, src: URL }); \
+                window.video = video; document.body.append(video); video.play()";
+    tab.run(&play.replace("URL", &json!(url).to_string())).await;
+    tab.holds("it to end", "video.ended || video.error").await;
+    assert!(tab.is("video.error === null && video.videoHeight === 360").await);
+    let (from, to): (f64, f64) = tab.get("[video.played.start(0), video.duration]").await;
+    assert!(from == 0.0 && (to - 6.0).abs() < 0.05, "from {from} to {to}");
+    let frames: f64 = tab.get("video.getVideoPlaybackQuality().totalVideoFrames").await;
+    assert!(frames > 140.0, "{frames} of 150 frames");
+    tab.close().await;
+    farm.stop().await;
+}

@@ -96,6 +96,11 @@ async fn media_early_playlists_grow_until_they_are_whole() {
     // What is listed can be had.
     let first = body(&small)[1];
     assert!(file(&farm, &recording, first).await.len() > 100);
+    let transport = playlist(&farm, &recording, "small-ts.m3u8").await;
+    assert_eq!(body(&transport).len(), body(&small).len());
+    assert!(playlist(&farm, &recording, "master-ts.m3u8").await.contains("\nsmall-ts.m3u8"));
+    let early_transport = file(&farm, &recording, body(&transport)[1]).await;
+    assert!(early_transport.starts_with(&[0x47]));
     drop(held);
 
     let done = farm.client.wait_for(&id).await;
@@ -122,6 +127,8 @@ async fn media_early_playlists_grow_until_they_are_whole() {
     assert!(body(&whole).starts_with(&body(&small)), "nothing that was listed has changed");
     assert_eq!(body(&whole).len(), 2 * 32);
     assert_eq!(read().await["status"], "ready");
+    let transport = playlist(&farm, &recording, "small-ts.m3u8").await;
+    assert!(file(&farm, &recording, body(&transport)[1]).await == early_transport, "made of the same");
 
     sound_is_whole(&farm, &recording, &source).await;
     farm.stop().await;

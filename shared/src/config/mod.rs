@@ -113,6 +113,8 @@ pub struct ApiConfig {
     pub input_roots: Vec<PathBuf>,
     /// `REELMILL_UPLOAD_MAX_BYTES` (1 TiB).
     pub upload_max_bytes: u64,
+    /// `REELMILL_TS_CACHE_BYTES` (256 MiB): MPEG-TS segments kept in memory.
+    pub ts_cache_bytes: u64,
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
 }
@@ -134,6 +136,7 @@ impl ApiConfig {
             admin_key,
             input_roots: local_roots(vars),
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
+            ts_cache_bytes: vars.value("REELMILL_TS_CACHE_BYTES").or(256 << 20),
             token_lifetime: Duration::from_secs(
                 vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
             ),

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::downloads::Download;
 use super::sets::{EncodedRendition, Measured};
 use super::sources::Piece;
 use super::tasks::{Claimed, Hold, ring};
-use super::{Db, DbError, GenericClient, jobs, pictures, recordings, retrying, sets, sources, tasks};
+use super::{
+    Db, DbError, GenericClient, downloads, jobs, pictures, recordings, retrying, sets, sources, tasks,
+};
 use crate::broker::Ring;
 use crate::ids::{JobId, RecordingId, SetId, SourceId, TaskId};
 use crate::job::error::{Reason, TaskError};
@@ -69,6 +72,11 @@ pub enum Publication {
         static_prefix: String,
         duration_seconds: f64,
         measured: Vec<Measured>,
+    },
+    Download {
+        recording: RecordingId,
+        set: SetId,
+        download: Download,
     },
     /// What the job as a whole has to show, read back in its outputs.
     JobResult(Value),
@@ -452,6 +460,9 @@ async fn publish(
             sets::set_measured(tx, *set, measured).await?;
             sets::activate(tx, *recording, *set, static_prefix).await?;
             recordings::set_ready(tx, claimed.project_id, *recording, claimed.job_id, *duration_seconds).await
+        }
+        Publication::Download { recording, set, download } => {
+            downloads::put(tx, claimed, *recording, *set, download).await
         }
         Publication::JobResult(result) => merge_result(tx, claimed.job_id, result).await,
     }

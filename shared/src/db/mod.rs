@@ -3,6 +3,7 @@
 //! Times are the database's clock. Nothing here decides on policy beyond what must be atomic.
 
 pub mod cluster;
+pub mod downloads;
 pub mod events;
 pub mod finish;
 pub mod garbage;

@@ -287,18 +287,18 @@ pub async fn undiscarded(db: &Db, limit: i64) -> Result<Vec<(ProjectId, Recordin
 pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives, or it is a
-    // source that others were made from.
+    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives (its files to be
+    // downloaded are its own), or it is a source that others were made from.
     tx.execute(
         "insert into garbage (prefix, due_at)
          select a.prefix, now()
          from jobs j join tasks t on t.job_id = j.id join attempts a on a.task_id = t.id
          where j.recording_id = $1
-           and not exists (
+           and (t.kind = 'mp4' or not exists (
                select 1 from sets s
                join recording_sets rs on rs.set_id = s.id
                join recordings r on r.id = rs.recording_id
-               where s.job_id = j.id and r.deleted_at is null)
+               where s.job_id = j.id and r.deleted_at is null))
            and (t.kind <> 'fetch' or exists (
                select 1 from recordings mine join sources s on s.id = mine.source_id
                where mine.id = $1 and s.deleted_at is not null))",
@@ -316,6 +316,7 @@ pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     )
     .await?;
     tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
+    tx.execute("delete from downloads where recording_id = $1", &[&id.0]).await?;
     tx.execute("update recordings set discarded_at = now() where id = $1", &[&id.0]).await?;
     tx.commit().await?;
     Ok(())

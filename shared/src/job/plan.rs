@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
-use super::spec::{JobSpec, Output, PictureRequest};
+use super::spec::{DownloadRequest, JobSpec, Output, PictureRequest};
 use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, ProbeSpec, RemuxSpec, TaskSpec,
-    ThumbnailSpec,
+    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec,
+    RemuxSpec, TaskSpec, ThumbnailSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
@@ -129,6 +129,11 @@ pub fn thumbnail(source: SourceId, recording: RecordingId, picture: PictureReque
         picture,
         deadline_seconds: deadline(0.0),
     }))
+}
+
+/// The task that puts a rendition of a finished set, which lasts `seconds`, into one file.
+pub fn download(recording: RecordingId, set: SetId, download: DownloadRequest, seconds: f64) -> NewTask {
+    NewTask::new(TaskSpec::Mp4(Mp4Spec { recording, set, download, deadline_seconds: deadline(seconds) }))
 }
 
 /// What comes before the plan of a transcode of `source` that cannot be cut as it is, and is long enough to be worth cutting: a task
@@ -300,7 +305,16 @@ pub fn transcode(
     }
     let mut tasks: Vec<NewTask> =
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
+    // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
+    let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
+    let mut files = vec![];
+    for request in requests {
+        let mut file = download(recording, drawn.set.id, request, drawn.duration_seconds);
+        finish = finish.then(&mut file);
+        files.push(file);
+    }
     tasks.push(finish);
+    tasks.extend(files);
     let summary = PlanSummary { renditions, warnings: drawn.warnings };
     Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
 }
@@ -314,6 +328,15 @@ fn fits(led: &Led, drawn: &Drawn) -> bool {
             (None, None) => true,
             _ => false,
         }
+}
+
+/// The files that a plan is offered as, best first: the pictures, each with the sound, or the sound where there is no picture.
+fn files_of(video: Option<&EncodeSpec>) -> Vec<DownloadRequest> {
+    let Some(video) = video else {
+        return vec![DownloadRequest { rung: AUDIO_RUNG.to_owned(), height: None }];
+    };
+    let file = |rung: &EncodeRung| DownloadRequest { rung: rung.name.clone(), height: Some(rung.height) };
+    video.rungs.iter().map(file).collect()
 }
 
 /// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.
@@ -454,6 +477,7 @@ mod tests {
             outputs: vec![Output::Hls, Output::Thumbnail],
             edit: Edit::default(),
             picture: None,
+            downloads: vec![],
         }
     }
 
@@ -694,6 +718,30 @@ mod tests {
                 .unwrap();
         let TaskSpec::Encode(encode) = &plan.tasks[0].spec else { panic!() };
         assert_eq!((encode.grid.frames, encode.hold_frames), (200, 100));
+    }
+
+    #[test]
+    fn files_are_made_behind_the_finish() {
+        let mut spec = spec("web");
+        spec.outputs.push(Output::Mp4);
+        let files = |spec: &JobSpec, probe: &Probe| {
+            let plan = transcode(spec, spec.source, RecordingId::new(), probe, None, &NOW).unwrap();
+            let finish = plan.tasks.iter().position(|task| matches!(task.spec, TaskSpec::Finish(_))).unwrap();
+            let (finish, files) = plan.tasks[finish..].split_first().unwrap();
+            assert_eq!(finish.unblocks, files.iter().map(|file| file.id).collect::<Vec<_>>());
+            assert!(files.iter().all(|file| file.blocked_by == 1));
+            let name = |file: &NewTask| match &file.spec {
+                TaskSpec::Mp4(spec) => (spec.download.rung.clone(), spec.download.height),
+                other => panic!("{other:?}"),
+            };
+            files.iter().map(name).collect::<Vec<_>>()
+        };
+        let expected = [("720p", Some(720)), ("480p", Some(480)), ("360p", Some(360))];
+        let expected = expected.map(|(name, height)| (name.to_owned(), height));
+        assert_eq!(files(&spec, &probe(5.28, Some(5.3))), expected);
+        assert_eq!(files(&spec, &probe(600.0, Some(600.0))), expected, "led by the last");
+        spec.profile = Profile::built_in("audio");
+        assert_eq!(files(&spec, &probe(5.28, Some(5.3))), [(AUDIO_RUNG.to_owned(), None)]);
     }
 
     #[test]

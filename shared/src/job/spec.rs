@@ -14,6 +14,7 @@ words! {
         Transcode = "transcode",
         Thumbnail = "thumbnail",
         Probe = "probe",
+        VodConvert = "vod_convert",
     }
 }
 
@@ -22,6 +23,7 @@ words! {
     Output("output") {
         Hls = "hls",
         Dash = "dash",
+        Mp4 = "mp4",
         Thumbnail = "thumbnail",
     }
 }
@@ -51,6 +53,19 @@ pub struct JobSpec {
     /// Thumbnails have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRequest>,
+    /// The files a conversion to MP4 brings, those that were there before among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<DownloadRequest>,
+}
+
+/// A rendition as one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadRequest {
+    /// The picture, with which the sound goes, or the sound where there is no picture.
+    pub rung: String,
+    /// Of the picture, in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
 }
 
 /// Which picture of a recording.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::{Capability, Class, Pool};
 use super::edit::Watermark;
 use super::encoder::Encoder;
-use super::spec::PictureRequest;
+use super::spec::{DownloadRequest, PictureRequest};
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
 use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
@@ -21,6 +21,7 @@ words! {
         Audio = "audio",
         Thumbnail = "thumbnail",
         Finish = "finish",
+        Mp4 = "mp4",
     }
 }
 
@@ -35,6 +36,7 @@ pub enum TaskSpec {
     Audio(AudioSpec),
     Thumbnail(ThumbnailSpec),
     Finish(FinishSpec),
+    Mp4(Mp4Spec),
 }
 
 /// Bring a source into the store. Where from is in the source's row, not here: it may hold credentials.
@@ -224,6 +226,16 @@ pub struct FinishSpec {
     pub expect: Vec<(String, u64)>,
 }
 
+/// Put a rendition of a finished set into one file to be downloaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mp4Spec {
+    pub recording: RecordingId,
+    pub set: SetId,
+    #[serde(flatten)]
+    pub download: DownloadRequest,
+    pub deadline_seconds: u64,
+}
+
 /// Name of the audio rendition.
 pub const AUDIO_RUNG: &str = "audio";
 
@@ -238,6 +250,7 @@ impl TaskSpec {
             Self::Audio(_) => TaskKind::Audio,
             Self::Thumbnail(_) => TaskKind::Thumbnail,
             Self::Finish(_) => TaskKind::Finish,
+            Self::Mp4(_) => TaskKind::Mp4,
         }
     }
 
@@ -262,7 +275,8 @@ impl TaskSpec {
             | Self::Remux(_)
             | Self::Audio(_)
             | Self::Thumbnail(_)
-            | Self::Finish(_) => Class::of(&[]),
+            | Self::Finish(_)
+            | Self::Mp4(_) => Class::of(&[]),
         }
     }
 
@@ -275,7 +289,7 @@ impl TaskSpec {
             }
             Self::Fetch(_) => 5.0,
             Self::Remux(_) => 2.0,
-            Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) => 0.5,
+            Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) | Self::Mp4(_) => 0.5,
         }
     }
 }

@@ -113,6 +113,16 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
     playlist
 }
 
+/// The master playlist of segments that hold picture and sound together: every video rendition with the codec of the sound it
+/// is muxed with, or audio alone. Bandwidths are those of picture and sound together.
+pub fn master_muxed(renditions: &[Presented], sound: Option<&str>) -> MasterPlaylist {
+    let mut playlist = master(renditions);
+    for variant in playlist.variants.iter_mut().filter(|variant| variant.resolution.is_some()) {
+        variant.codecs.extend(sound.map(str::to_owned));
+    }
+    playlist
+}
+
 /// The DASH manifest: a set for the video of each codec, since players do not switch between codecs within one, and a set for
 /// each audio track. Renditions without a segment are left out: there is nothing to say of them yet.
 pub fn manifest(kind: ManifestKind, renditions: Vec<(Presented, Timeline)>) -> Manifest {
@@ -180,7 +190,7 @@ pub fn media(
         kind,
         // A segment that turned out longer than was planned must not make the playlist a lie.
         target_duration: target_duration.unwrap_or(1).max(hls::target_duration(longest)),
-        map_uri,
+        map_uri: Some(map_uri),
         iframes_only: false,
         first_sequence: 0,
         segments,

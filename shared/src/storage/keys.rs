@@ -40,6 +40,11 @@ pub fn manifest(prefix: &str) -> String {
     format!("{prefix}manifest.mpd")
 }
 
+/// A rendition as one file.
+pub fn download(prefix: &str, rung: &str) -> String {
+    format!("{prefix}{rung}.mp4")
+}
+
 /// A picture.
 pub fn picture(prefix: &str) -> String {
     format!("{prefix}picture.jpg")

@@ -102,6 +102,7 @@ pub(crate) fn spec() -> JobSpec {
         outputs: vec![Output::Hls],
         edit: Edit::default(),
         picture: None,
+        downloads: vec![],
     }
 }
 

@@ -12,9 +12,11 @@ use super::encoders::{self, Wish};
 use super::file_url;
 
 mod audio;
+mod mp4;
 mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
+pub use mp4::{count_frames, mp4};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
 /// is left out: it would let one tenant's file read another's.
@@ -508,6 +510,8 @@ mod tests {
             encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), &files, Approach::Seek),
             audio(&audio::tests::spec(None), &sound, Approach::Seek),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
+            mp4(&[input, input], 12_800, output),
+            count_frames(input),
         ] {
             let line = text(&args);
             let named = line.find("-i file:/s/source").unwrap();

@@ -4,6 +4,7 @@ mod audio;
 mod encode;
 mod fetch;
 mod finish;
+mod mp4;
 mod probe;
 mod remux;
 mod thumbnail;
@@ -73,6 +74,7 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
         TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,
         TaskSpec::Finish(spec) => finish::perform(bench, spec).await,
+        TaskSpec::Mp4(spec) => mp4::perform(bench, spec).await,
     }
 }
 

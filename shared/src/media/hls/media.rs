@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::VERSION;
 use super::text::{decimal, quoted, scaled, uri_line};
+use super::{VERSION, VERSION_WITHOUT_MAP};
 
 /// A length of time on a track's own clock: `ticks / timescale` seconds. A timescale of zero counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub struct MediaPlaylist {
     /// In seconds, at least [`target_duration`] of the longest segment there is and, while the playlist grows, that
     /// there will be: it may never change.
     pub target_duration: u32,
-    /// Where the init segment is, relative to the playlist.
-    pub map_uri: String,
+    /// Where the init segment is, relative to the playlist; `None` for MPEG-TS, which has none.
+    pub map_uri: Option<String>,
     /// Each segment is one I-frame, for scrubbing (RFC 8216, 4.3.3.6).
     pub iframes_only: bool,
     /// The number of the first segment listed.
@@ -87,22 +87,23 @@ impl MediaPlaylist {
             PlaylistKind::Vod => "VOD",
             PlaylistKind::Event { .. } => "EVENT",
         };
+        let version = if self.map_uri.is_some() { VERSION } else { VERSION_WITHOUT_MAP };
         // Writing to a String cannot fail.
         let _ = write!(
             out,
             "#EXTM3U\n\
-             #EXT-X-VERSION:{VERSION}\n\
+             #EXT-X-VERSION:{version}\n\
              #EXT-X-TARGETDURATION:{}\n\
              #EXT-X-MEDIA-SEQUENCE:{}\n\
              #EXT-X-PLAYLIST-TYPE:{kind}\n\
-             #EXT-X-INDEPENDENT-SEGMENTS\n\
-             #EXT-X-MAP:URI={}\n",
-            self.target_duration,
-            self.first_sequence,
-            quoted(&self.map_uri)
+             #EXT-X-INDEPENDENT-SEGMENTS\n",
+            self.target_duration, self.first_sequence,
         );
         if self.iframes_only {
             out.push_str("#EXT-X-I-FRAMES-ONLY\n");
+        }
+        if let Some(uri) = &self.map_uri {
+            let _ = writeln!(out, "#EXT-X-MAP:URI={}", quoted(uri));
         }
     }
 

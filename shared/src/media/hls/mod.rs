@@ -16,6 +16,8 @@ pub use media::{ByteRange, MediaPlaylist, PlaylistKind, Segment, Ticks, target_d
 /// `EXT-X-MAP` in a playlist that is not made of I-frames alone needs 6; 7 is what Apple's tools write for fMP4
 /// (RFC 8216, section 7).
 const VERSION: u32 = 7;
+/// Segments that need no map need only the fractions of `EXTINF`.
+const VERSION_WITHOUT_MAP: u32 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -132,7 +132,7 @@ fn media(kind: PlaylistKind) -> MediaPlaylist {
     MediaPlaylist {
         kind,
         target_duration: 6,
-        map_uri: "init.mp4".to_owned(),
+        map_uri: Some("init.mp4".to_owned()),
         iframes_only: false,
         first_sequence: 3,
         segments: vec![segment(3, ticks(180_180, 30_000)), segment(4, ticks(2, 3))],
@@ -154,6 +154,15 @@ fn vod_playlist_is_this_text() {
         seg-4.m4s\n\
         #EXT-X-ENDLIST\n";
     assert_eq!(media(PlaylistKind::Vod).render(), expected);
+}
+
+#[test]
+fn segments_without_a_map_ask_less_of_a_player() {
+    let playlist = MediaPlaylist { map_uri: None, ..media(PlaylistKind::Vod) };
+    assert!(!playlist.render().contains("EXT-X-MAP"));
+    let parsed = parse_media(&playlist);
+    assert_eq!((parsed.version, parsed.segments.len()), (Some(3), 2));
+    assert!(parsed.segments[0].map.is_none());
 }
 
 #[test]

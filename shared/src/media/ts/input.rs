@@ -3,11 +3,9 @@
 use bytes::Bytes;
 
 use super::elementary::Codec;
-use super::{CLOCK, Media, START, TsError};
+use super::{CLOCK, MOST_BYTES, Media, START, TsError};
 use crate::media::cmaf::{DecoderConfig, Demuxer, Event, Fragment, Track, TrackConfig, delay_of};
 
-/// Longest input of a track, in bytes: several times a segment of the highest rate there is.
-const MOST_BYTES: usize = 256 << 20;
 /// Most samples of a track: a sample that takes the defaults costs no bytes in a CMAF segment, but a packet here.
 const MOST_SAMPLES: usize = 1 << 18;
 /// Longest time a segment may cover, in ticks: an hour. Clocks are written all along it.

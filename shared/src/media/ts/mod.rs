@@ -32,6 +32,9 @@ pub const CLOCK: u32 = 90_000;
 /// decoding by [`AHEAD`]; neither may come before zero.
 pub const START: i64 = 10 * CLOCK as i64;
 
+/// Longest input of a track, in bytes: several times a segment of the highest rate there is.
+pub const MOST_BYTES: usize = 256 << 20;
+
 /// How far the clock (PCR) is behind the decode time of the bytes that come with it: what a decoder buffers.
 const AHEAD: i64 = CLOCK as i64 / 2;
 /// Most ticks between two values of the clock, and of sound in one PES packet, so that the clock can travel with it where there
@@ -55,7 +58,7 @@ pub fn carries(codec: &str) -> bool {
 }
 
 /// Makes the MPEG-TS segment `number`, counted from zero, of a picture track, a sound track, or both. The same input gives the
-/// same bytes. Needs memory for about three times the input, which may have up to 256 MiB a track.
+/// same bytes. Needs memory for about three times the input, which may have up to [`MOST_BYTES`] a track.
 ///
 /// # Errors
 ///

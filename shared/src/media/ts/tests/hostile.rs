@@ -44,14 +44,14 @@ fn more_samples_or_time_than_any_segment_has_are_refused() {
     let sample = |duration| Sample { duration, composition_offset: 0, sync: true, data: Bytes::new() };
     let with = |samples: &[Sample], count: usize| {
         let segment = media_segment(1, 0, &vec![samples; count]);
-        remux(0, Some(Media { init: &recording.video.init, segment: &segment }), None)
+        remux(0, Some(Media { init: &recording.video.init, segment: &segment.bytes }), None)
     };
     assert!(with(&[sample(1)], 1).is_ok());
     let many = vec![sample(1); 1 << 17];
     assert!(matches!(with(&many, 3), Err(TsError::TooLong(_))));
     assert!(matches!(with(&[sample(u32::MAX), sample(1)], 1), Err(TsError::TooLong(_))));
     let far = media_segment(1, u64::MAX - 1, &[&[sample(1)]]);
-    let far = remux(0, Some(Media { init: &recording.video.init, segment: &far }), None);
+    let far = remux(0, Some(Media { init: &recording.video.init, segment: &far.bytes }), None);
     assert!(matches!(far, Err(TsError::TooLong(_))));
 }
 

@@ -57,9 +57,9 @@ impl Rendition {
         let mut time = start;
         let segment = |(number, gops): (usize, &Vec<Vec<Sample>>)| {
             let slices: Vec<&[Sample]> = gops.iter().map(Vec::as_slice).collect();
-            let bytes = media_segment(number as u32 * 1000 + 1, time, &slices);
+            let segment = media_segment(number as u32 * 1000 + 1, time, &slices);
             time += gops.iter().flatten().map(|sample| u64::from(sample.duration)).sum::<u64>();
-            bytes
+            segment.bytes
         };
         let packaged = segments.iter().enumerate().map(segment).collect();
         let init = track.init_segment_delayed(delay);

@@ -1,0 +1,272 @@
+//! Streams as MPEG-TS, for players that know nothing newer. Nothing of it is stored: segments are made of the stored ones when
+//! somebody asks, and kept in memory while there is room.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use moka::future::Cache;
+use reelmill_shared::db::sets::{self, Rendition, Segment, SetReference, TrackKind};
+use reelmill_shared::ids::SetId;
+use reelmill_shared::media::grid::AAC_FRAME;
+use reelmill_shared::media::hls::{Bandwidth, MeasuredSegment, Ticks, measure_bandwidth};
+use reelmill_shared::media::presentation;
+use reelmill_shared::media::ts::{self, Amount, Media, TsError};
+use tokio::sync::Semaphore;
+
+use crate::media::{MediaBytes, MediaFile, etag};
+use crate::playback::{Container, StreamFile, locate, renditions};
+use crate::problem::{Answer, Kind, Problem, request_id};
+use crate::state::App;
+
+/// Segments that are made at once: each needs memory for some times its size.
+const AT_ONCE: usize = 8;
+
+/// What is kept, and how much is made at once.
+pub(crate) struct Transport {
+    segments: Cache<SegmentName, MediaBytes>,
+    /// Master playlists of sets that are whole.
+    masters: Cache<SetId, Arc<str>>,
+    turns: Semaphore,
+}
+
+type SegmentName = (SetId, String, u32);
+
+impl Transport {
+    /// With room for `bytes` of segments.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let weigh =
+            |_: &SegmentName, media: &MediaBytes| u32::try_from(media.bytes.len()).unwrap_or(u32::MAX);
+        Self {
+            segments: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            masters: Cache::builder().max_capacity(1000).build(),
+            turns: Semaphore::new(AT_ONCE),
+        }
+    }
+}
+
+/// Refuses a rendition that MPEG-TS has no place for.
+pub(crate) fn check(rendition: &Rendition) -> Answer<()> {
+    if ts::carries(&rendition.codec) {
+        return Ok(());
+    }
+    let codec = &rendition.codec;
+    Err(Problem::new(
+        Kind::NotFound,
+        format!("MPEG-TS cannot carry {} ({codec}); it is there as fragmented MP4 only", rendition.rung),
+    ))
+}
+
+/// The sound that is muxed with `rendition`: the first there is.
+fn sound_of<'a>(all: &'a [Rendition], rendition: &Rendition) -> Option<&'a Rendition> {
+    let mut sounds = all.iter().filter(|other| other.kind == TrackKind::Audio && ts::carries(&other.codec));
+    sounds.next().filter(|_| rendition.kind == TrackKind::Video)
+}
+
+/// A segment, made now where it is not in memory. Who asks for the same one meanwhile waits for it.
+pub(crate) async fn segment(
+    app: &App,
+    set: &SetReference,
+    rung: &str,
+    number: u32,
+) -> Answer<Option<MediaBytes>> {
+    // Before a set can be played its sound may be missing, and a segment never changes.
+    if !set.is_finished() && !set.active {
+        return Ok(None);
+    }
+    let all = renditions(app, set).await?;
+    let Some(rendition) = all.iter().find(|rendition| rendition.rung == rung) else {
+        return Ok(None);
+    };
+    check(rendition)?;
+    let main = Part::find(app, set, rendition, number).await?;
+    if main.segment.is_none() {
+        return Ok(None);
+    }
+    let beside = match sound_of(&all, rendition) {
+        Some(sound) => Some(Part::find(app, set, sound, number).await?),
+        None => None,
+    };
+    // The sound may end a segment earlier; while it grows it may only be late.
+    if !set.is_finished() && beside.as_ref().is_some_and(|part| part.segment.is_none()) {
+        return Ok(None);
+    }
+    let name = (set.set_id, rung.to_owned(), number);
+    let making = make(app, number, rendition.kind, main, beside);
+    let made = app.caches.transport.segments.try_get_with(name, making).await;
+    made.map(Some).map_err(|problem: Arc<Problem>| Problem::clone(&problem))
+}
+
+/// Where a rendition's part of a segment lies.
+struct Part {
+    init: MediaFile,
+    /// `None` where it has no segment of this number.
+    segment: Option<MediaFile>,
+}
+
+impl Part {
+    async fn find(app: &App, set: &SetReference, rendition: &Rendition, number: u32) -> Answer<Self> {
+        let rung = &rendition.rung;
+        let (ordinal, container) = (set.ordinal, Container::Fmp4);
+        let segment = StreamFile::Segment { rung: rung.clone(), ordinal, number, container };
+        let init = MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes };
+        Ok(Self { init, segment: locate(app, set, rung, &segment).await? })
+    }
+
+    async fn read(self, app: &App) -> Answer<(Bytes, Bytes)> {
+        let segment = async {
+            match &self.segment {
+                Some(segment) => read(app, segment).await,
+                None => Ok(Bytes::new()),
+            }
+        };
+        tokio::try_join!(read(app, &self.init), segment)
+    }
+}
+
+async fn make(
+    app: &App,
+    number: u32,
+    kind: TrackKind,
+    main: Part,
+    beside: Option<Part>,
+) -> Answer<MediaBytes> {
+    // The semaphore is never closed.
+    let _turn = app.caches.transport.turns.acquire().await.ok();
+    let beside = async {
+        match beside {
+            Some(part) => part.read(app).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (main, beside) = tokio::try_join!(main.read(app), beside)?;
+    let remuxing = tokio::task::spawn_blocking(move || {
+        let bytes = match kind {
+            TrackKind::Video => ts::remux(number, Some(media(&main)), beside.as_ref().map(media)),
+            TrackKind::Audio => ts::remux(number, None, Some(media(&main))),
+        }?;
+        Ok(MediaBytes { etag: etag(&bytes), bytes })
+    });
+    metrics::counter!("reelmill_ts_segments_made_total").increment(1);
+    let made = remuxing.await.map_err(|error| failed(&error))?;
+    made.map_err(|error: TsError| failed(&error))
+}
+
+fn media((init, segment): &(Bytes, Bytes)) -> Media<'_> {
+    Media { init, segment }
+}
+
+/// What is stored is ours, so that it does not read is our fault.
+fn failed(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, request_id = request_id(), "an MPEG-TS segment could not be made");
+    Problem::new(Kind::Internal, "the segment could not be made")
+}
+
+/// Reads an object whole.
+async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
+    if file.bytes > ts::MOST_BYTES as u64 {
+        return Err(failed(&"a stored segment is too long"));
+    }
+    let mut body = app.storage.get(&file.key, None).await?.body;
+    let mut bytes = BytesMut::with_capacity(file.bytes as usize);
+    while let Some(chunk) = body.try_next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+/// The master playlist of what MPEG-TS can carry.
+pub(crate) async fn master(app: &App, set: &SetReference) -> Answer<String> {
+    let kept = &app.caches.transport.masters;
+    if let Some(text) = kept.get(&set.set_id).await {
+        return Ok(text.to_string());
+    }
+    let all = renditions(app, set).await?;
+    let pictures: Vec<&Rendition> =
+        all.iter().filter(|rendition| rendition.kind == TrackKind::Video).collect();
+    let offered: Vec<&Rendition> = if pictures.is_empty() { all.iter().collect() } else { pictures };
+    let offered: Vec<&Rendition> = offered.into_iter().filter(|rendition| check(rendition).is_ok()).collect();
+    if offered.is_empty() {
+        // Says which and why.
+        all.iter().try_for_each(check)?;
+    }
+    let mut presented = vec![];
+    for rendition in &offered {
+        let bandwidth = bandwidth(app, set, rendition, sound_of(&all, rendition)).await?;
+        let mut one = rendition.presented(format!("{}-ts.m3u8", rendition.rung), String::new());
+        // Those there are lie in fragmented MP4.
+        one.iframes = None;
+        (one.peak_bandwidth, one.average_bandwidth) = (bandwidth.peak, bandwidth.average);
+        presented.push(one);
+    }
+    let sound = offered.first().and_then(|rendition| sound_of(&all, rendition));
+    let text = presentation::master_muxed(&presented, sound.map(|sound| sound.codec.as_str())).render();
+    if set.is_finished() {
+        kept.insert(set.set_id, text.as_str().into()).await;
+    }
+    Ok(text)
+}
+
+/// Bit rates that the segments, which are not made yet, will not exceed: by each stored segment, or, while they grow, by the
+/// declared rates.
+async fn bandwidth(
+    app: &App,
+    set: &SetReference,
+    rendition: &Rendition,
+    sound: Option<&Rendition>,
+) -> Answer<Bandwidth> {
+    let declared = {
+        let second = |rate: fn(&Rendition) -> u64| {
+            let amount = |rendition: &Rendition| {
+                amount(rendition, rate(rendition).div_ceil(8), u64::from(rendition.timescale))
+            };
+            at_most(rendition.kind, amount(rendition), sound.map(amount)) * 8
+        };
+        Bandwidth { peak: second(|r| r.peak_bandwidth), average: second(|r| r.average_bandwidth) }
+    };
+    if !set.is_finished() {
+        return Ok(declared);
+    }
+    let segments = sets::segments(&app.db, set.set_id, &rendition.rung).await?;
+    let beside = match sound {
+        Some(sound) => sets::segments(&app.db, set.set_id, &sound.rung).await?,
+        None => vec![],
+    };
+    let of =
+        |rendition: &Rendition, segment: &Segment| amount(rendition, segment.bytes, segment.duration_ticks);
+    let measured: Vec<MeasuredSegment> = segments
+        .iter()
+        .map(|segment| {
+            // Numbers count from zero, without a hole.
+            let beside = beside.get(segment.number as usize);
+            let beside = sound.map(|sound| beside.map_or(Amount::default(), |segment| of(sound, segment)));
+            MeasuredSegment {
+                bytes: at_most(rendition.kind, of(rendition, segment), beside),
+                duration: Ticks { ticks: segment.duration_ticks, timescale: rendition.timescale },
+            }
+        })
+        .collect();
+    Ok(measure_bandwidth(&measured).unwrap_or(declared))
+}
+
+fn at_most(kind: TrackKind, main: Amount, beside: Option<Amount>) -> u64 {
+    match kind {
+        TrackKind::Video => ts::at_most(Some(main), beside),
+        TrackKind::Audio => ts::at_most(None, Some(main)),
+    }
+}
+
+/// What `bytes` of a rendition that last for `ticks` are made of.
+fn amount(rendition: &Rendition, bytes: u64, ticks: u64) -> Amount {
+    let timescale = u64::from(rendition.timescale.max(1));
+    let sample_rate = u64::from(rendition.sample_rate.unwrap_or(0));
+    let samples = match rendition.kind {
+        TrackKind::Video => {
+            let (num, den) = rendition.frame_rate.unwrap_or((1, 1));
+            (ticks * u64::from(num)).div_ceil(timescale * u64::from(den.max(1)))
+        }
+        TrackKind::Audio => (ticks * sample_rate).div_ceil(timescale * AAC_FRAME),
+    };
+    let millis = (ticks * 1000).div_ceil(timescale);
+    Amount { bytes, samples, millis, init_bytes: rendition.init_bytes, sample_rate }
+}

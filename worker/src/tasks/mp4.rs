@@ -1,0 +1,154 @@
+//! Puts a rendition of a finished set, with its sound, into one MP4 to be downloaded. Encodes nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::StreamExt;
+use reelmill_shared::db::downloads::Download;
+use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::sets::{self, Rendition, TrackKind};
+use reelmill_shared::ids::SetId;
+use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::task::Mp4Spec;
+use reelmill_shared::media::grid::AAC_FRAME;
+use reelmill_shared::storage::keys;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Amount, Bench, check_exit};
+use crate::ffmpeg::argv;
+
+/// Long enough for ffprobe to read an index.
+const LOOK: Duration = Duration::from_secs(300);
+
+pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publication>, TaskError> {
+    let renditions = sets::renditions(&bench.shop.db, spec.set).await.map_err(index)?;
+    let missing =
+        || TaskError::fatal(Reason::CheckFailed, format!("there is no rendition {}", spec.download.rung));
+    let main =
+        renditions.iter().find(|rendition| rendition.rung == spec.download.rung).ok_or_else(missing)?;
+    let sound =
+        renditions.iter().find(|other| other.kind == TrackKind::Audio && main.kind == TrackKind::Video);
+
+    bench.say(0.0, "collecting segments", None);
+    let mut tracks = vec![];
+    for (number, rendition) in [Some(main), sound].into_iter().flatten().enumerate() {
+        let path = bench.dir.join(format!("track-{number}.mp4"));
+        collect(bench, spec.set, rendition, &path).await?;
+        tracks.push((rendition, path));
+    }
+    let output = bench.dir.join("download.mp4");
+    let inputs: Vec<&Path> = tracks.iter().map(|(_, path)| path.as_path()).collect();
+    let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
+    let args = argv::mp4(&inputs, main.timescale, &output);
+    let deadline = Duration::from_secs(spec.deadline_seconds);
+    let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
+    check_exit("writing the MP4", &ended)?;
+    let renditions: Vec<&Rendition> = tracks.iter().map(|(rendition, _)| *rendition).collect();
+    check(bench, &output, &renditions).await?;
+
+    bench.say(1.0, "storing the MP4", None);
+    let key = keys::download(&bench.prefix, &spec.download.rung);
+    let bytes = store(bench, &output, &key).await?;
+    let download = Download { rung: spec.download.rung.clone(), key, bytes };
+    Ok(vec![Publication::Download { recording: spec.recording, set: spec.set, download }])
+}
+
+/// Brings a rendition here as one file: the init segment and all segments.
+async fn collect(bench: &Bench, set: SetId, rendition: &Rendition, path: &Path) -> Result<(), TaskError> {
+    let segments = sets::segments(&bench.shop.db, set, &rendition.rung).await.map_err(index)?;
+    let mut file = tokio::fs::File::create(path).await.map_err(disk)?;
+    let init = (&rendition.init_key, rendition.init_bytes);
+    for (key, bytes) in std::iter::once(init).chain(segments.iter().map(|s| (&s.key, s.bytes))) {
+        let mut object = bench.shop.storage.get(key, None).await.map_err(store_error)?;
+        let mut received = 0;
+        while let Some(chunk) = object.body.next().await {
+            let chunk = chunk.map_err(store_error)?;
+            received += chunk.len() as u64;
+            file.write_all(&chunk).await.map_err(disk)?;
+        }
+        if received != bytes {
+            return Err(store_error(format!("a segment has {received} of {bytes} bytes")));
+        }
+    }
+    file.flush().await.map_err(disk)
+}
+
+/// Writes the file to the store; gives its length.
+async fn store(bench: &Bench, path: &Path, key: &str) -> Result<u64, TaskError> {
+    let mut file = tokio::fs::File::open(path).await.map_err(disk)?;
+    let mut writer = bench.shop.storage.writer(key).await.map_err(store_error)?;
+    let mut buffer = bytes::BytesMut::new();
+    let mut total = 0;
+    loop {
+        buffer.reserve(PIECE);
+        if file.read_buf(&mut buffer).await.map_err(disk)? == 0 {
+            break;
+        }
+        let piece = buffer.split().freeze();
+        total += piece.len() as u64;
+        writer.write(piece).await.map_err(store_error)?;
+    }
+    writer.finish().await.map_err(store_error)?;
+    Ok(total)
+}
+
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// What ffprobe says of the file's tracks.
+#[derive(Debug, Deserialize)]
+struct Described {
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stream {
+    nb_frames: Option<String>,
+}
+
+/// Every frame of every track must be there: FFmpeg ends well when it has lost some.
+async fn check(bench: &Bench, output: &Path, renditions: &[&Rendition]) -> Result<(), TaskError> {
+    let ffprobe = bench.shop.programs.ffprobe.clone();
+    let mut json = String::new();
+    let ended =
+        bench.child(&ffprobe, &argv::count_frames(output), LOOK, 1, |line| json.push_str(line)).await?;
+    check_exit("looking at the MP4", &ended)?;
+    let told: Described = serde_json::from_str(&json)
+        .map_err(|error| TaskError::internal("reading ffprobe's answer", error))?;
+    let counts: Vec<Option<u64>> =
+        told.streams.iter().map(|stream| stream.nb_frames.as_ref()?.parse().ok()).collect();
+    let expected: Vec<Option<u64>> = renditions.iter().map(|rendition| Some(frames(rendition))).collect();
+    if counts == expected {
+        return Ok(());
+    }
+    Err(TaskError::retryable(
+        Reason::CheckFailed,
+        format!("the MP4 has {counts:?} frames where {expected:?} were stored"),
+    ))
+}
+
+/// Pictures, or AAC frames, of a rendition that is whole.
+fn frames(rendition: &Rendition) -> u64 {
+    let ticks = u128::from(rendition.duration_ticks);
+    let frames = match rendition.kind {
+        TrackKind::Video => {
+            let (num, den) = rendition.frame_rate.unwrap_or((1, 1));
+            ticks * u128::from(num) / (u128::from(rendition.timescale) * u128::from(den.max(1)))
+        }
+        TrackKind::Audio => ticks / u128::from(AAC_FRAME),
+    };
+    u64::try_from(frames).unwrap_or(u64::MAX)
+}
+
+fn index(error: reelmill_shared::db::DbError) -> TaskError {
+    TaskError::internal("reading the segment index", error)
+}
+
+fn disk(error: std::io::Error) -> TaskError {
+    TaskError::retryable(Reason::Storage, format!("no room for the MP4: {error}"))
+}
+
+fn store_error(error: impl std::fmt::Display) -> TaskError {
+    TaskError::retryable(Reason::Storage, format!("the object store: {error}"))
+}
