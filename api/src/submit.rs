@@ -239,7 +239,7 @@ const CONVERTED: [Output; 3] = [Output::Hls, Output::Dash, Output::Mp4];
 
 fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError>) -> Vec<Output> {
     let known = match kind {
-        JobKind::Transcode => &Output::ALL[..],
+        JobKind::Transcode => Output::ALL,
         JobKind::VodConvert => &CONVERTED[..],
         JobKind::Thumbnail | JobKind::Probe => {
             if wanted.is_some() {

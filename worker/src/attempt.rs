@@ -48,7 +48,8 @@ pub(crate) async fn run(attempt: Attempt) -> Result<(), DbError> {
         attempt = claimed.attempt,
         traceparent = claimed.traceparent.as_deref().unwrap_or_default(),
     );
-    run_in_span(&attempt).instrument(span).await
+    // The state of all kinds of work: too much to be moved about.
+    Box::pin(run_in_span(&attempt)).instrument(span).await
 }
 
 async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {

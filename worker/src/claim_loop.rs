@@ -142,7 +142,7 @@ impl ClaimLoop {
         let (holds, nudge) = (self.holds.clone(), Arc::clone(nudge));
         self.tasks.spawn(async move {
             let hold = attempt.claimed.hold;
-            match Box::pin(attempt::run(attempt)).await {
+            match attempt::run(attempt).await {
                 Ok(()) => {}
                 Err(DbError::LostRace) => {
                     tracing::info!(task_id = %hold.task_id, epoch = hold.epoch, "somebody else has this task; dropped");

@@ -143,7 +143,10 @@ fn picture(track: &Track, rung: &Rung) {
     let (width, height) = (stream["width"].as_u64().unwrap(), stream["height"].as_u64().unwrap());
     assert_eq!((width, height), rung.size, "{}", rung.name);
     let ratio = format!("{}/{}", rung.rate.0, rung.rate.1);
-    assert_eq!(stream["r_frame_rate"], ratio.as_str(), "{}", rung.name);
+    // VP9 and AV1 tell no rate themselves, and ffprobe guesses wildly from the times of two or three frames.
+    let guessed = matches!(rung.codec, "vp9" | "av1") && rung.frames < 10;
+    let field = if guessed { "avg_frame_rate" } else { "r_frame_rate" };
+    assert_eq!(stream[field], ratio.as_str(), "{}", rung.name);
     assert_eq!(stream["pix_fmt"], "yuv420p", "8 bit, what every browser can play");
     assert!(
         matches!(stream["field_order"].as_str(), None | Some("progressive")),

@@ -123,10 +123,10 @@ async fn packets(
     let ended = bench
         .child(&ffprobe, args, DEADLINE, 1, |line| {
             count += 1;
-            if count <= MAX_PACKETS {
-                if let Some(bytes) = Scanned::add(&mut packets, line) {
-                    at(&bytes);
-                }
+            if count <= MAX_PACKETS
+                && let Some(bytes) = Scanned::add(&mut packets, line)
+            {
+                at(&bytes);
             }
         })
         .await?;
