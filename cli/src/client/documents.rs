@@ -63,6 +63,7 @@ pub(crate) struct Outputs {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Timings {
     pub(crate) queued: Option<f64>,
+    pub(crate) playable: Option<f64>,
     pub(crate) run: Option<f64>,
     pub(crate) total: Option<f64>,
 }

@@ -154,6 +154,7 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
         ("priority", if job.is_over() { String::new() } else { job.priority.to_string() }),
         ("created", ago(job.created_at, Utc::now())),
         ("queued for", job.timings.queued.map(span).unwrap_or_default()),
+        ("playable after", job.timings.playable.map(span).unwrap_or_default()),
         ("took", job.timings.run.or(job.timings.total).map(span).unwrap_or_default()),
         ("recording", recording),
         ("hls", absolute(&job.outputs.hls)),
