@@ -74,7 +74,12 @@ pub(crate) async fn segment(
     if !set.is_finished() && !set.active {
         return Ok(None);
     }
-    let all = renditions(app, set).await?;
+    let all = if set.is_finished() {
+        renditions(app, set).await?
+    } else {
+        // Not what is kept for a moment: it may be from before there was any sound.
+        Arc::new(sets::renditions(&app.db, set.set_id).await?)
+    };
     let Some(rendition) = all.iter().find(|rendition| rendition.rung == rung) else {
         return Ok(None);
     };
