@@ -56,7 +56,16 @@ pub(crate) struct Task {
 pub(crate) struct Outputs {
     pub(crate) hls: Option<String>,
     pub(crate) dash: Option<String>,
+    /// The best one first.
+    #[serde(default)]
+    pub(crate) mp4: Vec<File>,
     pub(crate) thumbnail: Option<String>,
+}
+
+/// A rendition as one file.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct File {
+    pub(crate) url: String,
 }
 
 /// Seconds.

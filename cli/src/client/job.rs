@@ -159,6 +159,7 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
         ("recording", recording),
         ("hls", absolute(&job.outputs.hls)),
         ("dash", absolute(&job.outputs.dash)),
+        ("mp4", absolute(&job.outputs.mp4.first().map(|file| file.url.clone()))),
         ("thumbnail", absolute(&job.outputs.thumbnail)),
         ("watch", page.map(|id| farm.absolute(&format!("watch/{id}"))).unwrap_or_default()),
     ]
