@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::av1_sequence::colours;
 use super::boxes::{RawBox, Reader, kind};
 use super::{CmafError, FourCc};
 
@@ -55,7 +56,7 @@ pub(super) fn vp9(vpcc: RawBox<'_>) -> Result<String, CmafError> {
 }
 
 /// `av01.P.LLT.DD`, and chroma and colours where they are not the default ("AV1 Codec ISO Media File Format
-/// Binding", Codecs Parameter String), from an `av1C` and the sample entry's `colr`.
+/// Binding", Codecs Parameter String), from an `av1C` and the sample entry's `colr`, or the stream's own word where there is none.
 pub(super) fn av1(av1c: RawBox<'_>, colr: Option<RawBox<'_>>) -> Result<String, CmafError> {
     let mut reader = Reader::new(av1c.kind, av1c.body);
     let [marker, profile_level, packed] = reader.array()?;
@@ -74,10 +75,13 @@ pub(super) fn av1(av1c: RawBox<'_>, colr: Option<RawBox<'_>>) -> Result<String, 
     // Where chroma samples lie is only told for 4:2:0.
     let position = if (subsampling_x, subsampling_y) == (1, 1) { packed & 3 } else { 0 };
     let chroma = [subsampling_x, subsampling_y, position];
-    let colour = colr.map(nclx).transpose()?.flatten().unwrap_or(Nclx::BT709);
+    let stream = || colours(reader.rest().get(1..).unwrap_or_default());
+    let colour = colr.map(nclx).transpose()?.flatten().or_else(stream).unwrap_or(Nclx::BT709);
+    // A player takes what is not specified for the default, BT.709.
+    let colour_is_default = [Nclx::BT709, Nclx::UNSPECIFIED].contains(&colour);
 
     let mut codec = format!("av01.{profile}.{level:02}{tier}.{depth:02}");
-    if monochrome == 1 || chroma != [1, 1, 0] || colour != Nclx::BT709 {
+    if monochrome == 1 || chroma != [1, 1, 0] || !colour_is_default {
         let [x, y, position] = chroma;
         let Nclx { primaries, transfer, matrix, full_range } = colour;
         let full_range = u8::from(full_range);
@@ -91,15 +95,16 @@ pub(super) fn av1(av1c: RawBox<'_>, colr: Option<RawBox<'_>>) -> Result<String, 
 
 /// Colours by the code points of ISO/IEC 23091-2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Nclx {
-    primaries: u16,
-    transfer: u16,
-    matrix: u16,
-    full_range: bool,
+pub(super) struct Nclx {
+    pub(super) primaries: u16,
+    pub(super) transfer: u16,
+    pub(super) matrix: u16,
+    pub(super) full_range: bool,
 }
 
 impl Nclx {
     const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, full_range: false };
+    const UNSPECIFIED: Self = Self { primaries: 2, transfer: 2, matrix: 2, full_range: false };
 }
 
 /// Reads a `colr` box (14496-12, 12.1.5); `None` when it holds an ICC profile instead.

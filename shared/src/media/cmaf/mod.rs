@@ -11,6 +11,7 @@
 //! Box layouts are those of ISO/IEC 14496-12 (2020), the constraints of a segment those of ISO/IEC 23000-19 (CMAF).
 #![forbid(unsafe_code)]
 
+mod av1_sequence;
 mod boxes;
 mod codecs;
 mod decoder_config;

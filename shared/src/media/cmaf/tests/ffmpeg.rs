@@ -208,6 +208,29 @@ fn av1() {
     assert_eq!(check_video(&file).codec, "av01.0.00M.08");
 }
 
+/// FFmpeg writes no `colr` where it does not know all colours; the stream tells what there is.
+#[test]
+fn av1_tells_the_colours_of_its_stream() {
+    let svt = "-c:v libsvtav1 -preset 12 -g 30 -pix_fmt yuv420p";
+    for (colours, told) in [
+        ("-colorspace bt470bg", "av01.0.00M.08.0.110.02.02.05.0"),
+        ("-color_primaries bt709 -color_trc bt709 -colorspace bt709", "av01.0.00M.08"),
+        (
+            "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range pc",
+            "av01.0.00M.08.0.110.01.01.01.1",
+        ),
+        (
+            "-color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc",
+            "av01.0.00M.08.0.110.09.16.09.0",
+        ),
+        ("-chroma_sample_location left", "av01.0.00M.08.0.111.02.02.02.0"),
+    ] {
+        let short = VIDEO.replace("duration=4", "duration=1");
+        let Some(file) = encode(&short, &format!("{svt} {colours}")) else { return };
+        assert_eq!(demux(&file).0.codec, told, "{colours}");
+    }
+}
+
 /// Checks sound that was written with a fragment for each second.
 fn check_audio(encoder: &str, channels: u16, expected: &str) {
     let arguments = format!("-c:a {encoder} -ac {channels} -frag_duration 1000000");
