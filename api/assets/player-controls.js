@@ -6,12 +6,13 @@ import { Storyboard } from "./player-storyboard.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const IDLE_MS = 2800;
+const GLANCE_MS = 1200; // how long the preview of a jump by keyboard stays
 const KEY = "reelmill.volume";
 
 export class Controls {
-  constructor(root, video, { isLive, storyboardUrl }) {
-    Object.assign(this, { root, video, isLive, engine: null, knownDuration: 0, scrubbing: false });
-    this.storyboard = storyboardUrl ? new Storyboard(storyboardUrl) : null;
+  constructor(root, video, { isLive, findStoryboard, rewrite }) {
+    Object.assign(this, { root, video, isLive, engine: null, knownDuration: 0, scrubbing: false, previewed: null });
+    this.storyboard = isLive ? null : new Storyboard(findStoryboard, rewrite);
     this.restoreVolume();
     this.wireButtons();
     this.wireSeek();
@@ -101,25 +102,53 @@ export class Controls {
   wireSeek() {
     const input = $("seek-input");
     const box = $("seek");
-    const tip = $("seek-tip");
-    input.addEventListener("input", () => { this.scrubbing = true; this.paint(); });
-    input.addEventListener("change", () => { this.scrubbing = false; this.seekTo(Number(input.value)); this.paint(); });
+    input.addEventListener("input", () => { this.scrubbing = true; this.preview(Number(input.value)); this.paint(); });
+    input.addEventListener("change", () => { this.scrubbing = false; this.seekTo(Number(input.value)); this.glance(Number(input.value)); this.paint(); });
     box.addEventListener("pointermove", (e) => {
       const r = box.getBoundingClientRect();
       const f = Math.min(1, Math.max(0, (e.clientX - r.left) / r.width));
-      const t = this.start + f * (this.end - this.start);
       if (!(this.end > 0)) return;
       $("seek-hover").style.width = `${f * 100}%`;
-      tip.hidden = false;
-      const shot = this.storyboard?.paint($("seek-shot"), t, Math.min(176, r.width / 3)) ?? false;
-      $("seek-shot").hidden = !shot;
-      const waiting = t > this.reach + 0.5;
-      $("seek-time").textContent = this.isLive ? `−${clock(this.end - t)}` : waiting ? `${clock(t)}, not milled yet` : clock(t);
-      const half = tip.offsetWidth / 2;
-      tip.style.left = `${Math.min(r.width - half, Math.max(half, f * r.width))}px`;
+      this.preview(this.start + f * (this.end - this.start));
     });
-    box.addEventListener("pointerleave", () => { tip.hidden = true; $("seek-hover").style.width = "0"; });
+    box.addEventListener("pointerleave", () => { this.hidePreview(); $("seek-hover").style.width = "0"; });
     box.addEventListener("pointerenter", () => this.storyboard?.load());
+    // A picture that was waited for.
+    if (this.storyboard) this.storyboard.onload = () => { if (this.previewed !== null) this.drawPreview(this.previewed); };
+  }
+
+  /** Time and picture of `t` over the bar, until the pointer leaves. */
+  preview(t) {
+    clearTimeout(this.glanceTimer);
+    this.storyboard?.load();
+    this.drawPreview(t);
+  }
+
+  /** The same for a moment. */
+  glance(t) {
+    if (!(this.end > 0)) return;
+    this.preview(t);
+    this.glanceTimer = setTimeout(() => this.hidePreview(), GLANCE_MS);
+  }
+
+  hidePreview() {
+    clearTimeout(this.glanceTimer);
+    this.previewed = null;
+    $("seek-tip").hidden = true;
+  }
+
+  drawPreview(t) {
+    this.previewed = t;
+    const tip = $("seek-tip");
+    const { width } = $("seek").getBoundingClientRect();
+    const f = Math.min(1, Math.max(0, (t - this.start) / (this.end - this.start || 1)));
+    tip.hidden = false;
+    const shot = this.storyboard?.paint($("seek-shot"), t, Math.min(176, width / 3)) ?? false;
+    $("seek-shot").hidden = !shot;
+    const waiting = t > this.reach + 0.5;
+    $("seek-time").textContent = this.isLive ? `−${clock(this.end - t)}` : waiting ? `${clock(t)}, not milled yet` : clock(t);
+    const half = tip.offsetWidth / 2;
+    tip.style.left = `${Math.min(width - half, Math.max(half, f * width))}px`;
   }
 
   // ---- buttons
@@ -313,7 +342,9 @@ export class Controls {
       }[key] ?? (/^[0-9]$/.test(key) ? () => { this.seekTo(this.start + (Number(key) / 10) * (this.end - this.start)); this.osd(`${key}0 %`.replace(/^00/, "0")); } : null);
       if (!act) return;
       e.preventDefault();
+      const before = this.video.currentTime;
       act();
+      if (this.video.currentTime !== before) this.glance(this.video.currentTime);
       this.wake();
     });
   }

@@ -16,7 +16,7 @@ const page = root.dataset;
 const video = $("video");
 const isLive = page.kind === "livestream";
 const token = new Token({ masterUrl: page.master, renewUrl: page.renew, expiresAt: page.expires });
-const controls = new Controls(root, video, { isLive, storyboardUrl: page.storyboard });
+const controls = new Controls(root, video, { isLive, findStoryboard, rewrite: (url) => token.rewrite(url) });
 window.reelmill = { video, hls: null, token };
 
 const query = new URLSearchParams(location.search);
@@ -52,6 +52,15 @@ async function retry() {
     controls.show();
     await engine.retry();
   } else follow();
+}
+
+/** The storyboard may come a moment after the recording is ready, when the page asks for nothing any more. */
+async function findStoryboard() {
+  if (page.storyboard) return new URL(page.storyboard, location.href).href;
+  const at = token.rewrite(page.info);
+  const answer = await fetch(at, { headers: { accept: "application/json" }, cache: "no-store" });
+  const url = answer.ok ? (await answer.json()).storyboard_url : null;
+  return url ? new URL(url, answer.url).href : null;
 }
 
 // ---- following the recording

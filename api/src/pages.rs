@@ -11,9 +11,8 @@ use reelmill_shared::auth::{Scope, allows, hash_key};
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
 use reelmill_shared::db::tasks;
-use reelmill_shared::db::{keys, pictures};
+use reelmill_shared::db::{keys, pictures, stills};
 use reelmill_shared::ids::{JobId, KeyId, RecordingId};
-use reelmill_shared::job::spec::PictureRequest;
 use reelmill_shared::job::state::Access;
 use serde::Deserialize;
 
@@ -23,6 +22,7 @@ use crate::dto::job::JobDto;
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, request_id};
 use crate::routes::recordings::viewer_token;
+use crate::routes::thumbnails::{USUAL, has_poster};
 use crate::state::{App, now};
 
 /// How long a login lasts.
@@ -183,7 +183,7 @@ pub(crate) async fn home(
     let last = rows.last().filter(|_| rows.len() as i64 == RECORDINGS_A_PAGE);
     let more_url = last.map_or(String::new(), |recording| format!("/?after={}", recording.id));
     let with_picture: Vec<RecordingId> = rows.iter().map(|recording| recording.id).collect();
-    let with_picture = pictures::with_default(&app.db, &with_picture, PictureRequest::DEFAULT).await?;
+    let with_picture = pictures::with_poster(&app.db, &with_picture, USUAL).await?;
     let recordings = rows
         .into_iter()
         .map(|recording| {
@@ -278,7 +278,8 @@ pub(crate) async fn watch(
     }
     let recording = recording.ok_or_else(|| Problem::not_found("recording", id))?;
     let (token, expires_at) = viewer_token(&app, recording.id);
-    let has_picture = pictures::find(&app.db, id, PictureRequest::DEFAULT).await?.is_some();
+    let has_picture = has_poster(&app, id).await?;
+    let has_storyboard = stills::storyboard(&app.db, id).await?.is_some();
     Ok(render(&WatchPage {
         id: recording.id.to_string(),
         kind: "recording",
@@ -291,7 +292,7 @@ pub(crate) async fn watch(
             .unwrap_or_default(),
         master_url: format!("/v/{token}/stream/master.m3u8"),
         poster_url: if has_picture { format!("/v/{token}/thumbnail") } else { String::new() },
-        storyboard_url: String::new(),
+        storyboard_url: if has_storyboard { format!("/v/{token}/storyboard.vtt") } else { String::new() },
         info_url: format!("/v/{token}/info"),
         renew_url: format!("/v/{token}/renew"),
         expires_at: rfc3339(expires_at),

@@ -1,6 +1,7 @@
-//! Playlists, manifest and segments of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
-//! `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8` and `{rung}-iframes.m3u8`; the ordinal names the set, so that a name never changes
-//! its meaning. As MPEG-TS they are `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
+//! Playlists, manifest, segments and pictures of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
+//! `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8`, `{rung}-iframes.m3u8`, `storyboard-{ordinal}-{number}.jpg` and
+//! `thumbnail-{ordinal}-{number}.jpg`; the ordinal names the set, so that a name never changes its meaning. As MPEG-TS they are
+//! `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::response::Response;
 use chrono::{TimeDelta, Utc};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{self, Rendition, SetReference};
+use reelmill_shared::db::stills::{self, StillKind};
 use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::job::state::RecordingStatus;
 use reelmill_shared::media::dash::{Files, ManifestKind};
@@ -28,6 +30,7 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const MANIFEST: &str = "application/dash+xml";
 const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
+const JPEG: &str = "image/jpeg";
 /// MIME type of a transport stream (RFC 3555).
 const TRANSPORT: &str = "video/mp2t";
 
@@ -51,6 +54,7 @@ pub(crate) enum StreamFile {
     Iframes { rung: String },
     Init { rung: String, ordinal: i32 },
     Segment { rung: String, ordinal: i32, number: u32, container: Container },
+    Still { kind: StillKind, ordinal: i32, number: u32 },
 }
 
 impl StreamFile {
@@ -84,6 +88,14 @@ impl StreamFile {
             ("m4s" | "ts", number) => {
                 let container = if extension == "ts" { Container::Ts } else { Container::Fmp4 };
                 Some(Self::Segment { rung, ordinal, number: number.parse().ok()?, container })
+            }
+            ("jpg", number) => {
+                let kind = match rung.as_str() {
+                    "storyboard" => StillKind::Sheet,
+                    "thumbnail" => StillKind::Thumbnail,
+                    _ => return None,
+                };
+                Some(Self::Still { kind, ordinal, number: number.parse().ok()? })
             }
             _ => None,
         }
@@ -167,6 +179,13 @@ pub(crate) async fn serve(
             let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
             let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
             send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
+        }
+        StreamFile::Still { kind, ordinal, number } => {
+            // A row is there only once the task that made it was published; the set may be under way.
+            let found = stills::find(&app.db, recording.id, *ordinal, *kind, *number).await?;
+            let found = found.map(|still| MediaFile { key: still.key, bytes: still.bytes });
+            let found = found.ok_or_else(|| missing(recording))?;
+            send(&app.storage, &found, JPEG, caching(Caching::Immutable), method, headers).await
         }
     }
 }
@@ -325,8 +344,15 @@ mod tests {
             StreamFile::parse("audio-1-init.mp4"),
             Some(StreamFile::Init { rung: "audio".into(), ordinal: 1 })
         );
+        assert_eq!(
+            StreamFile::parse("storyboard-3-15.jpg"),
+            Some(StreamFile::Still { kind: StillKind::Sheet, ordinal: 3, number: 15 })
+        );
         for bad in [
             "",
+            "720p-1-0.jpg",
+            "storyboard-1.jpg",
+            "storyboard-1--1.jpg",
             "x",
             "a.ts",
             "../x-1-1.m4s",

@@ -19,10 +19,12 @@ use url::Url;
 use crate::auth::Caller;
 use crate::downloads;
 use crate::dto::edit::EditDto;
-use crate::dto::job::{InputDto, PictureDto};
+use crate::dto::job::{InputDto, PosterDto, SeriesDto};
 use crate::edit::edit;
 use crate::problem::{Answer, Problem};
 use crate::state::App;
+
+pub(crate) mod pictures;
 
 /// A wish for a job, from whichever route.
 #[derive(Debug)]
@@ -34,7 +36,10 @@ pub(crate) struct Wish {
     pub(crate) priority: Option<i64>,
     pub(crate) run_at: Option<DateTime<Utc>>,
     pub(crate) metadata: Option<Value>,
-    pub(crate) picture: Option<PictureDto>,
+    /// A picture asked for by its time and size; nobody's poster.
+    pub(crate) picture: Option<PictureRequest>,
+    pub(crate) thumbnail: Option<PosterDto>,
+    pub(crate) thumbnails: Option<SeriesDto>,
     pub(crate) edit: Option<EditDto>,
     pub(crate) traceparent: String,
     /// Of the recording that is made with the job.
@@ -56,6 +61,8 @@ impl Wish {
             metadata: None,
             picture: None,
             edit: None,
+            thumbnail: None,
+            thumbnails: None,
             traceparent,
             title: None,
             access: None,
@@ -92,7 +99,11 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         }
     };
     let outputs = outputs(wish.kind, wish.outputs.as_deref(), &mut faults);
-    let picture = picture(wish.kind, wish.picture.as_ref(), &mut faults);
+    let poster = match wish.picture {
+        Some(_) => None,
+        None => pictures::poster(wish.kind, &outputs, wish.thumbnail.as_ref(), &mut faults),
+    };
+    let series = pictures::series(wish.kind, wish.thumbnails.as_ref(), &mut faults);
     let edit = edit(app, caller, wish.kind, wish.edit.as_ref(), &mut faults).await?;
     let priority = match wish.priority.unwrap_or(50) {
         priority @ 0..=100 => priority as i16,
@@ -126,8 +137,11 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         source: resolved.source,
         profile,
         outputs,
+        outputs_by_default: wish.outputs.is_none(),
         edit,
-        picture,
+        picture: wish.picture,
+        poster,
+        series,
         downloads: vec![],
     };
     let tasks = match wish.kind {
@@ -178,9 +192,9 @@ pub(crate) async fn check_early(
 }
 
 fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: bool) -> Vec<NewTask> {
-    match spec.picture {
+    match plan::picture(spec, recording) {
         // Nothing to find out first.
-        Some(picture) if stored && probed => vec![plan::thumbnail(spec.source, recording, picture)],
+        Some(task) if spec.profile.is_none() && stored && probed => vec![task],
         _ => plan::opening(spec, stored),
     }
 }
@@ -251,7 +265,7 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
     let wanted = match (wanted, kind) {
         (Some(wanted), _) => wanted,
         (None, JobKind::VodConvert) => &[],
-        (None, _) => return vec![Output::Hls, Output::Dash, Output::Thumbnail],
+        (None, _) => return vec![Output::Hls, Output::Dash, Output::Thumbnail, Output::Storyboard],
     };
     let words = known.iter().map(|output| output.as_str()).collect::<Vec<_>>().join(", ");
     if wanted.is_empty() {
@@ -285,55 +299,6 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
         faults.push(fault("/outputs", detail));
     }
     outputs
-}
-
-fn picture(
-    kind: JobKind,
-    wanted: Option<&PictureDto>,
-    faults: &mut Vec<FieldError>,
-) -> Option<PictureRequest> {
-    if kind != JobKind::Thumbnail {
-        if wanted.is_some() {
-            faults.push(fault("/picture", "only goes with kind thumbnail"));
-        }
-        return None;
-    }
-    let Some(wanted) = wanted else {
-        return Some(PictureRequest::DEFAULT);
-    };
-    match picture_request(wanted.time, wanted.width, wanted.height) {
-        Ok(request) => Some(request),
-        Err((field, detail)) => {
-            faults.push(fault(format!("/picture/{field}"), detail));
-            None
-        }
-    }
-}
-
-/// Checks a wish for a picture. A height alone or a width alone gives the other side in 16:9.
-pub(crate) fn picture_request(
-    time: Option<f64>,
-    width: Option<u32>,
-    height: Option<u32>,
-) -> Result<PictureRequest, (&'static str, &'static str)> {
-    const SIDES: std::ops::RangeInclusive<u32> = 16..=3840;
-    if time.is_some_and(|time| !(0.0..=1e7).contains(&time)) {
-        return Err(("time", "must be a number of seconds from 0"));
-    }
-    if width.is_some_and(|width| !SIDES.contains(&width)) {
-        return Err(("width", "must be from 16 to 3840"));
-    }
-    if height.is_some_and(|height| !SIDES.contains(&height)) {
-        return Err(("height", "must be from 16 to 3840"));
-    }
-    let default = PictureRequest::DEFAULT;
-    let (width, height) = match (width, height) {
-        (Some(width), Some(height)) => (width, height),
-        (Some(width), None) => (width, width * default.height / default.width),
-        (None, Some(height)) => (height * default.width / default.height, height),
-        (None, None) => (default.width, default.height),
-    };
-    Ok(PictureRequest { at_ms: time.map(|time| (time * 1000.0).round() as u64), width, height })
 }
 
 fn metadata(value: Option<Value>, pointer: &str, faults: &mut Vec<FieldError>) -> Value {

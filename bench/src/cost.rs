@@ -115,13 +115,14 @@ pub(crate) fn children_cpu(farm: &Farm) -> anyhow::Result<f64> {
     Ok(cpu_of(farm)?.iter().map(|process| process.own + process.children).sum())
 }
 
-struct ProcessCpu {
-    name: &'static str,
-    own: f64,
-    children: f64,
+/// Seconds of CPU so far: its own, and of children that were waited for.
+pub(crate) struct ProcessCpu {
+    pub(crate) name: &'static str,
+    pub(crate) own: f64,
+    pub(crate) children: f64,
 }
 
-fn cpu_of(farm: &Farm) -> anyhow::Result<Vec<ProcessCpu>> {
+pub(crate) fn cpu_of(farm: &Farm) -> anyhow::Result<Vec<ProcessCpu>> {
     farm.processes
         .iter()
         .map(|process| {

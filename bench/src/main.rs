@@ -15,6 +15,7 @@ mod memory;
 mod quality;
 mod split;
 mod start;
+mod storyboard;
 
 use clap::{Parser, Subcommand};
 
@@ -53,6 +54,12 @@ enum Command {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// CPU time of a storyboard against everything else its job does.
+    Storyboard {
+        /// Seconds of 720p footage.
+        #[arg(long, default_value_t = 180)]
+        seconds: u32,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -63,6 +70,7 @@ fn main() -> anyhow::Result<()> {
             Command::Start { jobs, without_broker } => start::run(jobs, without_broker).await,
             Command::Cost { pairs, seconds } => cost::run(pairs, seconds).await,
             Command::Split { seconds, profile } => split::run(seconds, &profile).await,
+            Command::Storyboard { seconds } => storyboard::run(seconds).await,
         }
     })
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use reelmill_shared::db::jobs::Job;
 use reelmill_shared::db::tasks::{Attempt, Progress, Task};
 use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
-use reelmill_shared::job::spec::{JobKind, Output};
+use reelmill_shared::job::spec::{JobKind, Moment, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use reelmill_shared::job::task::{AUDIO_RUNG, TaskKind, TaskSpec};
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ pub(crate) struct NewJobDto {
     pub(crate) input: InputDto,
     /// A profile's name, or an inline profile. `web` where it is left out.
     pub(crate) profile: Option<Value>,
-    /// For `transcode` some of `hls`, `dash`, `mp4` and `thumbnail`, all but `mp4` where it is left out; for `vod_convert` some of the
-    /// first three.
+    /// For `transcode` some of `hls`, `dash`, `mp4`, `thumbnail` and `storyboard`, all but `mp4` where it is left out (and no storyboard of
+    /// less than ten seconds); for `vod_convert` some of the first three.
     pub(crate) outputs: Option<Vec<String>>,
     /// 0 to 100; ranks within the project.
     pub(crate) priority: Option<i64>,
@@ -53,21 +53,59 @@ pub(crate) struct NewJobDto {
     pub(crate) callback_url: Option<String>,
     /// Kept with the job and given back; an object of at most 16 kB.
     pub(crate) metadata: Option<Value>,
-    /// For `thumbnail`: which picture.
-    pub(crate) picture: Option<PictureDto>,
     /// For `transcode`: a part of the source, a part of the picture, a mark on it.
     pub(crate) edit: Option<EditDto>,
+    /// What the recording's poster shows; a job of kind `thumbnail` makes nothing else.
+    pub(crate) thumbnail: Option<PosterDto>,
+    /// A series of pictures, for kind `transcode`.
+    pub(crate) thumbnails: Option<SeriesDto>,
 }
 
-/// Which picture of a recording.
+/// A recording's poster: at most one of `time`, `percent` and `representative`; 5 s, or earlier in a shorter recording, where all
+/// are left out.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PictureDto {
-    /// Seconds from the start; 5, or earlier in a shorter recording, where it is left out.
+#[schema(example = json!({ "percent": 50, "width": 640 }))]
+pub(crate) struct PosterDto {
+    /// Seconds from the start; the last frame where the recording is shorter.
     pub(crate) time: Option<f64>,
-    /// Pixels of the box the picture fits into, 16 to 3840.
+    /// Part of the recording, 0 to 100.
+    pub(crate) percent: Option<f64>,
+    /// The frame that stands best for the whole: not black, not blurred, like most of the others.
+    pub(crate) representative: Option<bool>,
+    /// Pixels of the box the picture fits into, 16 to 3840; 320x180 where both are left out.
     pub(crate) width: Option<u32>,
     pub(crate) height: Option<u32>,
+}
+
+impl PosterDto {
+    /// Everything left out.
+    pub(crate) const USUAL: Self =
+        Self { time: None, percent: None, representative: None, width: None, height: None };
+}
+
+/// A picture every so often, at most 1000.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "interval": 10, "width": 320, "format": "jpeg" }))]
+pub(crate) struct SeriesDto {
+    /// Seconds from one to the next, 0.1 to 3600. From 4 s on each shows the nearest keyframe, which is half a GOP (about a second)
+    /// away at most; below that every frame is counted, and the interval is rounded to whole frames.
+    pub(crate) interval: f64,
+    /// Pixels, 16 to 3840; the height follows from the shape. 320 where it is left out, never more than the best rendition has.
+    pub(crate) width: Option<u32>,
+    /// `jpeg`, the only one there is.
+    #[serde(default)]
+    #[allow(dead_code, reason = "its one value is what is made")]
+    pub(crate) format: SeriesFormat,
+}
+
+/// What pictures of a series are.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SeriesFormat {
+    #[default]
+    Jpeg,
 }
 
 /// A job.
@@ -138,7 +176,20 @@ pub(crate) struct OutputsDto {
     pub(crate) dash: Option<String>,
     pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) thumbnail: Option<String>,
+    /// WebVTT whose cues name parts of sheets (`#xywh=`).
     pub(crate) storyboard: Option<String>,
+    /// The series of pictures that was asked for; only where a single job is read.
+    pub(crate) thumbnails: Vec<ThumbnailDto>,
+}
+
+/// A picture of a series.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ThumbnailDto {
+    /// From zero.
+    pub(crate) number: u32,
+    /// Seconds from the start of the frame it shows.
+    pub(crate) time: f64,
+    pub(crate) url: String,
 }
 
 /// Seconds.
@@ -254,6 +305,8 @@ fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
     };
     let base = format!("/api/v1/recordings/{recording}");
     let made = |output| job.spec.outputs.contains(&output);
+    // Short recordings get one only where it was asked for: the plan knows.
+    let storyboard = tasks.iter().any(|task| task.kind == TaskKind::Storyboard);
     let tasks = tasks.iter().filter_map(|task| match &task.spec {
         TaskSpec::Mp4(spec) => Some(spec.download.clone()),
         _ => None,
@@ -261,12 +314,17 @@ fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
     // A conversion brings what was there before, too.
     let files = if job.spec.downloads.is_empty() { tasks.collect() } else { job.spec.downloads.clone() };
     let best = files.first().map(|file| file.rung.clone());
-    let picture = match job.kind {
-        JobKind::Transcode if made(Output::Thumbnail) => Some(format!("{base}/thumbnail")),
-        JobKind::Thumbnail => job.spec.picture.map(|picture| {
-            let time = picture.at_ms.map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
-            format!("{base}/thumbnail?{time}width={}&height={}", picture.width, picture.height)
-        }),
+    let asked = |at_ms: Option<u64>, width: u32, height: u32| {
+        let time = at_ms.map_or(String::new(), |ms| format!("t={}&", ms as f64 / 1000.0));
+        format!("{base}/thumbnail?{time}width={width}&height={height}")
+    };
+    let picture = match (job.kind, job.spec.picture, job.spec.poster) {
+        (JobKind::Transcode, ..) if made(Output::Thumbnail) => Some(format!("{base}/thumbnail")),
+        (JobKind::Thumbnail, Some(picture), _) => Some(asked(picture.at_ms, picture.width, picture.height)),
+        (JobKind::Thumbnail, None, Some(poster)) => {
+            let at_ms = if let Moment::AtMs(ms) = poster.moment { Some(ms) } else { None };
+            Some(asked(at_ms, poster.width, poster.height))
+        }
         _ => None,
     };
     OutputsDto {
@@ -274,6 +332,7 @@ fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
         dash: made(Output::Dash).then(|| format!("{base}/stream/manifest.mpd")),
         thumbnail: picture,
         mp4: described(recording, &files, best.as_deref()),
+        storyboard: storyboard.then(|| format!("{base}/storyboard.vtt")),
         ..OutputsDto::default()
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::edit::EditDto;
-use super::job::InputDto;
+use super::job::{InputDto, PosterDto, SeriesDto};
 use super::{DownloadDto, ErrorDto};
 
 /// Body of `POST /recordings`.
@@ -26,7 +26,11 @@ pub(crate) struct NewRecordingDto {
     pub(crate) input: InputDto,
     /// A profile's name, or an inline profile. `web` where it is left out.
     pub(crate) profile: Option<Value>,
+    /// Some of `hls`, `dash`, `mp4`, `thumbnail` and `storyboard`; all but `mp4` where it is left out, and no storyboard of less than
+    /// ten seconds.
     pub(crate) outputs: Option<Vec<String>>,
+    pub(crate) thumbnail: Option<PosterDto>,
+    pub(crate) thumbnails: Option<SeriesDto>,
     pub(crate) priority: Option<i64>,
     pub(crate) access: Option<Access>,
     pub(crate) metadata: Option<Value>,
@@ -68,6 +72,8 @@ pub(crate) struct RecordingDto {
     /// What can be downloaded; `best` is the first of the others.
     pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) thumbnail_url: Option<String>,
+    /// WebVTT whose cues name parts of sheets (`#xywh=`).
+    pub(crate) storyboard_url: Option<String>,
     /// The player page.
     pub(crate) watch_url: String,
     pub(crate) error: Option<ErrorDto>,
@@ -128,13 +134,14 @@ pub(crate) struct Gathered {
     pub(crate) source: Option<Source>,
     pub(crate) renditions: Vec<Rendition>,
     pub(crate) has_picture: bool,
+    pub(crate) has_storyboard: bool,
     pub(crate) mp4: Vec<DownloadDto>,
     pub(crate) job_id: Option<JobId>,
 }
 
 impl From<Gathered> for RecordingDto {
     fn from(all: Gathered) -> Self {
-        let Gathered { recording, source, renditions, has_picture, mp4, job_id } = all;
+        let Gathered { recording, source, renditions, has_picture, has_storyboard, mp4, job_id } = all;
         let base = format!("/api/v1/recordings/{}", recording.id);
         let playable = !renditions.is_empty();
         Self {
@@ -154,6 +161,7 @@ impl From<Gathered> for RecordingDto {
             dash_url: playable.then(|| format!("{base}/stream/manifest.mpd")),
             mp4,
             thumbnail_url: has_picture.then(|| format!("{base}/thumbnail")),
+            storyboard_url: has_storyboard.then(|| format!("{base}/storyboard.vtt")),
             watch_url: format!("/watch/{}", recording.id),
             error: recording.error.map(ErrorDto::from),
             metadata: recording.metadata,
@@ -223,6 +231,8 @@ pub(crate) struct PlaybackTokenDto {
     /// Absolute URL of the DASH manifest.
     pub(crate) dash_url: String,
     pub(crate) thumbnail_url: String,
+    /// `null` where there is no storyboard.
+    pub(crate) storyboard_url: Option<String>,
     /// Gives a newer token while this one lasts.
     pub(crate) renew_url: String,
 }
@@ -266,6 +276,8 @@ pub(crate) struct ViewerInfoDto {
     pub(crate) status: RecordingStatus,
     pub(crate) duration_seconds: Option<f64>,
     pub(crate) renditions: Vec<RenditionDto>,
+    /// Relative to this answer; `null` where there is none yet.
+    pub(crate) storyboard_url: Option<String>,
     pub(crate) error: Option<ErrorDto>,
     /// 0 to 1; `null` where nothing is under way.
     pub(crate) progress: Option<f64>,

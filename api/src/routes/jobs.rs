@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::db::jobs::{self, Cancelled, Job, JobFilter};
-use reelmill_shared::db::tasks;
+use reelmill_shared::db::{stills, tasks};
 use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::job::state::JobStatus;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
-use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto};
+use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto, ThumbnailDto};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::media::{etag, is_known};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
@@ -65,8 +65,9 @@ pub(crate) async fn create(
         priority: body.priority,
         run_at: body.run_at,
         metadata: body.metadata,
-        picture: body.picture,
         edit: body.edit,
+        thumbnail: body.thumbnail,
+        thumbnails: body.thumbnails,
         ..Wish::new(body.kind, body.input, traceparent(&headers))
     };
     let job = submit(&app, &caller, wish).await?;
@@ -77,7 +78,21 @@ pub(crate) async fn create(
 
 async fn whole(app: &App, job: Job) -> Answer<JobDto> {
     let tasks = tasks::of_job(&app.db, job.id).await?;
-    Ok(JobDto::new(job, tasks))
+    let has_series = job.status == JobStatus::Succeeded && job.spec.series.is_some();
+    let (id, recording) = (job.id, job.recording_id.filter(|_| has_series));
+    let mut dto = JobDto::new(job, tasks);
+    if let Some(recording) = recording {
+        dto.outputs.thumbnails = stills::series_of_job(&app.db, id)
+            .await?
+            .into_iter()
+            .map(|(ordinal, number, at_ms)| ThumbnailDto {
+                number,
+                time: at_ms as f64 / 1000.0,
+                url: format!("/api/v1/recordings/{recording}/stream/thumbnail-{ordinal}-{number}.jpg"),
+            })
+            .collect();
+    }
+    Ok(dto)
 }
 
 /// Filters of a list of jobs.

@@ -7,6 +7,7 @@ pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod profiles;
 pub(crate) mod recordings;
+pub(crate) mod storyboard;
 pub(crate) mod stream;
 pub(crate) mod thumbnails;
 pub(crate) mod uploads;
@@ -36,6 +37,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(downloads::download))
         .routes(routes!(downloads::convert))
         .routes(routes!(thumbnails::of_recording))
+        .routes(routes!(storyboard::of_recording))
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))
         .merge(tus())

@@ -10,9 +10,9 @@ use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
-use reelmill_shared::db::{pictures, sources};
+use reelmill_shared::db::{sources, stills};
 use reelmill_shared::ids::RecordingId;
-use reelmill_shared::job::spec::{JobKind, PictureRequest};
+use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::job::state::RecordingStatus;
 use serde::Deserialize;
 use serde_json::json;
@@ -28,6 +28,7 @@ use crate::dto::recording::{
 use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::thumbnails::has_poster;
 use crate::state::{App, now};
 use crate::submit::{Wish, bad_title, check_early, submit};
 use crate::trace::traceparent;
@@ -58,6 +59,8 @@ pub(crate) async fn create(
     let wish = Wish {
         profile: body.profile,
         outputs: body.outputs,
+        thumbnail: body.thumbnail,
+        thumbnails: body.thumbnails,
         priority: body.priority,
         title: body.title,
         access: body.access,
@@ -149,7 +152,8 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
         Some(set) => renditions(app, &set).await?.to_vec(),
         None => vec![],
     };
-    let has_picture = pictures::find(&app.db, recording.id, PictureRequest::DEFAULT).await?.is_some();
+    let has_picture = has_poster(app, recording.id).await?;
+    let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let mp4 = downloads::list(app, recording.id).await?;
     let filter = JobFilter {
         kind: Some(JobKind::Transcode),
@@ -158,7 +162,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
     };
     let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?;
     let job_id = newest.first().map(|job| job.id);
-    Ok(Gathered { recording, source, renditions, has_picture, mp4, job_id }.into())
+    Ok(Gathered { recording, source, renditions, has_picture, has_storyboard, mp4, job_id }.into())
 }
 
 /// Filters of a list of recordings.
@@ -336,11 +340,13 @@ pub(crate) async fn playback_token(
     let recording = find(&app, &caller, id).await?;
     let (token, expires_at) = viewer_token(&app, recording.id);
     let base = format!("{}/v/{token}", app.public_url(&headers));
+    let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let dto = PlaybackTokenDto {
         expires_at,
         hls_url: format!("{base}/stream/master.m3u8"),
         dash_url: format!("{base}/stream/manifest.mpd"),
         thumbnail_url: format!("{base}/thumbnail"),
+        storyboard_url: has_storyboard.then(|| format!("{base}/storyboard.vtt")),
         renew_url: format!("{base}/renew"),
         token,
     };

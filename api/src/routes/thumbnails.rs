@@ -9,20 +9,21 @@ use reelmill_shared::auth::Scope;
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::{jobs, pictures};
 use reelmill_shared::ids::{JobId, RecordingId};
-use reelmill_shared::job::spec::{JobKind, PictureRequest};
+use reelmill_shared::job::spec::{JobKind, PictureRequest, Poster};
 use reelmill_shared::job::state::JobStatus;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
-use crate::dto::job::{InputDto, PictureDto};
+use crate::dto::job::InputDto;
 use crate::extract::{Path, Query};
 use crate::media::{Caching, MediaFile, send};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::recordings::find;
 use crate::state::App;
-use crate::submit::{Wish, picture_request, submit};
+use crate::submit::pictures::picture_request;
+use crate::submit::{Wish, submit};
 use crate::trace::traceparent;
 
 /// How long a request waits for a picture that is being made.
@@ -33,15 +34,18 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PictureQuery {
-    /// Seconds from the start; 5, or earlier in a shorter recording, where it is left out.
+    /// Seconds from the start; the moment of the recording's poster where it is left out.
     pub(crate) t: Option<f64>,
-    /// Pixels of the box the picture fits into; 320x180 where both are left out.
+    /// Pixels of the box the picture fits into; 320x180 where both are left out, and without a time the poster's own.
     pub(crate) width: Option<u32>,
     pub(crate) height: Option<u32>,
 }
 
 impl PictureQuery {
-    pub(crate) fn request(&self) -> Answer<PictureRequest> {
+    pub(crate) async fn request(&self, app: &App, id: RecordingId) -> Answer<PictureRequest> {
+        if self.t.is_none() && self.width.is_none() && self.height.is_none() {
+            return Ok(pictures::poster_request(&app.db, id, USUAL).await?);
+        }
         picture_request(self.t, self.width, self.height).map_err(|(field, detail)| {
             let field = if field == "time" { "t" } else { field };
             Problem::new(Kind::Malformed, format!("{field} {detail}"))
@@ -49,9 +53,18 @@ impl PictureQuery {
     }
 }
 
+/// Size of a poster where nobody chose one.
+pub(crate) const USUAL: (u32, u32) = (Poster::DEFAULT.width, Poster::DEFAULT.height);
+
+/// Whether there is a picture of the recording to be shown before it plays.
+pub(crate) async fn has_poster(app: &App, id: RecordingId) -> Answer<bool> {
+    let request = pictures::poster_request(&app.db, id, USUAL).await?;
+    Ok(pictures::find(&app.db, id, request).await?.is_some())
+}
+
 /// Get a picture of a recording as JPEG.
 ///
-/// Any other picture than the default is made when it is asked for the first time; that takes a moment.
+/// Any other picture than the poster is made when it is asked for the first time; that takes a moment.
 #[utoipa::path(get, path = "/recordings/{id}/thumbnail", operation_id = "thumbnail", tag = "recordings", params(
     ("id" = RecordingId, Path), PictureQuery,
 ), responses(
@@ -68,7 +81,7 @@ pub(crate) async fn of_recording(
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
-    let request = query.request()?;
+    let request = query.request(&app, id).await?;
     if let Some(response) = stored(&app, id, request, true, &method, &headers).await? {
         return Ok(response);
     }
@@ -108,14 +121,9 @@ async fn make(
         return Ok(job);
     }
     let input = InputDto { recording_id: Some(recording.id), ..InputDto::default() };
-    let picture = PictureDto {
-        time: request.at_ms.map(|ms| ms as f64 / 1000.0),
-        width: Some(request.width),
-        height: Some(request.height),
-    };
     // Somebody looks at an empty frame: before other work of the project.
     let wish = Wish {
-        picture: Some(picture),
+        picture: Some(request),
         priority: Some(90),
         ..Wish::new(JobKind::Thumbnail, input, traceparent(headers))
     };

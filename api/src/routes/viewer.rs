@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use reelmill_shared::auth::token::{Purpose, TokenError};
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording};
-use reelmill_shared::db::tasks;
+use reelmill_shared::db::{stills, tasks};
 use reelmill_shared::ids::RecordingId;
 use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::job::state::RecordingStatus;
@@ -24,6 +24,7 @@ use crate::playback::{active_set, renditions, serve};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
 use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
+use crate::routes::storyboard;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
 use crate::state::{App, now};
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/stream/{file}", get(file))
         .route("/v/{token}/download", get(download))
         .route("/v/{token}/thumbnail", get(thumbnail))
+        .route("/v/{token}/storyboard.vtt", get(storyboard))
         .route("/v/{token}/info", get(info))
         .route("/v/{token}/renew", get(renew))
         // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
@@ -89,8 +91,19 @@ async fn thumbnail(
     Query(query): Query<PictureQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    let found = stored(&app, recording.id, query.request()?, false, &method, &headers).await?;
+    let request = query.request(&app, recording.id).await?;
+    let found = stored(&app, recording.id, request, false, &method, &headers).await?;
     found.ok_or_else(|| Problem::new(Kind::NotReady, "there is no such picture of this recording"))
+}
+
+async fn storyboard(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path(token): Path<String>,
+) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    storyboard::serve(&app, &recording, false, &method, &headers).await
 }
 
 async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
@@ -120,6 +133,7 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
             .iter()
             .map(|r| RenditionDto::new(r, "stream/playlist.m3u8?quality="))
             .collect(),
+        storyboard_url: stills::storyboard(&app.db, recording.id).await?.map(|_| "storyboard.vtt".to_owned()),
         error: recording.error.map(ErrorDto::from),
         progress: job.as_ref().map(|job| job.progress),
         phase: job.as_ref().and_then(|job| job.phase.clone()),

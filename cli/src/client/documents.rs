@@ -60,6 +60,7 @@ pub(crate) struct Outputs {
     #[serde(default)]
     pub(crate) mp4: Vec<File>,
     pub(crate) thumbnail: Option<String>,
+    pub(crate) storyboard: Option<String>,
 }
 
 /// A rendition as one file.

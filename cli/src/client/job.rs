@@ -161,6 +161,7 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
         ("dash", absolute(&job.outputs.dash)),
         ("mp4", absolute(&job.outputs.mp4.first().map(|file| file.url.clone()))),
         ("thumbnail", absolute(&job.outputs.thumbnail)),
+        ("storyboard", absolute(&job.outputs.storyboard)),
         ("watch", page.map(|id| farm.absolute(&format!("watch/{id}"))).unwrap_or_default()),
     ]
 }

@@ -34,7 +34,8 @@ pub(crate) struct SubmitArgs {
     /// Rank within the project, 0 to 100; 50 where it is left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
     priority: Option<u8>,
-    /// What to make: hls, dash, mp4, thumbnail; all but mp4 where it is left out. May be given several times
+    /// What to make: hls, dash, mp4, thumbnail, storyboard; all but mp4 where it is left out, of short videos no storyboard. May be given
+    /// several times
     #[arg(long = "output", value_name = "OUTPUT", value_parser = PossibleValuesParser::new(Output::ALL.iter().map(|output| output.as_str())))]
     outputs: Vec<String>,
     /// Kept with the recording (or job) and given back. May be given several times

@@ -11,6 +11,7 @@ use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
 use chromiumoxide::cdp::js_protocol::runtime::{
     ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown,
 };
+use chromiumoxide::layout::Point;
 use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt;
@@ -69,6 +70,7 @@ async fn browser_a_recording_is_milled_and_watched() {
 
     the_picture_moves(&tab).await;
     each_rung_can_be_chosen(&tab, &farm.client.get(&format!("/recordings/{recording}")).await).await;
+    the_seek_bar_shows_what_is_there(&tab, &farm, &recording).await;
     seeking_and_the_end_work(&tab).await;
     the_theme_changes(&tab).await;
     pages_fit(&tab, &recording).await;
@@ -260,6 +262,58 @@ async fn each_rung_can_be_chosen(tab: &Tab, recording: &Value) {
             tab.get::<String>("document.querySelector('#quality-label').textContent").await.contains(name)
         );
     }
+}
+
+/// The picture over the bar, as `x y` of the tile on its sheet; nothing where none is shown.
+const SHOWN: &str = "(() => { const shot = document.querySelector('#seek-shot'); \
+                     return shot.checkVisibility() ? shot.style.backgroundPosition : ''; })()";
+
+/// Pointer and keyboard bring the tile of the time that they are at, on a wide screen and a telephone.
+async fn the_seek_bar_shows_what_is_there(tab: &Tab, farm: &Farm, recording: &str) {
+    until("the storyboard", PATIENCE, || async {
+        let recording = farm.client.get(&format!("/recordings/{recording}")).await;
+        recording["storyboard_url"].is_string().then_some(())
+    })
+    .await;
+    for (width, height) in [(1280, 900), (360, 740)] {
+        tab.resize(width, height).await;
+        tab.goto(&format!("/watch/{recording}?autoplay=1")).await;
+        tab.becomes("playing", "document.documentElement.dataset.state").await;
+        tab.run("video.pause(); document.querySelector('#player').scrollIntoView()").await;
+        // Eight tiles in rows of five, 160 by 90 where there is room.
+        for (time, column, row) in [(0.5, 0.0, 0.0), (5.0, 2.0, 0.0), (13.0, 1.0, 1.0), (15.9, 2.0, 1.0)] {
+            let at: (f64, f64, f64) = tab
+                .get(&format!(
+                    "(() => {{ const r = document.querySelector('#seek').getBoundingClientRect(); \
+                     return [r.left + r.width * {time} / video.duration, r.top + r.height / 2, \
+                     Math.min(1, r.width / 3 / 160)]; }})()"
+                ))
+                .await;
+            tab.page.move_mouse(Point { x: at.0, y: at.1 }).await.unwrap();
+            let place = format!(
+                "(() => {{ const [x, y] = {SHOWN}.split(' ').map(parseFloat); \
+                 return Math.abs(x + {}) < 1 && Math.abs(y + {}) < 1; }})()",
+                column * 160.0 * at.2,
+                row * 90.0 * at.2
+            );
+            tab.holds(&format!("the tile of {time} s at {width} pixels"), &place).await;
+        }
+        fits(tab, &format!("the preview at {width}")).await;
+        tab.page.move_mouse(Point { x: 5.0, y: 5.0 }).await.unwrap();
+        tab.holds("the preview to go", &format!("{SHOWN} === ''")).await;
+        // It stays a moment after a key.
+        tab.run("video.currentTime = 0; document.querySelector('#seek-input').focus()").await;
+        tab.run(
+            "window.seen = ''; new MutationObserver(() => { window.seen ||= document.querySelector('#seek-shot').style.backgroundPosition; }) \
+             .observe(document.querySelector('#seek-tip'), { attributes: true })",
+        )
+        .await;
+        tab.run("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true, cancelable: true }))").await;
+        tab.holds("five seconds on", "Math.abs(video.currentTime - 5) < 0.1").await;
+        tab.holds("the third tile", "Math.abs(parseFloat(window.seen)) > 1").await;
+        tab.holds("the preview to go again", &format!("{SHOWN} === ''")).await;
+    }
+    tab.resize(1280, 900).await;
 }
 
 async fn seeking_and_the_end_work(tab: &Tab) {

@@ -82,14 +82,23 @@ async fn fields_are_named(api: &Client) {
         (transcode("metadata", json!({ "nul\0inside": 1 })), "/metadata"),
         (transcode("metadata", json!({ "a": "x".repeat(17_000) })), "/metadata"),
         (transcode("picture", json!({ "width": 64 })), "/picture"),
+        (transcode("thumbnail", json!({ "percent": 101 })), "/thumbnail/percent"),
+        (transcode("thumbnail", json!({ "time": 1, "representative": true })), "/thumbnail"),
+        (transcode("thumbnail", json!({ "representative": "yes" })), "/thumbnail/representative"),
+        (transcode("thumbnail", json!({ "moment": 1 })), "/thumbnail/moment"),
+        (transcode("thumbnails", json!({})), "/thumbnails/interval"),
+        (transcode("thumbnails", json!({ "interval": 0.01 })), "/thumbnails/interval"),
+        (transcode("thumbnails", json!({ "interval": 3601 })), "/thumbnails/interval"),
+        (transcode("thumbnails", json!({ "interval": 5, "width": 4000 })), "/thumbnails/width"),
+        (transcode("thumbnails", json!({ "interval": 5, "format": "gif" })), "/thumbnails/format"),
         (json!({ "kind": "probe", "input": { "url": INPUT }, "profile": "web" }), "/profile"),
         (
-            json!({ "kind": "thumbnail", "input": { "url": INPUT }, "picture": { "width": 1 } }),
-            "/picture/width",
+            json!({ "kind": "thumbnail", "input": { "url": INPUT }, "thumbnail": { "width": 1 } }),
+            "/thumbnail/width",
         ),
         (
-            json!({ "kind": "thumbnail", "input": { "url": INPUT }, "picture": { "time": -1 } }),
-            "/picture/time",
+            json!({ "kind": "thumbnail", "input": { "url": INPUT }, "thumbnail": { "time": -1 } }),
+            "/thumbnail/time",
         ),
     ] {
         let answer = refused(api, &body).await;
@@ -269,7 +278,7 @@ async fn probes_and_pictures_are_made(api: &Client, clip: &Path) {
     );
 
     let body = json!({ "kind": "thumbnail", "input": { "recording_id": job["recording_id"] },
-        "picture": { "time": 1.5, "width": 160 } });
+        "thumbnail": { "time": 1.5, "width": 160 } });
     let job = api.post("/jobs", &body).await;
     let job = api.wait_for(text(&job, "id")).await;
     assert_eq!(job["status"], "succeeded", "{}", job["error"]);

@@ -25,6 +25,7 @@ mod media_early;
 mod media_edit;
 mod media_footage;
 mod media_hostile;
+mod media_pictures;
 mod media_times;
 mod media_transport;
 mod media_variants;

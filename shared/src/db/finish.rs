@@ -11,9 +11,10 @@ use serde_json::Value;
 use super::downloads::Download;
 use super::sets::{EncodedRendition, Measured};
 use super::sources::Piece;
+use super::stills::{Still, StillKind};
 use super::tasks::{Claimed, Hold, ring};
 use super::{
-    Db, DbError, GenericClient, downloads, jobs, pictures, recordings, retrying, sets, sources, tasks,
+    Db, DbError, GenericClient, downloads, jobs, pictures, recordings, retrying, sets, sources, stills, tasks,
 };
 use crate::broker::Ring;
 use crate::ids::{JobId, RecordingId, SetId, SourceId, TaskId};
@@ -24,6 +25,7 @@ use crate::job::spec::PictureRequest;
 use crate::job::state::{JobStatus, Outcome, TaskStatus};
 use crate::job::transition::words;
 use crate::media::probe::Probe;
+use crate::media::storyboard::Storyboard;
 
 /// What a finished task makes visible.
 #[derive(Debug, Clone)]
@@ -64,6 +66,21 @@ pub enum Publication {
         request: PictureRequest,
         key: String,
         bytes: u64,
+    },
+    /// A recording is known by another moment from now on, which its picture without a time shows; `None` for the usual one.
+    Poster {
+        recording: RecordingId,
+        at_ms: Option<u64>,
+        size: (u32, u32),
+    },
+    Storyboard {
+        set: SetId,
+        board: Storyboard,
+        sheets: Vec<Still>,
+    },
+    Thumbnails {
+        set: SetId,
+        series: Vec<Still>,
     },
     /// The set is whole, its static playlists are written: the recording plays it from now on.
     Ready {
@@ -455,6 +472,16 @@ async fn publish(
         Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
         Publication::Picture { recording, request, key, bytes } => {
             pictures::put(tx, *recording, *request, key, *bytes).await
+        }
+        Publication::Poster { recording, at_ms, size } => {
+            pictures::set_poster(tx, *recording, *at_ms, *size).await
+        }
+        Publication::Storyboard { set, board, sheets } => {
+            stills::publish(tx, *set, claimed.hold.epoch, StillKind::Sheet, sheets).await?;
+            stills::set_storyboard(tx, *set, board).await
+        }
+        Publication::Thumbnails { set, series } => {
+            stills::publish(tx, *set, claimed.hold.epoch, StillKind::Thumbnail, series).await
         }
         Publication::Ready { recording, set, static_prefix, duration_seconds, measured } => {
             sets::set_measured(tx, *set, measured).await?;

@@ -20,6 +20,7 @@ pub mod projects;
 pub mod recordings;
 pub mod sets;
 pub mod sources;
+pub mod stills;
 pub mod tasks;
 pub mod uploads;
 pub mod workers;

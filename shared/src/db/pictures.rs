@@ -1,4 +1,4 @@
-//! Pictures taken out of recordings.
+//! Pictures taken out of recordings: their posters, and what was asked for by time and size.
 
 use std::collections::HashSet;
 
@@ -13,9 +13,12 @@ pub struct Picture {
     pub bytes: u64,
 }
 
+/// How the table writes the moment of the poster, whichever it is.
+const POSTER: i64 = -1;
+
 /// How the table writes a request's time.
 fn at(request: PictureRequest) -> i64 {
-    request.at_ms.map_or(-1, |at| at as i64)
+    request.at_ms.map_or(POSTER, |at| at as i64)
 }
 
 /// The picture made for exactly this request.
@@ -35,20 +38,48 @@ pub async fn find(
     Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
 }
 
-/// Which of `recordings` have a picture for this request.
-pub async fn with_default(
+/// The request that a recording's poster answers, whether it is there or not; `usual` where nobody chose its size.
+pub async fn poster_request(
+    db: &Db,
+    recording: RecordingId,
+    usual: (u32, u32),
+) -> Result<PictureRequest, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt("select poster_width, poster_height from recordings where id = $1", &[&recording.0])
+        .await?;
+    let side = |column: &str| row.as_ref().and_then(|row| row.get::<_, Option<i32>>(column));
+    let size = side("poster_width").zip(side("poster_height"));
+    let (width, height) = size.map_or(usual, |(width, height)| (width.max(0) as u32, height.max(0) as u32));
+    Ok(PictureRequest { at_ms: None, width, height })
+}
+
+/// The moment of a recording's poster in milliseconds; `None` for the usual one.
+pub async fn poster_moment(db: &Db, recording: RecordingId) -> Result<Option<u64>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt("select poster_at_ms from recordings where id = $1", &[&recording.0])
+        .await?;
+    Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(|at| at.max(0) as u64))
+}
+
+/// Which of `recordings` have a poster; `usual` is its size where nobody chose one.
+pub async fn with_poster(
     db: &Db,
     recordings: &[RecordingId],
-    request: PictureRequest,
+    usual: (u32, u32),
 ) -> Result<HashSet<RecordingId>, DbError> {
     let ids: Vec<_> = recordings.iter().map(|id| id.0).collect();
     let rows = db
         .get()
         .await?
         .query(
-            "select recording_id from pictures
-             where recording_id = any($1) and at_ms = $2 and width = $3 and height = $4",
-            &[&ids, &at(request), &(request.width as i32), &(request.height as i32)],
+            "select p.recording_id from pictures p join recordings r on r.id = p.recording_id
+             where r.id = any($1) and p.at_ms = $2
+               and p.width = coalesce(r.poster_width, $3) and p.height = coalesce(r.poster_height, $4)",
+            &[&ids, &POSTER, &(usual.0 as i32), &(usual.1 as i32)],
         )
         .await?;
     Ok(rows.iter().map(|row| RecordingId(row.get(0))).collect())
@@ -76,6 +107,26 @@ pub(crate) async fn put(
                 &(bytes as i32),
             ],
         )
+        .await?;
+    Ok(())
+}
+
+/// Says what a recording's poster shows from now on, `None` for the usual moment; what showed another moment gives way. The picture
+/// itself is [`put`] by the caller, in its guarded transaction.
+pub(crate) async fn set_poster(
+    client: &impl GenericClient,
+    recording: RecordingId,
+    at_ms: Option<u64>,
+    (width, height): (u32, u32),
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recordings set poster_at_ms = $2, poster_width = $3, poster_height = $4 where id = $1",
+            &[&recording.0, &at_ms.map(|at| at as i64), &(width as i32), &(height as i32)],
+        )
+        .await?;
+    client
+        .execute("delete from pictures where recording_id = $1 and at_ms = $2", &[&recording.0, &POSTER])
         .await?;
     Ok(())
 }

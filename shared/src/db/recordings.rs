@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::sets::Playable;
-use super::{Db, DbError, GenericClient, retrying};
+use super::{Db, DbError, GenericClient, retrying, stills};
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::error::TaskError;
 use crate::job::state::{Access, RecordingStatus};
@@ -317,6 +317,7 @@ pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     .await?;
     tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
     tx.execute("delete from downloads where recording_id = $1", &[&id.0]).await?;
+    stills::discard(&tx, id).await?;
     tx.execute("update recordings set discarded_at = now() where id = $1", &[&id.0]).await?;
     tx.commit().await?;
     Ok(())

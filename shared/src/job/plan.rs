@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
-use super::spec::{DownloadRequest, JobSpec, Output, PictureRequest};
+use super::spec::{DownloadRequest, JobSpec, Moment, Output, PictureRequest, Poster};
 use super::task::{
     AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec,
     RemuxSpec, TaskSpec, ThumbnailSpec,
@@ -18,6 +18,7 @@ use crate::media::profile::Profile;
 
 mod audio;
 mod encoders;
+mod stills;
 mod video;
 
 /// A task about to be written.
@@ -121,14 +122,38 @@ pub fn opening(spec: &JobSpec, stored: bool) -> Vec<NewTask> {
     vec![fetch, probe]
 }
 
-/// The one task of a thumbnail job whose source is stored.
-pub fn thumbnail(source: SourceId, recording: RecordingId, picture: PictureRequest) -> NewTask {
-    NewTask::new(TaskSpec::Thumbnail(ThumbnailSpec {
-        source,
-        recording,
-        picture,
-        deadline_seconds: deadline(0.0),
-    }))
+/// The one task of a job that takes a picture, whose source is stored; `None` where the job takes none.
+pub fn picture(spec: &JobSpec, recording: RecordingId) -> Option<NewTask> {
+    let (request, poster) = match (spec.picture, spec.poster) {
+        (Some(request), _) => (request, None),
+        (None, Some(poster)) => (poster.request(), Some(poster.moment)),
+        (None, None) => return None,
+    };
+    Some(NewTask::new(TaskSpec::Thumbnail(thumbnail(spec.source, recording, request, poster))))
+}
+
+/// The poster of what a transcode uses of a source whose picture ends at `end_seconds`. Without a wish the recording keeps the
+/// moment it has, but not where that may be cut away.
+fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId, end_seconds: f64) -> TaskSpec {
+    let edit = &spec.edit;
+    let is_cut = edit.start_ms.is_some() || edit.end_ms.is_some();
+    let request = spec.poster.unwrap_or(Poster::DEFAULT).request();
+    let moment = spec.poster.map(|poster| poster.moment).or(is_cut.then_some(Moment::Usual));
+    TaskSpec::Thumbnail(ThumbnailSpec {
+        offset_ms: edit.start_ms.unwrap_or(0),
+        used_seconds: is_cut.then(|| edit.trimmed(end_seconds)),
+        ..thumbnail(source, recording, request, moment)
+    })
+}
+
+fn thumbnail(
+    source: SourceId,
+    recording: RecordingId,
+    picture: PictureRequest,
+    poster: Option<Moment>,
+) -> ThumbnailSpec {
+    let deadline_seconds = deadline(0.0);
+    ThumbnailSpec { source, recording, picture, poster, offset_ms: 0, used_seconds: None, deadline_seconds }
 }
 
 /// The task that puts a rendition of a finished set, which lasts `seconds`, into one file.
@@ -301,10 +326,12 @@ pub fn transcode(
     };
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
     if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
-        works.push(thumbnail(source, recording, PictureRequest::DEFAULT).spec);
+        let end = probe.video.as_ref().map_or(0.0, |video| video.end_seconds);
+        works.push(poster(spec, source, recording, end));
     }
     let mut tasks: Vec<NewTask> =
         works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
+    stills::add(&mut tasks, spec, drawn.set.id, drawn.duration_seconds)?;
     // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
     let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
     let mut files = vec![];

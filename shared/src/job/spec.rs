@@ -25,6 +25,7 @@ words! {
         Dash = "dash",
         Mp4 = "mp4",
         Thumbnail = "thumbnail",
+        Storyboard = "storyboard",
     }
 }
 
@@ -48,11 +49,20 @@ pub struct JobSpec {
     pub profile: Option<Profile>,
     #[serde(default)]
     pub outputs: Vec<Output>,
+    /// Nobody named the outputs: what only longer recordings want is left out of short ones.
+    #[serde(default)]
+    pub outputs_by_default: bool,
     #[serde(default, skip_serializing_if = "Edit::is_empty")]
     pub edit: Edit,
-    /// Thumbnails have one.
+    /// A picture that was asked for by its time and size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRequest>,
+    /// What becomes the recording's poster. A transcode without one keeps the poster there is, or makes [`Poster::DEFAULT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poster: Option<Poster>,
+    /// A series of pictures at an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesRequest>,
     /// The files a conversion to MP4 brings, those that were there before among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downloads: Vec<DownloadRequest>,
@@ -71,14 +81,51 @@ pub struct DownloadRequest {
 /// Which picture of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PictureRequest {
-    /// Milliseconds from the start; `None` for the default picture (5 s, or earlier in a shorter recording).
+    /// Milliseconds from the start of the source; `None` for the moment of the recording's poster.
     pub at_ms: Option<u64>,
     /// Pixels of the box the picture fits into.
     pub width: u32,
     pub height: u32,
 }
 
-impl PictureRequest {
-    /// The picture a recording has anyway: at 5 s or earlier, 320x180.
-    pub const DEFAULT: Self = Self { at_ms: None, width: 320, height: 180 };
+/// Which moment of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// At 5 s, or in the middle of a recording that is shorter than twice that.
+    Usual,
+    /// Milliseconds from the start; the last frame where the recording is shorter.
+    AtMs(u64),
+    /// Part of the recording, 0 to 100.
+    Percent(f64),
+    /// The frame that stands best for the whole.
+    Representative,
+}
+
+/// The picture a recording is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Poster {
+    pub moment: Moment,
+    /// Pixels of the box the picture fits into.
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Poster {
+    /// What a recording gets where nobody says otherwise: 320x180.
+    pub const DEFAULT: Self = Self { moment: Moment::Usual, width: 320, height: 180 };
+
+    /// What it is asked for by, once it is there.
+    pub fn request(self) -> PictureRequest {
+        PictureRequest { at_ms: None, width: self.width, height: self.height }
+    }
+}
+
+/// A series of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SeriesRequest {
+    /// Seconds from one to the next.
+    pub interval_seconds: f64,
+    /// Pixels; the height follows from the shape. Never more than the best rendition has.
+    pub width: u32,
 }

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::capability::{Capability, Class, Pool};
 use super::edit::Watermark;
 use super::encoder::Encoder;
-use super::spec::{DownloadRequest, PictureRequest};
+use super::spec::{DownloadRequest, Moment, PictureRequest};
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
 use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
 use crate::media::profile::{Preset, RateControl};
+use crate::media::storyboard::Storyboard;
+use crate::media::thumbnails::Series;
 
 words! {
     /// What a task does.
@@ -20,6 +22,8 @@ words! {
         Encode = "encode",
         Audio = "audio",
         Thumbnail = "thumbnail",
+        Storyboard = "storyboard",
+        Thumbnails = "thumbnails",
         Finish = "finish",
         Mp4 = "mp4",
     }
@@ -35,6 +39,8 @@ pub enum TaskSpec {
     Encode(EncodeSpec),
     Audio(AudioSpec),
     Thumbnail(ThumbnailSpec),
+    Storyboard(StoryboardSpec),
+    Thumbnails(ThumbnailsSpec),
     Finish(FinishSpec),
     Mp4(Mp4Spec),
 }
@@ -205,11 +211,47 @@ impl AudioSpec {
 }
 
 /// Take one picture out of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThumbnailSpec {
     pub source: SourceId,
     pub recording: RecordingId,
     pub picture: PictureRequest,
+    /// Where the picture becomes the recording's poster: of which moment; `picture` gives the size.
+    #[serde(default)]
+    pub poster: Option<Moment>,
+    /// Where in the source the recording begins, and how much of the picture it uses; `None` for all that is left.
+    #[serde(default)]
+    pub offset_ms: u64,
+    #[serde(default)]
+    pub used_seconds: Option<f64>,
+    pub deadline_seconds: u64,
+}
+
+/// A rendition that pictures are taken out of, once all of it is encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillSource {
+    pub set: SetId,
+    pub rung: String,
+    /// Of the rung.
+    pub grid: Grid,
+}
+
+/// Lay small pictures of a rendition's keyframes out on sheets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoryboardSpec {
+    pub from: StillSource,
+    pub board: Storyboard,
+    pub deadline_seconds: u64,
+}
+
+/// Take a series of pictures out of a rendition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThumbnailsSpec {
+    pub from: StillSource,
+    pub series: Series,
+    /// Pixels of each.
+    pub width: u32,
+    pub height: u32,
     pub deadline_seconds: u64,
 }
 
@@ -249,6 +291,8 @@ impl TaskSpec {
             Self::Encode(_) => TaskKind::Encode,
             Self::Audio(_) => TaskKind::Audio,
             Self::Thumbnail(_) => TaskKind::Thumbnail,
+            Self::Storyboard(_) => TaskKind::Storyboard,
+            Self::Thumbnails(_) => TaskKind::Thumbnails,
             Self::Finish(_) => TaskKind::Finish,
             Self::Mp4(_) => TaskKind::Mp4,
         }
@@ -275,6 +319,8 @@ impl TaskSpec {
             | Self::Remux(_)
             | Self::Audio(_)
             | Self::Thumbnail(_)
+            | Self::Storyboard(_)
+            | Self::Thumbnails(_)
             | Self::Finish(_)
             | Self::Mp4(_) => Class::of(&[]),
         }
@@ -289,7 +335,12 @@ impl TaskSpec {
             }
             Self::Fetch(_) => 5.0,
             Self::Remux(_) => 2.0,
-            Self::Probe(_) | Self::Thumbnail(_) | Self::Finish(_) | Self::Mp4(_) => 0.5,
+            Self::Probe(_)
+            | Self::Thumbnail(_)
+            | Self::Storyboard(_)
+            | Self::Thumbnails(_)
+            | Self::Finish(_)
+            | Self::Mp4(_) => 0.5,
         }
     }
 }

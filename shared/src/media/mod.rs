@@ -9,4 +9,7 @@ pub mod ladder;
 pub mod presentation;
 pub mod probe;
 pub mod profile;
+pub mod representative;
+pub mod storyboard;
+pub mod thumbnails;
 pub mod ts;

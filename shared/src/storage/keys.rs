@@ -50,6 +50,21 @@ pub fn picture(prefix: &str) -> String {
     format!("{prefix}picture.jpg")
 }
 
+/// A sheet of a storyboard, from zero.
+pub fn sheet(prefix: &str, number: u32) -> String {
+    format!("{prefix}sheet-{number:02}.jpg")
+}
+
+/// The storyboard that names the sheets beside it.
+pub fn storyboard(prefix: &str) -> String {
+    format!("{prefix}storyboard.vtt")
+}
+
+/// A picture of a series, from zero.
+pub fn thumbnail(prefix: &str, number: u32) -> String {
+    format!("{prefix}thumbnail-{number:03}.jpg")
+}
+
 /// The relative reference from an object in the folder `from` (ends in `/`) to the object `to`.
 pub fn relative(from: &str, to: &str) -> String {
     let from: Vec<&str> = from.trim_end_matches('/').split('/').collect();

@@ -100,8 +100,11 @@ pub(crate) fn spec() -> JobSpec {
         source: SourceId::new(),
         profile: Profile::built_in("web"),
         outputs: vec![Output::Hls],
+        outputs_by_default: false,
         edit: Edit::default(),
         picture: None,
+        poster: None,
+        series: None,
         downloads: vec![],
     }
 }

@@ -13,10 +13,12 @@ use super::file_url;
 
 mod audio;
 mod mp4;
+mod stills;
 mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
 pub use mp4::{count_frames, mp4};
+pub use stills::{PictureAt, glimpse, picture, sheets, thumbnails};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
 /// is left out: it would let one tenant's file read another's.
@@ -159,6 +161,10 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
     args.0
 }
 
+/// From a high dynamic range to BT.709.
+const TONE_MAP: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv";
+const DEINTERLACE: &str = "bwdif=mode=send_frame:parity=auto:deint=all";
+
 /// Frames that a deinterlacer looks at before the one it makes.
 const DEINTERLACE_FRAMES: u64 = 2;
 
@@ -181,7 +187,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let _ = write!(graph, "scale=w={width}:h={height}:flags=bicubic,");
     }
     if spec.deinterlace {
-        graph.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
+        let _ = write!(graph, "{DEINTERLACE},");
     }
     let span = spec.span();
     // Only the end of the track is ever held: anywhere else a missing picture is a fault that must show.
@@ -191,10 +197,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let _ = write!(graph, ",crop=w={}:h={}:x={}:y={}:exact=1", area.width, area.height, area.x, area.y);
     }
     if spec.tone_map {
-        graph.push_str(
-            ",zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
-             zscale=t=bt709:m=bt709:r=tv",
-        );
+        let _ = write!(graph, ",{TONE_MAP}");
     }
     let groups = groups(&spec.rungs);
     if groups.len() > 1 {
@@ -272,49 +275,6 @@ fn groups(rungs: &[EncodeRung]) -> Vec<Vec<(usize, &EncodeRung)>> {
     groups
 }
 
-/// Which frame a picture is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum PictureAt {
-    /// The frame shown at this many seconds, found by the container's index.
-    Seek(f64),
-    /// The first frame: for sources whose index leads nowhere.
-    First,
-}
-
-/// Takes one picture, `width` x `height` square pixels.
-pub fn picture(
-    stream: u32,
-    at: PictureAt,
-    (width, height): (u32, u32),
-    deinterlace: bool,
-    tone_map: bool,
-    input: &Path,
-    output: &Path,
-) -> Vec<OsString> {
-    let mut args = ffmpeg_start();
-    args.add(["-threads", "1"]);
-    if let PictureAt::Seek(seconds) = at {
-        args.add(["-ss", &format!("{seconds:.3}")]);
-    }
-    guarded_input(&mut args, input);
-    let mut filters = String::new();
-    if deinterlace {
-        filters.push_str("bwdif=mode=send_frame:parity=auto:deint=all,");
-    }
-    let _ = write!(filters, "scale=w={width}:h={height}:flags=bicubic,");
-    if tone_map {
-        filters.push_str(
-            "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,",
-        );
-    }
-    filters.push_str("format=yuvj420p,setsar=1");
-    args.add(["-map", &format!("0:{stream}"), "-frames:v", "1", "-vf", &filters]);
-    args.add(["-c:v", "mjpeg", "-threads", "1", "-q:v", "4", "-map_metadata", "-1", "-fflags", "+bitexact"]);
-    args.add(["-f", "image2", "-update", "1"]);
-    args.0.push(file_url(output));
-    args.0
-}
-
 #[derive(Default)]
 pub(super) struct Args(pub(super) Vec<OsString>);
 
@@ -336,6 +296,7 @@ mod tests {
     use reelmill_shared::job::task::CropArea;
     use reelmill_shared::media::grid::Grid;
     use reelmill_shared::media::profile::{Preset, RateControl};
+    use reelmill_shared::media::storyboard::Storyboard;
 
     use super::*;
 
@@ -512,6 +473,9 @@ mod tests {
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
             mp4(&[input, input], 12_800, output),
             count_frames(input),
+            glimpse(0, 5.0, (160, 90), input, output, Path::new("/s/first")),
+            sheets(&Storyboard::of(&GRID, 640, 360), input, output),
+            thumbnails((320, 180), Some(25), 9, input, output),
         ] {
             let line = text(&args);
             let named = line.find("-i file:/s/source").unwrap();

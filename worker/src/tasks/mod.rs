@@ -7,7 +7,11 @@ mod finish;
 mod mp4;
 mod probe;
 mod remux;
+mod representative;
+mod stills;
+mod storyboard;
 mod thumbnail;
+mod thumbnails;
 
 pub(crate) use encode::VideoCut;
 
@@ -73,6 +77,8 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
         TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
         TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,
+        TaskSpec::Storyboard(spec) => storyboard::perform(bench, spec).await,
+        TaskSpec::Thumbnails(spec) => thumbnails::perform(bench, spec).await,
         TaskSpec::Finish(spec) => finish::perform(bench, spec).await,
         TaskSpec::Mp4(spec) => mp4::perform(bench, spec).await,
     }

@@ -227,14 +227,13 @@ async fn plan_rest(bench: &Bench, spec: &ProbeSpec, probe: &Probe) -> Result<Vec
             None => plan_transcode(bench, spec.source, recording, probe, spec.led.as_deref()).await?,
         }]);
     }
-    if let Some(picture) = claimed.job_spec.picture {
+    if let Some(task) = plan::picture(&claimed.job_spec, recording) {
         if probe.video.is_none() {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
                 "the source has no video track to take a picture from",
             ));
         }
-        let task = plan::thumbnail(claimed.job_spec.source, recording, picture);
         return Ok(vec![Publication::Tasks(vec![task])]);
     }
     Ok(vec![Publication::JobResult(json!({ "probe": probe }))])

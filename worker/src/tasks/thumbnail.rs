@@ -1,18 +1,21 @@
-//! Takes one picture out of a source.
+//! Takes one picture out of a source: for who asked for it, or as the recording's poster.
 
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::pictures;
 use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::spec::{Moment, PictureRequest};
 use reelmill_shared::job::task::ThumbnailSpec;
 use reelmill_shared::media::probe::{Transfer, VideoStream};
 use reelmill_shared::storage::keys;
+use serde_json::json;
 
-use super::{Amount, Bench, check_exit};
+use super::{Amount, Bench, check_exit, representative};
 use crate::ffmpeg::argv::{self, PictureAt};
 
-/// Where the default picture is taken, in seconds; in the middle of what is shorter than twice that.
-const DEFAULT_SECONDS: f64 = 5.0;
+/// Where a picture is taken that nobody gave a time for, in seconds; in the middle of what is shorter than twice that.
+const USUAL_SECONDS: f64 = 5.0;
 
 pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
@@ -23,14 +26,37 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
         ));
     };
     let file = bench.open(&source).await?;
-    let last = (video.end_seconds - 1.0 / video.rate.as_f64()).max(0.0);
-    let seconds = match spec.picture.at_ms {
-        Some(ms) => (ms as f64 / 1000.0).min(last),
-        None => DEFAULT_SECONDS.min(video.end_seconds / 2.0),
+    let deadline = Duration::from_secs(spec.deadline_seconds);
+    let part = Part::of(spec, video);
+    // In the source, from its start, as everything that is asked for later is.
+    let (seconds, poster_ms) = match (spec.poster, spec.picture.at_ms) {
+        (Some(moment), _) => {
+            let seconds = match moment {
+                Moment::Usual => part.usual(),
+                Moment::AtMs(ms) => part.start + ms as f64 / 1000.0,
+                Moment::Percent(percent) => part.start + part.length * percent / 100.0,
+                Moment::Representative => {
+                    representative::find(bench, video.index, part.start, part.length, &file.path, deadline)
+                        .await?
+                        .unwrap_or_else(|| part.usual())
+                }
+            };
+            let is_usual = moment == Moment::Usual && spec.used_seconds.is_none();
+            (seconds, (!is_usual).then(|| milliseconds(seconds)))
+        }
+        (None, Some(ms)) => (ms as f64 / 1000.0, None),
+        (None, None) => {
+            let known = pictures::poster_moment(&bench.shop.db, spec.recording)
+                .await
+                .map_err(|error| TaskError::internal("reading the poster's moment", error))?;
+            (known.map_or_else(|| part.usual(), |ms| ms as f64 / 1000.0), None)
+        }
     };
+    let end = video.end_seconds.min(part.start + part.length);
+    let last = (end - 1.0 / video.rate.as_f64()).max(0.0);
+    let seconds = seconds.min(last);
     let output = bench.dir.join("picture.jpg");
     let size = fit(video, spec.picture.width, spec.picture.height);
-    let deadline = Duration::from_secs(spec.deadline_seconds);
     // Where the container's index leads nowhere, FFmpeg ends well without a picture.
     for at in [PictureAt::Seek(seconds), PictureAt::First] {
         let tone_map = video.transfer != Transfer::Sdr;
@@ -44,14 +70,58 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
             bench.shop.storage.put(&key, jpeg.into()).await.map_err(|error| {
                 TaskError::retryable(Reason::Storage, format!("could not store the picture: {error}"))
             })?;
-            let (recording, request) = (spec.recording, spec.picture);
-            return Ok(vec![Publication::Picture { recording, request, key, bytes }]);
+            return Ok(publications(spec, poster_ms, seconds - part.start, &key, bytes));
         }
         if at == PictureAt::First {
             check_exit("taking a picture", &ended)?;
         }
     }
     Err(TaskError::fatal(Reason::Damaged, "no picture of the source could be decoded"))
+}
+
+/// What the recording uses of the source, in seconds.
+struct Part {
+    start: f64,
+    length: f64,
+}
+
+impl Part {
+    fn of(spec: &ThumbnailSpec, video: &VideoStream) -> Self {
+        let start = spec.offset_ms as f64 / 1000.0;
+        Self { start, length: spec.used_seconds.unwrap_or(video.end_seconds - start).max(0.0) }
+    }
+
+    fn usual(&self) -> f64 {
+        self.start + USUAL_SECONDS.min(self.length / 2.0)
+    }
+}
+
+/// `seconds` is where the recording shows the picture.
+fn publications(
+    spec: &ThumbnailSpec,
+    poster_ms: Option<u64>,
+    seconds: f64,
+    key: &str,
+    bytes: u64,
+) -> Vec<Publication> {
+    let recording = spec.recording;
+    let picture = |request| Publication::Picture { recording, request, key: key.to_owned(), bytes };
+    let Some(moment) = spec.poster else {
+        return vec![picture(spec.picture)];
+    };
+    let size = (spec.picture.width, spec.picture.height);
+    let mut all = vec![Publication::Poster { recording, at_ms: poster_ms, size }, picture(spec.picture)];
+    if let (Moment::AtMs(ms), 0) = (moment, spec.offset_ms) {
+        // Who named the time finds it by that too, when the poster is another one.
+        all.push(picture(PictureRequest { at_ms: Some(ms), ..spec.picture }));
+    }
+    all.push(Publication::JobResult(json!({ "thumbnail": { "time": (seconds * 1000.0).round() / 1000.0 } })));
+    all
+}
+
+/// Down, so that a seek by it still finds the frame.
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0).max(0.0) as u64
 }
 
 /// The largest size of the video's shape inside the box, never larger than the video.

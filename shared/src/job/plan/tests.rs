@@ -53,7 +53,10 @@ fn spec(profile: &str) -> JobSpec {
         profile: Profile::built_in(profile),
         outputs: vec![Output::Hls, Output::Thumbnail],
         edit: Edit::default(),
+        outputs_by_default: false,
         picture: None,
+        poster: None,
+        series: None,
         downloads: vec![],
     }
 }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::boxes::{BoxHeader, kind};
 use super::fragment::FragmentHeader;
 use super::track::SourceTrack;
-use super::{CmafError, Fragment, Track};
+use super::{CmafError, Fragment, Sample, Track};
 
 /// What a [`Demuxer`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,16 @@ impl Demuxer {
             self.pending = None;
             self.failed = Some(error.clone());
         })
+    }
+
+    /// The first sample of a fragment whose `mdat` has begun, where its own bytes are here already: a keyframe can be had without
+    /// the rest of its GOP.
+    ///
+    /// # Errors
+    ///
+    /// When the fragment says that the sample lies before its media data.
+    pub fn first_sample(&self) -> Result<Option<Sample>, CmafError> {
+        self.pending.as_ref().map_or(Ok(None), |fragment| fragment.first_sample(&self.buffer, self.position))
     }
 
     /// Says whether the file may end here. To be called after the last [`next`](Self::next).

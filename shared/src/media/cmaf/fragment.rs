@@ -60,6 +60,22 @@ impl FragmentHeader {
         self.samples.iter().map(|sample| sample.offset + u64::from(sample.size)).max().unwrap_or(0)
     }
 
+    /// The first sample, cut out of bytes that begin at `start` in the stream; `None` where they end before it does.
+    pub(super) fn first_sample(&self, bytes: &[u8], start: u64) -> Result<Option<Sample>, CmafError> {
+        let Some(first) = self.samples.first() else { return Ok(None) };
+        let from = first.offset.checked_sub(start).ok_or(CmafError::SampleOutsideData)?;
+        let range = || {
+            let from = usize::try_from(from).ok()?;
+            bytes.get(from..from.checked_add(usize::try_from(first.size).ok()?)?)
+        };
+        Ok(range().map(|data| Sample {
+            duration: first.duration,
+            composition_offset: first.composition_offset,
+            sync: first.sync,
+            data: Bytes::copy_from_slice(data),
+        }))
+    }
+
     /// Cuts the samples out of the body of an `mdat` that began at `data_start` in the stream.
     pub(super) fn into_fragment(self, data: &Bytes, data_start: u64) -> Result<Fragment, CmafError> {
         let base_decode_time = self.base_decode_time;

@@ -98,3 +98,19 @@ proptest! {
         prop_assert_eq!(Ok(events), read_in(&bytes, usize::MAX));
     }
 }
+
+#[test]
+fn a_keyframe_can_be_had_without_the_rest_of_its_gop() {
+    let gop = [sample(40, 80, true, b"keyframe"), sample(40, 80, false, b"other")];
+    let segment = media_segment(1, 0, &[&gop]).bytes;
+    let init = Track::parse(&moov(&mvex())[8..]).unwrap().init_segment();
+    let enough = segment.len() - b"other".len();
+    for end in 0..segment.len() {
+        let mut demuxer = Demuxer::new(LIMIT);
+        demuxer.push(&init);
+        demuxer.push(&segment[..end]);
+        while demuxer.next().unwrap().is_some_and(|event| matches!(event, Event::Track(_))) {}
+        let first = demuxer.first_sample().unwrap();
+        assert_eq!(first.as_ref(), (end >= enough).then_some(&gop[0]), "{end} bytes");
+    }
+}

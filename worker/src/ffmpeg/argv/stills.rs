@@ -1,0 +1,159 @@
+//! Command lines that end in pictures.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::Path;
+
+use reelmill_shared::media::storyboard::Storyboard;
+
+use super::{Args, DEINTERLACE, TONE_MAP, ffmpeg_start, guarded_input};
+use crate::ffmpeg::file_url;
+
+/// Which frame a picture is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PictureAt {
+    /// The frame shown at this many seconds, found by the container's index.
+    Seek(f64),
+    /// The first frame: for sources whose index leads nowhere.
+    First,
+}
+
+/// Takes one picture, `width` x `height` square pixels.
+pub fn picture(
+    stream: u32,
+    at: PictureAt,
+    size: (u32, u32),
+    deinterlace: bool,
+    tone_map: bool,
+    input: &Path,
+    output: &Path,
+) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1"]);
+    if let PictureAt::Seek(seconds) = at {
+        args.add(["-ss", &format!("{seconds:.3}")]);
+    }
+    guarded_input(&mut args, input);
+    let mut filters = String::new();
+    if deinterlace {
+        let _ = write!(filters, "{DEINTERLACE},");
+    }
+    if tone_map {
+        // Made small first: it costs by the pixel.
+        let _ = write!(filters, "scale=w={}:h={}:flags=bicubic,{TONE_MAP},", size.0, size.1);
+    }
+    filters.push_str(&jpeg_pixels(size));
+    args.add(["-map", &format!("0:{stream}"), "-frames:v", "1", "-vf", &filters]);
+    jpeg(&mut args, "4");
+    args.add(["-update", "1"]);
+    args.0.push(file_url(output));
+    args.0
+}
+
+/// For how long after its place a glimpse may look for a keyframe, in seconds.
+const GLIMPSE_SECONDS: &str = "30";
+
+/// A quick look at a source: the first keyframe that a seek to `seconds` finds, as grey bytes of `width` x `height` whatever its
+/// shape; `witness` says which one it was, as `framecrc`.
+pub fn glimpse(
+    stream: u32,
+    seconds: f64,
+    (width, height): (u32, u32),
+    input: &Path,
+    output: &Path,
+    witness: &Path,
+) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1", "-skip_frame", "nokey"]);
+    args.add(["-copyts", "-start_at_zero", "-noaccurate_seek", "-ss", &format!("{seconds:.3}")]);
+    args.add(["-t", GLIMPSE_SECONDS]);
+    guarded_input(&mut args, input);
+    let graph = format!(
+        "[0:{stream}]split[w][v];[w]trim=end_frame=1,scale=w=16:h=16[first];\
+         [v]trim=end_frame=1,scale=w={width}:h={height}:flags=area,format=gray[look]"
+    );
+    args.add(["-filter_complex", &graph, "-map", "[look]", "-frames:v", "1", "-f", "rawvideo"]);
+    args.0.push(file_url(output));
+    args.add(["-map", "[first]", "-frames:v", "1", "-fps_mode", "passthrough", "-f", "framecrc"]);
+    args.0.push(file_url(witness));
+    args.0
+}
+
+/// Lays every frame of `input` out on sheets; `output` holds a `%d` for their numbers, from zero.
+pub fn sheets(board: &Storyboard, input: &Path, output: &Path) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1"]);
+    guarded_input(&mut args, input);
+    let filters =
+        format!("{},tile=layout={}x{}", jpeg_pixels((board.width, board.height)), board.columns, board.rows);
+    numbered(&mut args, &filters, board.sheets(), "5", output);
+    args.0
+}
+
+/// Every frame of `input`, or each of so many, as a picture of its own; `output` holds a `%d` for their numbers, from zero.
+pub fn thumbnails(
+    size: (u32, u32),
+    step: Option<u64>,
+    count: u32,
+    input: &Path,
+    output: &Path,
+) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1"]);
+    guarded_input(&mut args, input);
+    let mut filters = step.map_or(String::new(), |step| format!("select=not(mod(n\\,{step})),"));
+    filters.push_str(&jpeg_pixels(size));
+    numbered(&mut args, &filters, count, "4", output);
+    args.0
+}
+
+fn numbered(args: &mut Args, filters: &str, count: u32, quality: &str, output: &Path) {
+    args.add(["-map", "0:0", "-fps_mode", "passthrough", "-frames:v", &count.to_string(), "-vf", filters]);
+    jpeg(args, quality);
+    args.add(["-start_number", "0"]);
+    args.0.push(file_url(output));
+}
+
+/// The size, in the colours that a JPEG has (JFIF: BT.601, full range), whichever the frame had.
+fn jpeg_pixels((width, height): (u32, u32)) -> String {
+    format!(
+        "scale=w={width}:h={height}:flags=bicubic:out_color_matrix=bt601:out_range=full,format=yuvj420p,setsar=1"
+    )
+}
+
+fn jpeg(args: &mut Args, quality: &str) {
+    args.add(["-c:v", "mjpeg", "-threads", "1", "-q:v", quality, "-map_metadata", "-1"]);
+    args.add(["-fflags", "+bitexact", "-f", "image2"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_shared::media::grid::{Grid, Rate};
+
+    use super::*;
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn sheets_hold_every_frame_that_is_there() {
+        let grid = Grid::new(Rate { num: 25, den: 1 }, 1500, 6);
+        let board = Storyboard::of(&grid, 640, 360);
+        let line = text(&sheets(&board, Path::new("/s/k.mp4"), Path::new("sheet-%d.jpg")));
+        assert!(line.contains("-frames:v 2 ") && line.contains("scale=w=160:h=90:"), "{line}");
+        assert!(line.contains(",tile=layout=5x5 ") && line.ends_with("file:sheet-%d.jpg"), "{line}");
+        assert!(line.contains("-fps_mode passthrough"), "no frame is doubled or dropped: {line}");
+    }
+
+    #[test]
+    fn a_glimpse_reads_little() {
+        let line =
+            text(&glimpse(3, 61.5, (160, 90), Path::new("/s/k.mp4"), Path::new("/s/g"), Path::new("/s/w")));
+        let input = line.find("-i file:/s/k.mp4").unwrap();
+        for word in ["-skip_frame nokey", "-noaccurate_seek -ss 61.500", "-t 30"] {
+            assert!(line.find(word).is_some_and(|at| at < input), "{word} in {line}");
+        }
+        assert!(line.contains("[0:3]split"), "{line}");
+    }
+}
