@@ -30,6 +30,12 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const MANIFEST: &str = "application/dash+xml";
 const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
+const MANIFEST_NAME: &str = "manifest.mpd";
+const FOLLOWING_NAME: &str = "manifest-following.mpd";
+/// For so long a manifest that is whole goes on as one that grows for who has followed it. A player that waits for the next segment
+/// when the manifest turns static may take what it has for all there is (dash.js 5.2 does): so it first learns the rest, as DASH-IF
+/// IOP v4.3, 4.6.4 has it for the end of a live service.
+const FOLLOWED_ON: TimeDelta = TimeDelta::seconds(10);
 const JPEG: &str = "image/jpeg";
 /// MIME type of a transport stream (RFC 3555).
 const TRANSPORT: &str = "video/mp2t";
@@ -49,12 +55,32 @@ pub(crate) enum Container {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamFile {
     Master(Container),
-    Manifest,
-    Playlist { rung: String, container: Container },
-    Iframes { rung: String },
-    Init { rung: String, ordinal: i32 },
-    Segment { rung: String, ordinal: i32, number: u32, container: Container },
-    Still { kind: StillKind, ordinal: i32, number: u32 },
+    /// `following`: the manifest as it goes on for a player that has followed it since it grew.
+    Manifest {
+        following: bool,
+    },
+    Playlist {
+        rung: String,
+        container: Container,
+    },
+    Iframes {
+        rung: String,
+    },
+    Init {
+        rung: String,
+        ordinal: i32,
+    },
+    Segment {
+        rung: String,
+        ordinal: i32,
+        number: u32,
+        container: Container,
+    },
+    Still {
+        kind: StillKind,
+        ordinal: i32,
+        number: u32,
+    },
 }
 
 impl StreamFile {
@@ -77,8 +103,10 @@ impl StreamFile {
                 },
             });
         }
-        if name == "manifest.mpd" {
-            return Some(Self::Manifest);
+        match name {
+            MANIFEST_NAME => return Some(Self::Manifest { following: false }),
+            FOLLOWING_NAME => return Some(Self::Manifest { following: true }),
+            _ => {}
         }
         let (stem, extension) = name.rsplit_once('.')?;
         let mut parts = stem.rsplitn(3, '-');
@@ -162,8 +190,8 @@ pub(crate) async fn serve(
             let text = playlist(app, recording, file).await?;
             Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
         }
-        StreamFile::Manifest => {
-            let text = manifest(app, recording).await?;
+        StreamFile::Manifest { following } => {
+            let text = manifest(app, recording, *following).await?;
             Ok(send_text(text, MANIFEST, caching(Caching::Brief), method, headers))
         }
         StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
@@ -276,7 +304,7 @@ fn presented(rendition: &Rendition) -> Presented {
     rendition.presented(format!("{rung}.m3u8"), format!("{rung}-iframes.m3u8"))
 }
 
-async fn manifest(app: &App, recording: &Recording) -> Answer<String> {
+async fn manifest(app: &App, recording: &Recording, following: bool) -> Answer<String> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
     let listed = if reference.is_finished() {
         let finished = renditions(app, &reference).await?;
@@ -294,14 +322,21 @@ async fn manifest(app: &App, recording: &Recording) -> Answer<String> {
         timelines.push((presented(&rendition), rendition.timeline(&segments, files)));
     }
     // What failed will not go on.
-    let kind = if reference.is_finished() || recording.status == RecordingStatus::Failed {
+    let ended = match recording.status {
+        RecordingStatus::Failed => Some(recording.updated_at),
+        _ if reference.is_finished() => Some(recording.ready_at.unwrap_or(recording.updated_at)),
+        _ => None,
+    };
+    let now = Utc::now();
+    let kind = if ended.is_some_and(|ended| !following || now - ended > FOLLOWED_ON) {
         ManifestKind::Static
     } else {
         // As if all of it had been broadcast just before the recording was made: whatever is listed is there.
         let whole = TimeDelta::try_milliseconds((recording.duration_seconds.unwrap_or(0.0) * 1000.0) as i64);
         ManifestKind::Growing {
             available_from: recording.created_at - whole.unwrap_or_default(),
-            published: Utc::now(),
+            published: now,
+            next: FOLLOWING_NAME,
         }
     };
     Ok(presentation::manifest(kind, timelines).render())
@@ -338,7 +373,7 @@ mod tests {
         assert_eq!(StreamFile::parse("master-ts.m3u8"), Some(StreamFile::Master(Ts)));
         assert_eq!(StreamFile::parse("720p.m3u8"), Some(playlist("720p", Fmp4)));
         assert_eq!(StreamFile::parse("720p-ts.m3u8"), Some(playlist("720p", Ts)));
-        assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest));
+        assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest { following: false }));
         assert_eq!(StreamFile::parse("720p-iframes.m3u8"), Some(StreamFile::Iframes { rung: "720p".into() }));
         assert_eq!(
             StreamFile::parse("audio-1-init.mp4"),

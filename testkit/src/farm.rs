@@ -123,9 +123,10 @@ impl Process {
 /// A running farm. Dropping it kills everything; [`Farm::stop`] ends it properly.
 pub struct Farm {
     pub client: Client,
+    /// Before the directory, so that what a failed test shows of their logs is still there.
+    pub processes: Vec<Process>,
     pub database: TestDatabase,
     pub dir: TempDir,
-    pub processes: Vec<Process>,
     variables: Vec<(String, String)>,
     _s3: Option<S3Server>,
 }

@@ -64,7 +64,7 @@ async fn browser_dash_plays_to_the_end_from_the_api_and_from_the_store() {
 #[tokio::test]
 async fn browser_dash_follows_a_recording_that_grows() {
     let farm = Farm::builder()
-        .set("REELMILL_LEASE_SECONDS", 60)
+        .set("REELMILL_LEASE_SECONDS", 600)
         .set("REELMILL_WORKER_SLOTS", 1)
         .set("REELMILL_CHUNK_SECONDS", 4)
         .start()
@@ -93,6 +93,7 @@ async fn browser_dash_follows_a_recording_that_grows() {
     tab.visit(address.unwrap().as_str()).await;
     tab.holds("it to play", "video.currentTime > 0.5").await;
     assert!(tab.get::<bool>("player.isDynamic()").await);
+    tab.holds("it to wait for more", "video.currentTime > 3 && video.readyState < 3").await;
     drop(paused);
     tab.holds("it to play what was made since", "video.currentTime > 8").await;
     farm.client.wait_for(text(&job, "id")).await;

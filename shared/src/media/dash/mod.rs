@@ -32,6 +32,8 @@ pub enum ManifestKind {
         available_from: DateTime<Utc>,
         /// When this version of the manifest was made.
         published: DateTime<Utc>,
+        /// Where the next version is, relative to this one.
+        next: &'static str,
     },
 }
 

@@ -28,7 +28,7 @@ impl Manifest {
             ManifestKind::Static => {
                 let _ = write!(out, " type=\"static\" mediaPresentationDuration=\"{}\"", self.duration());
             }
-            ManifestKind::Growing { available_from, published } => {
+            ManifestKind::Growing { available_from, published, .. } => {
                 let time = |time: &chrono::DateTime<_>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
                 let _ = write!(
                     out,
@@ -41,6 +41,9 @@ impl Manifest {
         // At its peak bit rate a representation has brought a whole segment after the time it lasts.
         let longest = self.longest();
         let _ = writeln!(out, " minBufferTime=\"{longest}\" maxSegmentDuration=\"{longest}\">");
+        if let ManifestKind::Growing { next, .. } = &self.kind {
+            let _ = writeln!(out, "  <Location>{}</Location>", escaped(next));
+        }
         out.push_str("  <Period id=\"0\" start=\"PT0S\">\n");
         for (id, set) in self.sets.iter().enumerate() {
             set.render_into(id, &mut out);

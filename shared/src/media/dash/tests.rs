@@ -107,7 +107,7 @@ fn codecs_and_audio_tracks_are_sets_of_their_own() {
 #[test]
 fn a_growing_manifest_says_so() {
     let at = |second| Utc.with_ymd_and_hms(2026, 11, 20, 16, 0, second).unwrap();
-    let kind = ManifestKind::Growing { available_from: at(1), published: at(2) };
+    let kind = ManifestKind::Growing { available_from: at(1), published: at(2), next: "then.mpd?a&b" };
     // A rendition of which nothing is there yet cannot be written down.
     let (nothing, mut empty) = video("240p", "avc1.64000d", 240, (25, 1));
     empty.durations.clear();
@@ -115,6 +115,7 @@ fn a_growing_manifest_says_so() {
     assert_eq!(mpd.mpdtype.as_deref(), Some("dynamic"));
     assert_eq!(mpd.availabilityStartTime, Some(at(1)));
     assert_eq!(mpd.publishTime, Some(at(2)));
+    assert_eq!(mpd.locations[0].url, "then.mpd?a&b");
     assert_eq!(mpd.minimumUpdatePeriod.map(|time| time.as_secs()), Some(2));
     assert_eq!((mpd.mediaPresentationDuration, mpd.timeShiftBufferDepth), (None, None), "all of it stays");
     assert_eq!(mpd.UTCTiming[0].value.as_deref(), Some("2026-11-20T16:00:02.000Z"));
