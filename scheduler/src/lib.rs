@@ -92,6 +92,8 @@ async fn renew(
     loop {
         tokio::select! {
             _ = tick.tick() => {}
+            // A duty found the lease run out. It may be had anew, but only from the start: nobody does the duties of this one.
+            () = lost.cancelled() => return,
             () = shutdown.cancelled() => break,
         }
         match leader::acquire(&context.db, leadership.holder, lease).await {
@@ -129,6 +131,7 @@ async fn repeat(
                     .increment(done);
             }
             Err(Failure::Db(DbError::NotLeader)) => {
+                tracing::warn!(reconciler = reconciler.name, "the lead has run out");
                 lost.cancel();
                 return;
             }

@@ -153,8 +153,14 @@ async fn end(
             follow(attempt, followed);
             Ok(())
         }
-        // Nobody waits for word from somebody who lost the lease.
-        Err(_) if attempt.stop.is_cancelled() => Err(DbError::LostRace),
+        // The lease may stand yet: a word now spares the task the wait for its end. Where it does not, nobody listens.
+        Err(_) if attempt.stop.is_cancelled() => {
+            let lost = TaskError::retryable(
+                Reason::WorkerLost,
+                "the worker lost touch with the database and stopped before its lease would end",
+            );
+            report_failure(attempt, &lost, note).await
+        }
         Err(_) if attempt.give_back.is_cancelled() => {
             let followed = insistently(attempt, || {
                 finish::release(&attempt.shop.db, attempt.claimed.job_id, attempt.claimed.hold)

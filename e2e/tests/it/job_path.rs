@@ -109,6 +109,40 @@ async fn job_path_a_killed_workers_job_finishes_on_another_once() {
     farm.stop().await;
 }
 
+/// A database that stands still for longer than the leader's lease, though nobody else takes the lead: the duties go on.
+#[tokio::test]
+async fn job_path_a_lead_that_ran_out_is_taken_up_again() {
+    let mut farm = Farm::builder().processes(1, 1, 1).set("REELMILL_WORKER_SLOTS", 1).start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let job = farm.client.submit(&media::clip(dir.path(), 20, "1280x720"), &json!("fast")).await;
+    let path = format!("/jobs/{}", id(&job));
+    until("a task to get going", Duration::from_secs(60), || async {
+        let job = farm.client.get(&path).await;
+        let mut tasks = job["tasks"].as_array().unwrap().iter();
+        tasks.any(|task| task["kind"] == "encode" && task["status"] == "running").then_some(())
+    })
+    .await;
+    let of = |part| farm.processes.iter().find(move |process| process.part == part).unwrap().name.clone();
+    let (victim, leader) = (of(Part::Worker), of(Part::Scheduler));
+    farm.process(&victim).signal(Signal::SIGKILL);
+    farm.process(&victim).ended(Duration::from_secs(5)).await;
+    farm.processes.retain(|process| process.name != victim);
+
+    // Its task is to be taken back, which only the leader may do.
+    let db = farm.database.connect().await;
+    until("the lead to run out", Duration::from_secs(60), || async {
+        db.execute("update leaders set expires_at = now() - interval '1 second'", &[]).await.unwrap();
+        let log = farm.processes.iter().find(|process| process.name == leader).unwrap().log();
+        log.contains("the lead has run out").then_some(())
+    })
+    .await;
+    farm.add(Part::Worker).await;
+    farm.ready().await;
+    let job = farm.client.wait_for(id(&job)).await;
+    assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+    farm.stop().await;
+}
+
 /// SIGTERM in mid-encode: the lease is given back at once, and no attempt is counted.
 #[tokio::test]
 async fn job_path_a_terminated_worker_gives_its_task_back() {
