@@ -14,6 +14,7 @@ mod openapi;
 mod pages;
 mod playback;
 mod problem;
+mod quality;
 mod routes;
 mod state;
 mod submit;

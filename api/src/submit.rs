@@ -10,7 +10,7 @@ use reelmill_shared::db::recordings::NewRecording;
 use reelmill_shared::db::{sources, uploads};
 use reelmill_shared::ids::{JobId, RecordingId, SourceId, UploadId};
 use reelmill_shared::job::plan::{self, NewTask};
-use reelmill_shared::job::spec::{Input, JobKind, JobSpec, Output, PictureRequest};
+use reelmill_shared::job::spec::{Input, JobKind, JobSpec, LadderChoice, Output, PictureRequest};
 use reelmill_shared::job::state::Access;
 use reelmill_shared::media::profile::{BUILT_IN, FieldError, Profile};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use crate::dto::edit::EditDto;
 use crate::dto::job::{InputDto, PosterDto, SeriesDto};
 use crate::edit::edit;
 use crate::problem::{Answer, Problem};
+use crate::quality::quality;
 use crate::state::App;
 
 pub(crate) mod pictures;
@@ -41,6 +42,8 @@ pub(crate) struct Wish {
     pub(crate) thumbnail: Option<PosterDto>,
     pub(crate) thumbnails: Option<SeriesDto>,
     pub(crate) edit: Option<EditDto>,
+    pub(crate) ladder: Option<LadderChoice>,
+    pub(crate) quality: Option<Value>,
     pub(crate) traceparent: String,
     /// Of the recording that is made with the job.
     pub(crate) title: Option<String>,
@@ -63,6 +66,8 @@ impl Wish {
             edit: None,
             thumbnail: None,
             thumbnails: None,
+            ladder: None,
+            quality: None,
             traceparent,
             title: None,
             access: None,
@@ -105,6 +110,11 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
     };
     let series = pictures::series(wish.kind, wish.thumbnails.as_ref(), &mut faults);
     let edit = edit(app, caller, wish.kind, wish.edit.as_ref(), &mut faults).await?;
+    if wish.kind != JobKind::Transcode && wish.ladder.is_some() {
+        faults.push(fault("/ladder", "only goes with kind transcode"));
+    }
+    let ladder = wish.ladder.unwrap_or_default();
+    let quality = quality(wish.kind, wish.quality.as_ref(), &mut faults);
     let priority = match wish.priority.unwrap_or(50) {
         priority @ 0..=100 => priority as i16,
         _ => {
@@ -139,6 +149,8 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         outputs,
         outputs_by_default: wish.outputs.is_none(),
         edit,
+        ladder,
+        quality,
         picture: wish.picture,
         poster,
         series,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use reelmill_shared::db::jobs::Job;
 use reelmill_shared::db::tasks::{Attempt, Progress, Task};
 use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
-use reelmill_shared::job::spec::{JobKind, Moment, Output};
+use reelmill_shared::job::spec::{JobKind, LadderChoice, Moment, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use reelmill_shared::job::task::{AUDIO_RUNG, TaskKind, TaskSpec};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,13 @@ pub(crate) struct NewJobDto {
     pub(crate) thumbnail: Option<PosterDto>,
     /// A series of pictures, for kind `transcode`.
     pub(crate) thumbnails: Option<SeriesDto>,
+    /// For `transcode`. `auto`: a few samples of the source decide which of the profile's rungs are worth making and under which ceilings; see `ladder` in
+    /// the job's `result`. `fixed` where it is left out.
+    pub(crate) ladder: Option<LadderChoice>,
+    /// For `transcode`. How near is each rendition to the source? `true`, or an object with `metrics` (`psnr`, `ssim`; both where it is left out) and
+    /// what the mean of every rendition must reach, or the job fails: `min_psnr` (dB), `min_ssim`. The report is `quality` in the job's
+    /// `result`.
+    pub(crate) quality: Option<Value>,
 }
 
 /// A recording's poster: at most one of `time`, `percent` and `representative`; 5 s, or earlier in a shorter recording, where all
@@ -129,7 +136,8 @@ pub(crate) struct JobDto {
     pub(crate) attempts: i32,
     pub(crate) tasks: Vec<TaskDto>,
     pub(crate) outputs: OutputsDto,
-    /// What a probe found, how the job was planned.
+    /// What a probe found; `plan`, how the job was planned; `ladder`, what became of each rung and why, where it was `auto`; `quality`, the
+    /// report, where one was asked for.
     pub(crate) result: Option<Value>,
     pub(crate) error: Option<ErrorDto>,
     pub(crate) timings: TimingsDto,
@@ -160,7 +168,7 @@ pub(crate) struct TaskDto {
     pub(crate) fps: Option<f32>,
     pub(crate) speed: Option<f32>,
     pub(crate) eta_seconds: Option<f32>,
-    /// Names of the renditions it makes.
+    /// Names of the renditions it makes or measures.
     pub(crate) renditions: Vec<String>,
     /// The exact command line.
     pub(crate) command: Option<Vec<String>>,
@@ -343,6 +351,7 @@ impl From<Task> for TaskDto {
         let progress = task.progress.filter(|_| task.status == TaskStatus::Running);
         let renditions = match &task.spec {
             TaskSpec::Encode(spec) => spec.rungs.iter().map(|r| r.name.clone()).collect(),
+            TaskSpec::Quality(spec) => spec.encoded.rungs.iter().map(|r| r.name.clone()).collect(),
             TaskSpec::Audio(_) => vec![AUDIO_RUNG.to_owned()],
             TaskSpec::Mp4(spec) => vec![spec.download.rung.clone()],
             _ => vec![],

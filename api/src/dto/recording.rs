@@ -5,7 +5,7 @@ use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{Rendition, TrackKind};
 use reelmill_shared::db::sources::Source;
 use reelmill_shared::ids::{JobId, RecordingId};
-use reelmill_shared::job::spec::Input;
+use reelmill_shared::job::spec::{Input, LadderChoice};
 use reelmill_shared::job::state::{Access, RecordingStatus};
 use reelmill_shared::net::redacted;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,13 @@ pub(crate) struct NewRecordingDto {
     pub(crate) metadata: Option<Value>,
     /// A part of the source, a part of the picture, a mark on it.
     pub(crate) edit: Option<EditDto>,
+    /// `auto`: a few samples of the source decide which of the profile's rungs are worth making and under which ceilings; see `ladder` in
+    /// the job's `result`. `fixed` where it is left out.
+    pub(crate) ladder: Option<LadderChoice>,
+    /// How near is each rendition to the source? `true`, or an object with `metrics` (`psnr`, `ssim`; both where it is left out) and
+    /// what the mean of every rendition must reach, or the job fails: `min_psnr` (dB), `min_ssim`. The report is `quality` in the job's
+    /// `result`.
+    pub(crate) quality: Option<Value>,
 }
 
 /// The form of `POST /recordings`.

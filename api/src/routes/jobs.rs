@@ -68,6 +68,8 @@ pub(crate) async fn create(
         edit: body.edit,
         thumbnail: body.thumbnail,
         thumbnails: body.thumbnails,
+        ladder: body.ladder,
+        quality: body.quality,
         ..Wish::new(body.kind, body.input, traceparent(&headers))
     };
     let job = submit(&app, &caller, wish).await?;

@@ -66,6 +66,8 @@ pub(crate) async fn create(
         access: body.access,
         recording_metadata: body.metadata,
         edit: body.edit,
+        ladder: body.ladder,
+        quality: body.quality,
         ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
     };
     if wish.input.recording_id.is_some() {

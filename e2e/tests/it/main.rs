@@ -26,6 +26,7 @@ mod media_edit;
 mod media_footage;
 mod media_hostile;
 mod media_pictures;
+mod media_quality;
 mod media_times;
 mod media_transport;
 mod media_variants;

@@ -14,12 +14,14 @@ use super::sources::Piece;
 use super::stills::{Still, StillKind};
 use super::tasks::{Claimed, Hold, ring};
 use super::{
-    Db, DbError, GenericClient, downloads, jobs, pictures, recordings, retrying, sets, sources, stills, tasks,
+    Db, DbError, GenericClient, downloads, jobs, pictures, quality, recordings, retrying, sets, sources,
+    stills, tasks,
 };
 use crate::broker::Ring;
 use crate::ids::{JobId, RecordingId, SetId, SourceId, TaskId};
 use crate::job::error::{Reason, TaskError};
 use crate::job::plan::{NewTask, Plan};
+use crate::job::quality::SegmentQuality;
 use crate::job::retry;
 use crate::job::spec::PictureRequest;
 use crate::job::state::{JobStatus, Outcome, TaskStatus};
@@ -60,6 +62,11 @@ pub enum Publication {
     Rendition {
         set: SetId,
         encoded: Box<EncodedRendition>,
+    },
+    /// Segments of a set were compared with their source.
+    Quality {
+        set: SetId,
+        measured: Vec<SegmentQuality>,
     },
     Picture {
         recording: RecordingId,
@@ -470,6 +477,7 @@ async fn publish(
         }
         Publication::Tasks(tasks) => tasks::insert(tx, claimed.job_id, tasks).await,
         Publication::Rendition { set, encoded } => sets::publish(tx, *set, claimed.hold.epoch, encoded).await,
+        Publication::Quality { set, measured } => quality::publish(tx, *set, measured).await,
         Publication::Picture { recording, request, key, bytes } => {
             pictures::put(tx, *recording, *request, key, *bytes).await
         }

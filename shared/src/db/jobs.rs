@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
-use super::{Db, DbError, GenericClient, finish, retrying, sources, tasks};
+use super::{Db, DbError, GenericClient, finish, retrying, sets, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId};
 use crate::job::error::{Reason, TaskError};
 use crate::job::plan::NewTask;
@@ -280,6 +280,9 @@ pub(super) async fn conclude(
             TaskError::fatal(Reason::Cancelled, "the job that would have made this was cancelled");
         let why = if status == JobStatus::Cancelled { Some(&cancelled) } else { error };
         recordings::set_failed(tx, recording, transcode, why).await?;
+        if error.is_some_and(|error| error.reason == Reason::Quality) {
+            sets::withdraw(tx, id).await?;
+        }
     }
     let kind = match status {
         JobStatus::Succeeded => EventType::JobSucceeded,

@@ -5,13 +5,14 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
     ("V4__keyframes", include_str!("../../../migrations/0004_keyframes.sql")),
     ("V5__downloads", include_str!("../../../migrations/0005_downloads.sql")),
     ("V6__pictures", include_str!("../../../migrations/0006_pictures.sql")),
+    ("V7__segment_quality", include_str!("../../../migrations/0007_segment_quality.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

@@ -17,6 +17,7 @@ pub mod pictures;
 pub mod profiles;
 pub mod progress;
 pub mod projects;
+pub mod quality;
 pub mod recordings;
 pub mod sets;
 pub mod sources;

@@ -294,6 +294,18 @@ pub(crate) async fn make_playable(
     Ok((changed > 0).then_some(Playable { recording, duration_seconds }))
 }
 
+/// Takes back what a job made playable early: it turned out to be worse than was asked for. In the caller's transaction.
+pub(crate) async fn withdraw(client: &impl GenericClient, job: JobId) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recording_sets rs set active = false from sets s
+             where s.id = rs.set_id and s.job_id = $1 and rs.static_prefix is null",
+            &[&job.0],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Notes what finished renditions turned out to be. In the caller's guarded transaction.
 pub(crate) async fn set_measured(
     client: &impl GenericClient,

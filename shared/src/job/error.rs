@@ -25,6 +25,8 @@ words! {
         Ffmpeg = "ffmpeg",
         /// What was encoded is not what was planned.
         CheckFailed = "check_failed",
+        /// A rendition is not as near to its source as the job asks for.
+        Quality = "quality",
         /// The task ran longer than its deadline.
         DeadlineExceeded = "deadline_exceeded",
         /// The worker died or lost touch.

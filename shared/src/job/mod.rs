@@ -6,6 +6,7 @@ pub mod edit;
 pub mod encoder;
 pub mod error;
 pub mod plan;
+pub mod quality;
 pub mod retry;
 pub mod spec;
 pub mod state;

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
+use super::quality::QualityWish;
 use super::spec::{DownloadRequest, JobSpec, Moment, Output, PictureRequest, Poster};
 use super::task::{
     AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec,
     RemuxSpec, TaskSpec, ThumbnailSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
+use crate::media::complexity::RungVerdict;
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
 use crate::media::hls::{Ticks, target_duration};
 use crate::media::probe::{AudioStream, Probe, VideoStream};
@@ -18,8 +20,12 @@ use crate::media::profile::Profile;
 
 mod audio;
 mod encoders;
+mod ladder;
+mod quality;
 mod stills;
 mod video;
+
+pub use ladder::{Sampling, sampling};
 
 /// A task about to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,9 +45,13 @@ impl NewTask {
     }
 
     fn then(mut self, next: &mut NewTask) -> Self {
+        self.precede(next);
+        self
+    }
+
+    fn precede(&mut self, next: &mut NewTask) {
         self.unblocks.push(next.id);
         next.blocked_by += 1;
-        self
     }
 }
 
@@ -85,6 +95,15 @@ pub struct PlannedRendition {
     pub encoder: Option<Encoder>,
     /// Declared ceiling, bits per second.
     pub bitrate: u64,
+}
+
+/// What earlier tasks of the job have settled.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settled<'a> {
+    /// What was begun before all of the source was looked into.
+    pub led: Option<&'a Led>,
+    /// On rungs by name; one that is not named here is made as the recipe says.
+    pub ladder: &'a [RungVerdict],
 }
 
 /// What the farm allows and has at the moment.
@@ -278,7 +297,7 @@ fn draw(
     Ok(Drawn { set, duration_seconds, video, audio, warnings })
 }
 
-/// Plans a transcode of `source`, which is the job's own or a remux of it, around what was `led` of it already where that fits.
+/// Plans a transcode of `source`, which is the job's own or a remux of it, around what was led of it already where that fits.
 ///
 /// Fails, for good, where the source has nothing the profile could use or exceeds a limit.
 pub fn transcode(
@@ -286,15 +305,20 @@ pub fn transcode(
     source: SourceId,
     recording: RecordingId,
     probe: &Probe,
-    led: Option<&Led>,
+    settled: Settled<'_>,
     circumstances: &Circumstances,
 ) -> Result<Plan, TaskError> {
-    let set = led.map_or_else(SetId::new, |led| led.video.set);
-    let mut drawn = draw(spec, source, set, probe, circumstances)?;
-    let led = led.filter(|led| fits(led, &drawn));
+    let drawn_into = |set: SetId| -> Result<Drawn, TaskError> {
+        let mut drawn = draw(spec, source, set, probe, circumstances)?;
+        drawn.video.iter_mut().for_each(|whole| ladder::apply(settled.ladder, whole));
+        Ok(drawn)
+    };
+    let set = settled.led.map_or_else(SetId::new, |led| led.video.set);
+    let mut drawn = drawn_into(set)?;
+    let led = settled.led.filter(|led| fits(led, &drawn));
     if led.is_none() && drawn.set.id == set {
         // What was led is of another shape than it seemed: it plays until what is made now can.
-        drawn = draw(spec, source, SetId::new(), probe, circumstances)?;
+        drawn = drawn_into(SetId::new())?;
     }
 
     // In the order of work: what a viewer waits for comes first.
@@ -323,15 +347,19 @@ pub fn transcode(
         duration_seconds: drawn.duration_seconds,
         target_duration: Some(drawn.set.target_duration),
         expect,
+        report: None,
     };
-    let mut finish = NewTask::new(TaskSpec::Finish(finish));
     if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
         let end = probe.video.as_ref().map_or(0.0, |video| video.end_seconds);
         works.push(poster(spec, source, recording, end));
     }
-    let mut tasks: Vec<NewTask> =
-        works.into_iter().map(|work| NewTask::new(work).then(&mut finish)).collect();
+    let mut tasks: Vec<NewTask> = works.into_iter().map(NewTask::new).collect();
+    let mut finish = NewTask::new(TaskSpec::Finish(finish));
+    tasks.iter_mut().for_each(|task| task.precede(&mut finish));
     stills::add(&mut tasks, spec, drawn.set.id, drawn.duration_seconds)?;
+    if let Some((whole, wish)) = drawn.video.as_ref().zip(spec.quality.as_ref()) {
+        measure(wish, whole, &mut tasks, &mut finish);
+    }
     // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
     let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
     let mut files = vec![];
@@ -344,6 +372,22 @@ pub fn transcode(
     tasks.extend(files);
     let summary = PlanSummary { renditions, warnings: drawn.warnings };
     Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
+}
+
+/// Adds the tasks that measure what `tasks` make of `whole`. A viewer need not wait for them, unless the figures decide.
+fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, finish: &mut NewTask) {
+    let orders = quality::report(wish, whole);
+    let mut report = NewTask::new(TaskSpec::Report(orders.clone()));
+    let mut measuring = quality::tasks(wish, whole, tasks);
+    measuring.iter_mut().for_each(|task| task.precede(&mut report));
+    if !wish.least.is_nothing()
+        && let TaskSpec::Finish(finishing) = &mut finish.spec
+    {
+        finishing.report = Some(orders);
+        report.precede(finish);
+    }
+    tasks.append(&mut measuring);
+    tasks.push(report);
 }
 
 /// Whether what was led is a piece of what is to be made.

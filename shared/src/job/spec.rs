@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::edit::Edit;
+use super::quality::QualityWish;
 use super::state::words;
 use crate::ids::{RecordingId, SourceId, UploadId};
 use crate::media::profile::Profile;
@@ -26,6 +27,18 @@ words! {
         Mp4 = "mp4",
         Thumbnail = "thumbnail",
         Storyboard = "storyboard",
+    }
+}
+
+words! {
+    /// Where the rungs come from.
+    #[derive(Default)]
+    LadderChoice("ladder") {
+        /// From the recipe, as far as the source reaches.
+        #[default]
+        Fixed = "fixed",
+        /// From the recipe too, but without those that add nothing to this source, and with ceilings that suit it.
+        Auto = "auto",
     }
 }
 
@@ -54,6 +67,11 @@ pub struct JobSpec {
     pub outputs_by_default: bool,
     #[serde(default, skip_serializing_if = "Edit::is_empty")]
     pub edit: Edit,
+    #[serde(default)]
+    pub ladder: LadderChoice,
+    /// What is to be measured of the renditions, and what they must reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityWish>,
     /// A picture that was asked for by its time and size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureRequest>,

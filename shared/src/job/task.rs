@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::{Capability, Class, Pool};
 use super::edit::Watermark;
 use super::encoder::Encoder;
+use super::quality::{Least, Metric};
 use super::spec::{DownloadRequest, Moment, PictureRequest};
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
@@ -19,11 +20,14 @@ words! {
         Fetch = "fetch",
         Probe = "probe",
         Remux = "remux",
+        Complexity = "complexity",
         Encode = "encode",
         Audio = "audio",
         Thumbnail = "thumbnail",
         Storyboard = "storyboard",
         Thumbnails = "thumbnails",
+        Quality = "quality",
+        Report = "report",
         Finish = "finish",
         Mp4 = "mp4",
     }
@@ -36,11 +40,14 @@ pub enum TaskSpec {
     Fetch(FetchSpec),
     Probe(ProbeSpec),
     Remux(RemuxSpec),
+    Complexity(Box<ComplexitySpec>),
     Encode(EncodeSpec),
     Audio(AudioSpec),
     Thumbnail(ThumbnailSpec),
     Storyboard(StoryboardSpec),
     Thumbnails(ThumbnailsSpec),
+    Quality(QualitySpec),
+    Report(ReportSpec),
     Finish(FinishSpec),
     Mp4(Mp4Spec),
 }
@@ -78,6 +85,17 @@ pub struct RemuxSpec {
     /// What the result is called.
     pub remuxed: SourceId,
     pub deadline_seconds: u64,
+}
+
+/// Encode samples of a source that was looked into, at little cost, decide on its ladder, and plan the rest of the job on that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComplexitySpec {
+    /// What all rungs of the recipe would be made like. It names the source.
+    pub whole: EncodeSpec,
+    /// What of it is encoded to find out.
+    pub samples: Vec<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<Led>,
 }
 
 /// Decode a source once and encode all rungs.
@@ -255,6 +273,29 @@ pub struct ThumbnailsSpec {
     pub deadline_seconds: u64,
 }
 
+/// Compare what was encoded of a span with what the encoder was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QualitySpec {
+    /// The orders of the encodes, for a span without a warm-up and all rungs.
+    pub encoded: EncodeSpec,
+    /// At least one, each once.
+    pub metrics: Vec<Metric>,
+}
+
+/// Sum up what was measured of a set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportSpec {
+    pub set: SetId,
+    pub metrics: Vec<Metric>,
+    /// Seconds of a whole segment, in all rungs.
+    pub segment_seconds: f64,
+    /// Segments each rung must have, by name, best first.
+    pub expect: Vec<(String, u64)>,
+    /// What the means must reach; checked by the finish, so that the report can be read where they do not.
+    #[serde(default)]
+    pub least: Least,
+}
+
 /// Check that a set is whole, write its static playlists and make the recording ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinishSpec {
@@ -266,6 +307,9 @@ pub struct FinishSpec {
     pub target_duration: Option<u32>,
     /// Segments each rung must have, by name.
     pub expect: Vec<(String, u64)>,
+    /// The report that must be good enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportSpec>,
 }
 
 /// Put a rendition of a finished set into one file to be downloaded.
@@ -288,11 +332,14 @@ impl TaskSpec {
             Self::Fetch(_) => TaskKind::Fetch,
             Self::Probe(_) => TaskKind::Probe,
             Self::Remux(_) => TaskKind::Remux,
+            Self::Complexity(_) => TaskKind::Complexity,
             Self::Encode(_) => TaskKind::Encode,
             Self::Audio(_) => TaskKind::Audio,
             Self::Thumbnail(_) => TaskKind::Thumbnail,
             Self::Storyboard(_) => TaskKind::Storyboard,
             Self::Thumbnails(_) => TaskKind::Thumbnails,
+            Self::Quality(_) => TaskKind::Quality,
+            Self::Report(_) => TaskKind::Report,
             Self::Finish(_) => TaskKind::Finish,
             Self::Mp4(_) => TaskKind::Mp4,
         }
@@ -314,6 +361,7 @@ impl TaskSpec {
                     encode.rungs.iter().map(|rung| Capability::Encoder(rung.encoder)).collect();
                 Class::of(&encoders)
             }
+            Self::Complexity(_) => Class::of(&[Capability::Encoder(Encoder::Libx264)]),
             Self::Fetch(_)
             | Self::Probe(_)
             | Self::Remux(_)
@@ -321,6 +369,8 @@ impl TaskSpec {
             | Self::Thumbnail(_)
             | Self::Storyboard(_)
             | Self::Thumbnails(_)
+            | Self::Quality(_)
+            | Self::Report(_)
             | Self::Finish(_)
             | Self::Mp4(_) => Class::of(&[]),
         }
@@ -334,11 +384,16 @@ impl TaskSpec {
                 3.0 * audio.span().frames(&audio.grid) as f64 / audio.grid.frames.max(1) as f64
             }
             Self::Fetch(_) => 5.0,
-            Self::Remux(_) => 2.0,
+            Self::Quality(quality) => {
+                let encoded = &quality.encoded;
+                30.0 * encoded.span().frames as f64 / encoded.grid.frames.max(1) as f64
+            }
+            Self::Remux(_) | Self::Complexity(_) => 2.0,
             Self::Probe(_)
             | Self::Thumbnail(_)
             | Self::Storyboard(_)
             | Self::Thumbnails(_)
+            | Self::Report(_)
             | Self::Finish(_)
             | Self::Mp4(_) => 0.5,
         }

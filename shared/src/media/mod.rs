@@ -2,6 +2,7 @@
 
 pub mod cmaf;
 pub mod codec;
+pub mod complexity;
 pub mod dash;
 pub mod grid;
 pub mod hls;

@@ -11,7 +11,7 @@ use reelmill_shared::ids::{JobId, ProjectId, RecordingId, SourceId, WorkerId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
-use reelmill_shared::job::spec::{Input, JobKind, JobSpec, Output};
+use reelmill_shared::job::spec::{Input, JobKind, JobSpec, LadderChoice, Output};
 use reelmill_shared::job::state::Access;
 use reelmill_shared::media::profile::Profile;
 use reelmill_testkit::database::TestDatabase;
@@ -102,6 +102,8 @@ pub(crate) fn spec() -> JobSpec {
         outputs: vec![Output::Hls],
         outputs_by_default: false,
         edit: Edit::default(),
+        ladder: LadderChoice::default(),
+        quality: None,
         picture: None,
         poster: None,
         series: None,

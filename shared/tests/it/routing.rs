@@ -86,8 +86,15 @@ fn planned(hardware: &str, gpus: Gpus) -> (JobSpec, Vec<NewTask>) {
         chunk_seconds: None,
         gpus,
     };
-    let plan =
-        plan::transcode(&spec, spec.source, RecordingId::new(), &probe(), None, &circumstances).unwrap();
+    let plan = plan::transcode(
+        &spec,
+        spec.source,
+        RecordingId::new(),
+        &probe(),
+        plan::Settled::default(),
+        &circumstances,
+    )
+    .unwrap();
     let is_encode = |task: &NewTask| matches!(task.spec, TaskSpec::Encode(_));
     let encodes: Vec<NewTask> = plan.tasks.into_iter().filter(is_encode).collect();
     // Without the finish they unblock.

@@ -12,11 +12,13 @@ use super::encoders::{self, Wish};
 use super::file_url;
 
 mod audio;
+mod compare;
 mod mp4;
 mod stills;
 mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
+pub use compare::{CompareFiles, compare, crf, figures_file, sample, smaller};
 pub use mp4::{count_frames, mp4};
 pub use stills::{PictureAt, glimpse, picture, sheets, thumbnails};
 
@@ -122,6 +124,19 @@ pub struct EncodeFiles<'a> {
 
 /// One FFmpeg that decodes a chunk once and encodes all rungs, each into a fragmented MP4 of its own, a fragment a GOP.
 pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) -> Vec<OsString> {
+    let mut args = opened(spec, files.input, files.watermark, approach);
+    args.add(["-filter_complex", &filter_graph(spec)]);
+    for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
+        args.add(["-map", &format!("[r{index}]")]);
+        args.extend(&encoders::output(&Wish::of(spec, rung)));
+        fragmented_mp4(&mut args, output, "frag_keyframe");
+    }
+    witnessed(&mut args, spec, files.witness);
+    args.0
+}
+
+/// The start of a command that decodes a chunk, up to and with its inputs: the source is the first, the image the second.
+fn opened(spec: &EncodeSpec, input: &Path, watermark: Option<&Path>, approach: Approach) -> Args {
     let threads = spec.threads.to_string();
     let mut args = ffmpeg_start();
     // Hardware encodes apart from everything else, so the first rung speaks for all.
@@ -144,21 +159,19 @@ pub fn encode(spec: &EncodeSpec, files: &EncodeFiles<'_>, approach: Approach) ->
         let seconds = spec.source_seconds() - spec.grid.rate.seconds(before) - 0.001;
         args.add(["-noaccurate_seek", "-ss", &format!("{:.6}", seconds.max(0.0))]);
     }
-    guarded_input(&mut args, files.input);
-    if let Some(image) = files.watermark {
+    guarded_input(&mut args, input);
+    if let Some(image) = watermark {
         watermark::input(&mut args, image);
     }
-    args.add(["-filter_complex", &filter_graph(spec)]);
-    for (index, (rung, output)) in spec.rungs.iter().zip(files.outputs).enumerate() {
-        args.add(["-map", &format!("[r{index}]")]);
-        args.extend(&encoders::output(&Wish::of(spec, rung)));
-        fragmented_mp4(&mut args, output, "frag_keyframe");
-    }
-    if later {
+    args
+}
+
+/// Lets FFmpeg say which frame it decoded first, where it had to find its place.
+fn witnessed(args: &mut Args, spec: &EncodeSpec, witness: &Path) {
+    if spec.begins_later() {
         args.add(["-map", "[first]", "-fps_mode", "passthrough", "-f", "framecrc"]);
-        args.0.push(file_url(files.witness));
+        args.0.push(file_url(witness));
     }
-    args.0
 }
 
 /// From a high dynamic range to BT.709.
@@ -300,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
+    pub(super) fn rung(name: &str, width: u32, height: u32, grid: Grid) -> EncodeRung {
         let rate_control = RateControl::CappedCrf { crf: 22, max_bitrate: 1_000_000, buffer: 2_000_000 };
         EncodeRung {
             name: name.into(),
@@ -315,7 +328,7 @@ mod tests {
         }
     }
 
-    fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
+    pub(super) fn spec(rungs: Vec<EncodeRung>, grid: Grid) -> EncodeSpec {
         EncodeSpec {
             source: SourceId::new(),
             extent: None,
@@ -348,7 +361,7 @@ mod tests {
         text(&encode(spec, &files, approach))
     }
 
-    fn text(args: &[OsString]) -> String {
+    pub(super) fn text(args: &[OsString]) -> String {
         args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 

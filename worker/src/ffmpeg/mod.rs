@@ -2,6 +2,7 @@
 
 pub mod argv;
 pub mod encoders;
+pub mod figures;
 pub mod inspect;
 pub mod process;
 pub mod progress;

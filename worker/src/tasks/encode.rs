@@ -23,10 +23,7 @@ pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publ
     let source = bench.source(spec.source).await?;
     let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
     let witness = bench.dir.join("first-frame.txt");
-    let mark = match &spec.watermark {
-        Some(mark) => Some(bench.open(&bench.source(mark.source).await?).await?),
-        None => None,
-    };
+    let mark = bench.open_mark(spec.watermark.as_ref()).await?;
     let inputs = Inputs { source: &file.path, watermark: mark.as_ref().map(|file| file.path.as_path()) };
     let mut packagers = encode(bench, spec, &inputs, &witness, Approach::Seek).await?;
     if spec.begins_later() && !starts_in_time(spec, &witness).await? {
@@ -115,7 +112,7 @@ async fn encode(
 }
 
 /// Whether the first frame that was decoded is at the start of the chunk or before it.
-async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskError> {
+pub(super) async fn starts_in_time(spec: &EncodeSpec, witness: &Path) -> Result<bool, TaskError> {
     Ok(witness::first_seconds(witness).await?.is_some_and(|seconds| {
         // The nearest frame of the grid counts, as it does there.
         let on_grid = (seconds - spec.offset_ms as f64 / 1000.0).max(0.0);

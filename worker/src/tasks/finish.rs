@@ -10,6 +10,7 @@ use reelmill_shared::media::presentation::{self, Presented};
 use reelmill_shared::storage::keys;
 
 use super::Bench;
+use super::report::report;
 
 pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publication>, TaskError> {
     bench.say(0.0, "writing playlists", None);
@@ -51,6 +52,11 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
     put_playlist(bench, "master", presentation::master(&all).render()).await?;
     let manifest = presentation::manifest(ManifestKind::Static, timelines).render();
     put(bench, &keys::manifest(&bench.prefix), manifest).await?;
+    if let Some(orders) = &spec.report
+        && let Some(shortfall) = report(bench, orders).await?.shortfall(&orders.least)
+    {
+        return Err(TaskError::fatal(Reason::Quality, format!("the quality is too low: {shortfall}")));
+    }
     Ok(vec![Publication::Ready {
         recording: spec.recording,
         set: spec.set,

@@ -1,12 +1,15 @@
 //! One file a kind of task. A kind is a function from its orders to what it publishes.
 
 mod audio;
+mod complexity;
 mod encode;
 mod fetch;
 mod finish;
 mod mp4;
 mod probe;
+mod quality;
 mod remux;
+mod report;
 mod representative;
 mod stills;
 mod storyboard;
@@ -28,6 +31,7 @@ use reelmill_shared::db::tasks::{Claimed, Progress};
 use reelmill_shared::db::{Db, progress};
 use reelmill_shared::ids::{SetId, SourceId};
 use reelmill_shared::job::capability::Pool;
+use reelmill_shared::job::edit::Watermark;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::{Extent, TaskSpec};
 use reelmill_shared::net::GuardedClient;
@@ -74,11 +78,14 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
         TaskSpec::Fetch(spec) => fetch::perform(bench, spec).await,
         TaskSpec::Probe(spec) => probe::perform(bench, spec).await,
         TaskSpec::Remux(spec) => remux::perform(bench, spec).await,
+        TaskSpec::Complexity(spec) => complexity::perform(bench, spec).await,
         TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
         TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,
         TaskSpec::Storyboard(spec) => storyboard::perform(bench, spec).await,
         TaskSpec::Thumbnails(spec) => thumbnails::perform(bench, spec).await,
+        TaskSpec::Quality(spec) => quality::perform(bench, spec).await,
+        TaskSpec::Report(spec) => report::perform(bench, spec).await,
         TaskSpec::Finish(spec) => finish::perform(bench, spec).await,
         TaskSpec::Mp4(spec) => mp4::perform(bench, spec).await,
     }
@@ -109,6 +116,14 @@ impl Bench {
         let path = self.dir.join("beginning");
         extent::fetch(&self.shop.storage, source, extent, &path).await?;
         Ok(SourceFile::own(path))
+    }
+
+    /// The image that a job lays on its pictures, as a file on this host.
+    async fn open_mark(&self, mark: Option<&Watermark>) -> Result<Option<SourceFile>, TaskError> {
+        match mark {
+            Some(mark) => Ok(Some(self.open(&self.source(mark.source).await?).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Tells how far the task is.

@@ -13,7 +13,7 @@ use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::encoder::Gpus;
 use reelmill_shared::job::error::{Reason, TaskError};
-use reelmill_shared::job::plan::{self, Circumstances};
+use reelmill_shared::job::plan::{self, Circumstances, Sampling, Settled};
 use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::Hardware;
@@ -222,10 +222,10 @@ async fn plan_rest(bench: &Bench, spec: &ProbeSpec, probe: &Probe) -> Result<Vec
         return Ok(vec![]);
     };
     if claimed.job_spec.profile.is_some() {
-        return Ok(vec![match plan::remux(&claimed.job_spec, spec.source, probe) {
-            Some(task) => Publication::Tasks(vec![task]),
-            None => plan_transcode(bench, spec.source, recording, probe, spec.led.as_deref()).await?,
-        }]);
+        return match plan::remux(&claimed.job_spec, spec.source, probe) {
+            Some(task) => Ok(vec![Publication::Tasks(vec![task])]),
+            None => sample_or_plan(bench, spec.source, recording, probe, spec.led.as_deref()).await,
+        };
     }
     if let Some(task) = plan::picture(&claimed.job_spec, recording) {
         if probe.video.is_none() {
@@ -239,16 +239,36 @@ async fn plan_rest(bench: &Bench, spec: &ProbeSpec, probe: &Probe) -> Result<Vec
     Ok(vec![Publication::JobResult(json!({ "probe": probe }))])
 }
 
-/// Plans the rest of a transcode of `source`, which is the job's own or a remux of it, around what was `led` of it.
-pub(super) async fn plan_transcode(
+/// Leaves the rest of a transcode of `source`, which is the job's own or a remux of it, to a task that samples it first, where the job
+/// asks for a ladder of its own; else plans it.
+pub(super) async fn sample_or_plan(
     bench: &Bench,
     source: SourceId,
     recording: RecordingId,
     probe: &Probe,
     led: Option<&Led>,
+) -> Result<Vec<Publication>, TaskError> {
+    let sampling = plan::sampling(&bench.claimed.job_spec, source, probe, led, &circumstances(bench).await?);
+    let skipped = match sampling {
+        Sampling::Wanted(task) => return Ok(vec![Publication::Tasks(vec![*task])]),
+        Sampling::Skipped(why) => Some(Publication::JobResult(json!({ "ladder": { "skipped": why } }))),
+        Sampling::Unwanted => None,
+    };
+    let settled = Settled { led, ladder: &[] };
+    let planned = plan_transcode(bench, source, recording, probe, settled).await?;
+    Ok(skipped.into_iter().chain([planned]).collect())
+}
+
+/// Plans the rest of a transcode of `source`, which is the job's own or a remux of it, on what is settled already.
+pub(super) async fn plan_transcode(
+    bench: &Bench,
+    source: SourceId,
+    recording: RecordingId,
+    probe: &Probe,
+    settled: Settled<'_>,
 ) -> Result<Publication, TaskError> {
     let circumstances = circumstances(bench).await?;
-    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, led, &circumstances)?;
+    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, settled, &circumstances)?;
     Ok(Publication::Planned { recording, plan: Box::new(plan) })
 }
 

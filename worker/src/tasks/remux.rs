@@ -13,7 +13,7 @@ use reelmill_shared::storage::keys;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use super::probe::{look, plan_transcode};
+use super::probe::{look, sample_or_plan};
 use super::{Amount, Bench};
 use crate::ffmpeg::argv;
 
@@ -29,12 +29,13 @@ pub(super) async fn perform(bench: &Bench, spec: &RemuxSpec) -> Result<Vec<Publi
         recording.ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no recording"))?;
     let output = bench.dir.join("remuxed.mkv");
     let Some(found) = remux(bench, spec, &source, &probe, &output).await? else {
-        return Ok(vec![plan_transcode(bench, spec.source, recording, &probe, None).await?]);
+        return sample_or_plan(bench, spec.source, recording, &probe, None).await;
     };
     let (piece, sha256) = store(bench, &output).await?;
-    let plan = plan_transcode(bench, spec.remuxed, recording, &found, None).await?;
+    let plan = sample_or_plan(bench, spec.remuxed, recording, &found, None).await?;
     let probe = Box::new(found);
-    Ok(vec![Publication::Remuxed { of: spec.source, remuxed: spec.remuxed, piece, sha256, probe }, plan])
+    let remuxed = Publication::Remuxed { of: spec.source, remuxed: spec.remuxed, piece, sha256, probe };
+    Ok([vec![remuxed], plan].concat())
 }
 
 /// Remuxes and looks into the result; `None` where it does not hold what the source holds.

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::job::edit::{Crop, Edit};
-use crate::job::spec::Input;
+use crate::job::spec::{Input, LadderChoice};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
 use crate::media::probe::Transfer;
 
-fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
+pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
     Probe {
         format: "mov,mp4,m4a,3gp,3g2,mj2".into(),
         duration_seconds: video_end.max(audio_end.unwrap_or(0.0)),
@@ -45,7 +45,7 @@ fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
     }
 }
 
-fn spec(profile: &str) -> JobSpec {
+pub(super) fn spec(profile: &str) -> JobSpec {
     let source = SourceId::new();
     JobSpec {
         input: Input::UploadId(crate::ids::UploadId::new()),
@@ -53,6 +53,8 @@ fn spec(profile: &str) -> JobSpec {
         profile: Profile::built_in(profile),
         outputs: vec![Output::Hls, Output::Thumbnail],
         edit: Edit::default(),
+        ladder: LadderChoice::default(),
+        quality: None,
         outputs_by_default: false,
         picture: None,
         poster: None,
@@ -61,7 +63,7 @@ fn spec(profile: &str) -> JobSpec {
     }
 }
 
-const NOW: Circumstances = Circumstances {
+pub(super) const NOW: Circumstances = Circumstances {
     max_duration_seconds: 36_000.0,
     free_slots: 2,
     encode_threads: None,
@@ -76,7 +78,7 @@ fn chunk_lengths(seconds: f64, circumstances: &Circumstances) -> Vec<(f64, u32)>
         SourceId::new(),
         RecordingId::new(),
         &probe(seconds, None),
-        None,
+        Settled::default(),
         circumstances,
     )
     .unwrap();
@@ -107,7 +109,9 @@ fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
 fn what_cannot_be_sought_in_is_not_cut() {
     let mut stream = probe(600.0, None);
     stream.format = "mpegts".into();
-    let plan = transcode(&spec("web"), SourceId::new(), RecordingId::new(), &stream, None, &NOW).unwrap();
+    let plan =
+        transcode(&spec("web"), SourceId::new(), RecordingId::new(), &stream, Settled::default(), &NOW)
+            .unwrap();
     let encodes = plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Encode(_))).count();
     assert_eq!(encodes, 2, "the lead, which begins at the beginning, and the rest");
     assert!(remux(&spec("web"), SourceId::new(), &stream).is_some(), "worth another container first");
@@ -119,9 +123,15 @@ fn what_cannot_be_sought_in_is_not_cut() {
 
 #[test]
 fn a_long_source_is_led_and_begins_with_short_chunks() {
-    let plan =
-        transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(600.0, Some(600.0)), None, &NOW)
-            .unwrap();
+    let plan = transcode(
+        &spec("web"),
+        SourceId::new(),
+        RecordingId::new(),
+        &probe(600.0, Some(600.0)),
+        Settled::default(),
+        &NOW,
+    )
+    .unwrap();
     let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
     assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["360p"]);
     assert_eq!((lead.span().frames, lead.rungs[0].position), (150, 2));
@@ -155,7 +165,10 @@ fn a_very_long_source_is_led_before_it_is_looked_into() {
     let TaskSpec::Probe(ProbeSpec { led: Some(led), .. }) = &early.tasks[2].spec else { panic!() };
 
     // The header was wrong about the length, which changes nothing.
-    let rest = |probe: &Probe| transcode(&spec, source, RecordingId::new(), probe, Some(led), &NOW).unwrap();
+    let rest = |probe: &Probe| {
+        transcode(&spec, source, RecordingId::new(), probe, Settled { led: Some(led), ladder: &[] }, &NOW)
+            .unwrap()
+    };
     let plan = rest(&probe(7195.3, Some(7195.3)));
     assert_eq!(plan.set.id, early.set.id);
     let TaskSpec::Encode(first) = &plan.tasks[0].spec else { panic!() };
@@ -196,7 +209,7 @@ fn a_part_of_the_source_and_of_the_picture() {
         ..Edit::default()
     };
     let plan = |spec: &JobSpec, probe: &Probe| {
-        transcode(spec, SourceId::new(), RecordingId::new(), probe, None, &NOW)
+        transcode(spec, SourceId::new(), RecordingId::new(), probe, Settled::default(), &NOW)
     };
     let planned = plan(&spec, &probe(60.0, Some(60.0))).unwrap();
     assert_eq!(planned.duration_seconds, 10.0);
@@ -220,7 +233,7 @@ fn the_lead_is_what_every_player_plays() {
     let rungs = &mut spec.profile.as_mut().unwrap().rungs;
     rungs.last_mut().unwrap().codec = Codec::Av1;
     let (source, recording) = (SourceId::new(), RecordingId::new());
-    let plan = transcode(&spec, source, recording, &probe(600.0, None), None, &NOW).unwrap();
+    let plan = transcode(&spec, source, recording, &probe(600.0, None), Settled::default(), &NOW).unwrap();
     let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!("the lead comes first") };
     assert_eq!(lead.rungs.iter().map(|rung| rung.name.as_str()).collect::<Vec<_>>(), ["480p"]);
     let told: Vec<_> =
@@ -240,7 +253,7 @@ fn every_segment_of_every_rung_is_made_once() {
                 SourceId::new(),
                 RecordingId::new(),
                 &probe(seconds, Some(seconds)),
-                None,
+                Settled::default(),
                 &circumstances,
             )
             .unwrap();
@@ -272,9 +285,15 @@ fn every_segment_of_every_rung_is_made_once() {
 
 #[test]
 fn work_unblocks_the_finish() {
-    let plan =
-        transcode(&spec("web"), SourceId::new(), RecordingId::new(), &probe(5.28, Some(5.3)), None, &NOW)
-            .unwrap();
+    let plan = transcode(
+        &spec("web"),
+        SourceId::new(),
+        RecordingId::new(),
+        &probe(5.28, Some(5.3)),
+        Settled::default(),
+        &NOW,
+    )
+    .unwrap();
     let finish = plan.tasks.last().unwrap();
     assert_eq!(plan.tasks.len(), 4);
     assert_eq!(finish.blocked_by, 3);
@@ -286,9 +305,15 @@ fn work_unblocks_the_finish() {
 
 #[test]
 fn a_longer_audio_track_holds_the_last_picture() {
-    let plan =
-        transcode(&spec("fast"), SourceId::new(), RecordingId::new(), &probe(5.0, Some(8.0)), None, &NOW)
-            .unwrap();
+    let plan = transcode(
+        &spec("fast"),
+        SourceId::new(),
+        RecordingId::new(),
+        &probe(5.0, Some(8.0)),
+        Settled::default(),
+        &NOW,
+    )
+    .unwrap();
     let TaskSpec::Encode(encode) = &plan.tasks[0].spec else { panic!() };
     assert_eq!((encode.grid.frames, encode.hold_frames), (200, 100));
 }
@@ -298,7 +323,7 @@ fn files_are_made_behind_the_finish() {
     let mut spec = spec("web");
     spec.outputs.push(Output::Mp4);
     let files = |spec: &JobSpec, probe: &Probe| {
-        let plan = transcode(spec, spec.source, RecordingId::new(), probe, None, &NOW).unwrap();
+        let plan = transcode(spec, spec.source, RecordingId::new(), probe, Settled::default(), &NOW).unwrap();
         let finish = plan.tasks.iter().position(|task| matches!(task.spec, TaskSpec::Finish(_))).unwrap();
         let (finish, files) = plan.tasks[finish..].split_first().unwrap();
         assert_eq!(finish.unblocks, files.iter().map(|file| file.id).collect::<Vec<_>>());
@@ -321,10 +346,12 @@ fn files_are_made_behind_the_finish() {
 fn what_cannot_be_made_is_refused_for_good() {
     let mut silent = probe(5.0, None);
     let error =
-        transcode(&spec("audio"), SourceId::new(), RecordingId::new(), &silent, None, &NOW).unwrap_err();
+        transcode(&spec("audio"), SourceId::new(), RecordingId::new(), &silent, Settled::default(), &NOW)
+            .unwrap_err();
     assert!(!error.retryable && error.reason == Reason::Unsuitable);
     silent.video.as_mut().unwrap().end_seconds = 90_000.0;
     let error =
-        transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, None, &NOW).unwrap_err();
+        transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, Settled::default(), &NOW)
+            .unwrap_err();
     assert_eq!(error.reason, Reason::LimitExceeded);
 }

@@ -1,0 +1,142 @@
+//! Measuring what was encoded: the spans of the encodes once more, each compared when it is there, then a report.
+
+use super::NewTask;
+use crate::job::quality::QualityWish;
+use crate::job::task::{EncodeSpec, QualitySpec, ReportSpec, TaskSpec};
+use crate::media::grid::Span;
+
+/// What is compared of `whole`, each with the tasks of `encodes` it waits for.
+pub(super) fn tasks(wish: &QualityWish, whole: &EncodeSpec, encodes: &mut [NewTask]) -> Vec<NewTask> {
+    let spans = encodes.iter().filter_map(span).map(|span| span.first);
+    // What was led is there already, and may have been all of its chunk.
+    let mut starts: Vec<u64> = spans.chain([0]).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let ends = starts.iter().skip(1).copied().chain([whole.grid.frames]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(&first, end)| {
+            let span = Span { first, frames: end - first, warm_up: 0 };
+            let deadline_seconds = super::deadline(whole.grid.rate.seconds(span.frames));
+            let encoded = EncodeSpec { span: Some(span), threads: 1, deadline_seconds, ..whole.clone() };
+            let mut task =
+                NewTask::new(TaskSpec::Quality(QualitySpec { encoded, metrics: wish.metrics.clone() }));
+            encodes
+                .iter_mut()
+                .filter(|encode| self::span(encode).is_some_and(|span| span.first == first))
+                .for_each(|encode| encode.precede(&mut task));
+            task
+        })
+        .collect()
+}
+
+/// The orders of the report on `whole`.
+pub(super) fn report(wish: &QualityWish, whole: &EncodeSpec) -> ReportSpec {
+    ReportSpec {
+        set: whole.set,
+        metrics: wish.metrics.clone(),
+        segment_seconds: whole.grid.rate.seconds(whole.grid.segment_frames()),
+        expect: whole.rungs.iter().map(|rung| (rung.name.clone(), rung.grid.segments())).collect(),
+        least: wish.least,
+    }
+}
+
+fn span(task: &NewTask) -> Option<Span> {
+    match &task.spec {
+        TaskSpec::Encode(encode) => Some(encode.span()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{RecordingId, SourceId};
+    use crate::job::plan::tests::{NOW, probe, spec};
+    use crate::job::plan::{Circumstances, Plan, Settled, lead, transcode};
+    use crate::job::quality::{Least, Metric};
+    use crate::job::spec::JobSpec;
+    use crate::job::task::ProbeSpec;
+
+    fn measured(profile: &str, least: Least) -> JobSpec {
+        JobSpec { quality: Some(QualityWish { metrics: vec![Metric::Ssim], least }), ..spec(profile) }
+    }
+
+    fn planned(spec: &JobSpec, seconds: f64, chunk_seconds: Option<f64>) -> Plan {
+        let circumstances = Circumstances { chunk_seconds, ..NOW };
+        let settled = Settled::default();
+        let source = SourceId::new();
+        transcode(spec, source, RecordingId::new(), &probe(seconds, Some(seconds)), settled, &circumstances)
+            .unwrap()
+    }
+
+    fn of_kind<'p>(plan: &'p Plan, kind: &str) -> Vec<&'p NewTask> {
+        plan.tasks.iter().filter(|task| task.spec.kind().as_str() == kind).collect()
+    }
+
+    #[test]
+    fn every_segment_of_every_rung_is_compared_once_when_it_is_there() {
+        for (seconds, chunk_seconds) in [(5.0, None), (31.0, Some(6.0)), (95.5, Some(6.0)), (600.0, None)] {
+            for profile in ["web", "fast", "classic"] {
+                let plan = planned(&measured(profile, Least::default()), seconds, chunk_seconds);
+                let mut next = 0;
+                for task in of_kind(&plan, "quality") {
+                    let TaskSpec::Quality(quality) = &task.spec else { panic!() };
+                    let span = quality.encoded.span();
+                    assert_eq!((span.first, span.warm_up), (next, 0));
+                    next += span.frames;
+                    assert!(quality.encoded.rungs.iter().all(|rung| rung.skip_segments == 0));
+                    // It waits for all that encode something of it, and for nothing else.
+                    let mut waits = 0;
+                    for encode in of_kind(&plan, "encode") {
+                        let TaskSpec::Encode(orders) = &encode.spec else { panic!() };
+                        let within = (span.first..next).contains(&orders.span().first);
+                        assert_eq!(encode.unblocks.contains(&task.id), within);
+                        waits += i32::from(within);
+                    }
+                    assert_eq!(task.blocked_by, waits);
+                }
+                let TaskSpec::Quality(first) = &of_kind(&plan, "quality")[0].spec else { panic!() };
+                assert_eq!(next, first.encoded.grid.frames);
+            }
+        }
+    }
+
+    #[test]
+    fn a_viewer_waits_for_the_report_only_where_the_figures_decide() {
+        for (least, waits) in [(Least::default(), false), (Least { ssim: Some(0.9), psnr: None }, true)] {
+            let plan = planned(&measured("web", least), 60.0, None);
+            let [report] = of_kind(&plan, "report")[..] else { panic!("one report") };
+            assert_eq!(report.blocked_by as usize, of_kind(&plan, "quality").len());
+            let finish = plan.tasks.last().unwrap();
+            let TaskSpec::Finish(orders) = &finish.spec else { panic!("the finish comes last") };
+            assert_eq!((report.unblocks.contains(&finish.id), orders.report.is_some()), (waits, waits));
+            let awaited = plan.tasks.iter().filter(|task| task.unblocks.contains(&finish.id)).count();
+            assert_eq!(finish.blocked_by as usize, awaited);
+        }
+        assert!(of_kind(&planned(&spec("web"), 60.0, None), "quality").is_empty(), "nobody asked");
+        let sound = planned(&measured("audio", Least::default()), 60.0, None);
+        assert!(of_kind(&sound, "report").is_empty(), "nothing to see");
+    }
+
+    #[test]
+    fn what_was_led_is_compared_too() {
+        let mut spec = measured("fast", Least::default());
+        // One rung only, and chunks of a segment: what was led is all of the first one.
+        spec.profile.as_mut().unwrap().rungs.truncate(1);
+        let (source, circumstances) = (SourceId::new(), Circumstances { chunk_seconds: Some(6.0), ..NOW });
+        let early = lead(&spec, source, &probe(1900.0, None), None, &circumstances).unwrap();
+        let TaskSpec::Probe(ProbeSpec { led, .. }) = &early.tasks[1].spec else { panic!() };
+        let settled = Settled { led: led.as_deref(), ladder: &[] };
+        let plan =
+            transcode(&spec, source, RecordingId::new(), &probe(1900.0, None), settled, &circumstances)
+                .unwrap();
+        let first = of_kind(&plan, "quality")[0];
+        let TaskSpec::Quality(orders) = &first.spec else { panic!() };
+        assert_eq!(
+            (orders.encoded.span().first, orders.encoded.span().frames, first.blocked_by),
+            (0, 150, 0)
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Frame by frame: what was encoded against what the encoder was given, and a size against the next smaller one.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use reelmill_shared::job::encoder::Encoder;
+use reelmill_shared::job::quality::Metric;
+use reelmill_shared::job::task::{EncodeRung, EncodeSpec, QualitySpec};
+use reelmill_shared::media::codec::Codec;
+use reelmill_shared::media::grid::Rate;
+use reelmill_shared::media::profile::RateControl;
+
+use super::{Approach, filter_graph, guarded_input, opened, witnessed};
+use crate::ffmpeg::{figures, file_url};
+
+/// Where the files of a comparison are.
+#[derive(Debug)]
+pub struct CompareFiles<'a> {
+    pub input: &'a Path,
+    pub watermark: Option<&'a Path>,
+    /// What was encoded, one a rung, in the order of the rungs.
+    pub made: &'a [PathBuf],
+    /// Where FFmpeg says which frame it decoded first, as `framecrc`.
+    pub witness: &'a Path,
+}
+
+/// The file in the working directory that gets the figures of the rung at this place.
+pub fn figures_file(metric: Metric, place: usize) -> String {
+    format!("{metric}-{place}.txt")
+}
+
+/// One FFmpeg that makes of the source once more what the encoders were given, decodes what they made of it, and compares both.
+pub fn compare(spec: &QualitySpec, files: &CompareFiles<'_>, approach: Approach) -> Vec<OsString> {
+    let encoded = in_memory(&spec.encoded);
+    let mut args = opened(&encoded, files.input, files.watermark, approach);
+    for made in files.made {
+        args.add(["-threads", "1"]);
+        guarded_input(&mut args, made);
+    }
+    let first = 1 + usize::from(files.watermark.is_some());
+    let mut graph = filter_graph(&encoded);
+    for (place, rung) in spec.encoded.rungs.iter().enumerate() {
+        let counted = counted(rung.grid.rate);
+        let _ = write!(graph, ";[{}:0]format=yuv420p,{counted}[m{place}]", first + place);
+        let _ = write!(graph, ";[r{place}]{counted}[o{place}]");
+        measure(&mut graph, &spec.metrics, place, "m", "o");
+    }
+    args.add(["-filter_complex", &graph]);
+    measured_outputs(&mut args, 0..spec.encoded.rungs.len());
+    witnessed(&mut args, &spec.encoded, files.witness);
+    args.0
+}
+
+/// The same with its pictures where filters can see them, whatever hardware they were encoded on.
+fn in_memory(spec: &EncodeSpec) -> EncodeSpec {
+    let mut spec = spec.clone();
+    spec.rungs.iter_mut().for_each(|rung| rung.encoder = Encoder::Libx264);
+    spec
+}
+
+/// The rate factor at which samples are taken for rungs that have none on the sampling encoder's scale: those of a steady rate, and of
+/// other codecs, which need fewer bits than it says.
+const SAMPLE_CRF: u8 = 20;
+
+/// Encodes a sample of a source for all rungs of `spec`, whose span it is, each into a bare stream, with an encoder that is quick rather
+/// than thrifty; and says of every rung that has a smaller one what is lost at that one's size.
+pub fn sample(
+    spec: &EncodeSpec,
+    input: &Path,
+    watermark: Option<&Path>,
+    outputs: &[PathBuf],
+    witness: &Path,
+) -> Vec<OsString> {
+    let shown = in_memory(spec);
+    let mut args = opened(&shown, input, watermark, Approach::Seek);
+    let mut graph = filter_graph(&shown);
+    for (place, rung) in spec.rungs.iter().enumerate() {
+        let Some(smaller) = smaller(spec, place) else { continue };
+        let _ = write!(graph, ";[r{place}]split=3[e{place}][o{place}][b{place}];[b{place}]");
+        let size = |rung: &EncodeRung| format!("scale=w={}:h={}:flags=bicubic", rung.width, rung.height);
+        let _ = write!(graph, "{},{},format=yuv420p[m{place}]", size(smaller), size(rung));
+        measure(&mut graph, Metric::ALL, place, "m", "o");
+    }
+    args.add(["-filter_complex", &graph]);
+    for (place, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
+        let label = if smaller(spec, place).is_some() { "e" } else { "r" };
+        let (gop, crf) = (rung.grid.gop_frames.to_string(), crf(rung).to_string());
+        args.add(["-map", &format!("[{label}{place}]"), "-fps_mode", "passthrough"]);
+        args.add(["-c:v", "libx264", "-preset", "veryfast", "-threads", "1", "-crf", &crf]);
+        args.add(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0", "-f", "h264"]);
+        args.0.push(file_url(output));
+    }
+    measured_outputs(&mut args, (0..spec.rungs.len()).filter(|place| smaller(spec, *place).is_some()));
+    witnessed(&mut args, spec, witness);
+    args.0
+}
+
+/// The next rung of its codec that has a smaller size.
+pub fn smaller(spec: &EncodeSpec, place: usize) -> Option<&EncodeRung> {
+    let own = spec.rungs.get(place)?;
+    spec.rungs.iter().skip(place).find(|rung| {
+        (rung.width, rung.height) != (own.width, own.height) && rung.encoder.codec() == own.encoder.codec()
+    })
+}
+
+/// The rate factor at which a rung is sampled.
+pub fn crf(rung: &EncodeRung) -> u8 {
+    match rung.rate_control {
+        RateControl::CappedCrf { crf, .. } if rung.encoder.codec() == Codec::H264 => crf,
+        RateControl::CappedCrf { .. } | RateControl::Constant { .. } => SAMPLE_CRF,
+    }
+}
+
+/// Frames paired by their number: times of two files are never exactly alike.
+fn counted(rate: Rate) -> String {
+    format!("settb=expr={}/{},setpts=N", rate.den, rate.num)
+}
+
+/// Compares two streams by all metrics. `shortest`: a frame that one of them lacks must show, not be filled in.
+fn measure(graph: &mut String, metrics: &[Metric], place: usize, made: &str, original: &str) {
+    let count = metrics.len();
+    let _ = write!(graph, ";[{original}{place}]split={count}");
+    for metric in metrics {
+        let _ = write!(graph, "[{original}_{metric}{place}]");
+    }
+    let _ = write!(graph, ";[{made}{place}]");
+    for (n, metric) in metrics.iter().enumerate() {
+        if n > 0 {
+            let _ = write!(graph, "[{metric}{place}];[{metric}{place}]");
+        }
+        let _ = write!(
+            graph,
+            "[{original}_{metric}{place}]{metric}=shortest=1,metadata=mode=print:key={}:file={}",
+            figures::key(*metric),
+            figures_file(*metric, place)
+        );
+    }
+    let _ = write!(graph, "[q{place}]");
+}
+
+/// Frames that were compared go nowhere.
+fn measured_outputs(args: &mut super::Args, places: impl Iterator<Item = usize>) {
+    let mut any = false;
+    for place in places {
+        any = true;
+        args.add(["-map", &format!("[q{place}]")]);
+    }
+    if any {
+        args.add(["-fps_mode", "passthrough", "-f", "null", "-"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_shared::media::grid::{Grid, Span};
+
+    use super::super::tests::{rung, spec, text};
+    use super::*;
+
+    const GRID: Grid = Grid { rate: Rate { num: 30, den: 1 }, gop_frames: 60, segment_gops: 3, frames: 300 };
+
+    fn two_rungs() -> EncodeSpec {
+        let mut spec =
+            spec(vec![rung("a", 640, 360, GRID), rung("b", 320, 180, GRID.capped(Some(24)))], GRID);
+        spec.span = Some(Span { first: 180, frames: 60, warm_up: 0 });
+        spec
+    }
+
+    #[test]
+    fn both_sides_are_paired_by_number() {
+        let encoded = two_rungs();
+        let graph = filter_graph(&encoded);
+        let metrics = vec![Metric::Psnr, Metric::Ssim];
+        let made = [PathBuf::from("/s/a"), PathBuf::from("/s/b")];
+        let files = CompareFiles {
+            input: Path::new("/s/source"),
+            watermark: None,
+            made: &made,
+            witness: Path::new("/s/first"),
+        };
+        let line = text(&compare(&QualitySpec { encoded, metrics }, &files, Approach::Seek));
+        assert!(line.contains(&graph), "what the encoders were given: {line}");
+        for part in [
+            "-ss 5.999000",
+            "-i file:/s/a -threads 1 -protocol_whitelist file,pipe",
+            ";[2:0]format=yuv420p,settb=expr=1/24,setpts=N[m1];[r1]settb=expr=1/24,setpts=N[o1]",
+            ";[o1]split=2[o_psnr1][o_ssim1];[m1][o_psnr1]psnr=shortest=1,metadata=mode=print:key=lavfi.psnr.mse_avg:file=psnr-1.txt\
+             [ssim1];[ssim1][o_ssim1]ssim=shortest=1,metadata=mode=print:key=lavfi.ssim.All:file=ssim-1.txt[q1]",
+            "-map [q0] -map [q1] -fps_mode passthrough -f null -",
+            "-map [first]",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_encoded_quickly_and_compared_with_the_next_smaller_size() {
+        let spec = two_rungs();
+        let outputs = [PathBuf::from("/s/0"), PathBuf::from("/s/1")];
+        let line = text(&sample(&spec, Path::new("/s/source"), None, &outputs, Path::new("/s/first")));
+        for part in [
+            "[b0]scale=w=320:h=180:flags=bicubic,scale=w=640:h=360:flags=bicubic,format=yuv420p[m0]",
+            "-map [e0] -fps_mode passthrough -c:v libx264 -preset veryfast -threads 1 -crf 22 -g 60",
+            "-map [r1] -fps_mode passthrough -c:v libx264 -preset veryfast -threads 1 -crf 22 -g 48",
+            "-f h264 file:/s/1 -map [q0] -fps_mode passthrough -f null -",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("[q1]"), "nothing is smaller: {line}");
+    }
+}
