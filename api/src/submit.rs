@@ -156,6 +156,9 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         series,
         downloads: vec![],
     };
+    if let (JobKind::Thumbnail, Some(recording)) = (wish.kind, resolved.recording) {
+        spec.edit = jobs::trim_of(&app.db, recording).await?;
+    }
     let tasks = match wish.kind {
         JobKind::VodConvert => convert(app, recording_id, &mut spec).await?,
         _ => first_tasks(&spec, recording_id, resolved.stored, resolved.probed),

@@ -395,6 +395,20 @@ async fn media_pictures_the_poster_is_the_moment_that_was_chosen() {
         shows(&decoded(&bytes(client, text(&job["outputs"], "thumbnail")).await.2), time);
         shows(&poster("?width=160").await, time);
     }
+    // Of a part of the source the times are the part's.
+    let edit = json!({ "start": 8.0, "end": 11.0 });
+    let (_, part) = made(client, &source, json!({ "profile": profile, "edit": edit })).await;
+    let path = text(&part, "thumbnail_url");
+    for (query, time) in [("", 9.5), ("?t=0.5", 8.5), ("?t=2", 10.0), ("?t=20", 10.96)] {
+        let seen = decoded(&bytes(client, &format!("{path}{query}")).await.2);
+        shows(&seen, time);
+    }
+    let wish =
+        json!({ "kind": "thumbnail", "input": { "recording_id": part["id"] }, "thumbnail": { "time": 1 } });
+    let job = client.post("/jobs", &wish).await;
+    let job = client.wait_for(text(&job, "id")).await;
+    assert_eq!(job["result"]["thumbnail"]["time"], 1.0, "{}", job["error"]);
+    shows(&decoded(&bytes(client, path).await.2), 9.0);
     // Nothing to choose from but plain pictures: the usual one.
     let wish = json!({ "kind": "thumbnail", "input": { "upload_id": client.upload(&long(dir.path())).await },
         "thumbnail": { "representative": true } });

@@ -10,6 +10,7 @@ use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
 use super::{Db, DbError, GenericClient, finish, retrying, sets, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId};
+use crate::job::edit::Edit;
 use crate::job::error::{Reason, TaskError};
 use crate::job::plan::NewTask;
 use crate::job::spec::{JobKind, JobSpec, PictureRequest};
@@ -368,6 +369,23 @@ pub async fn unfinished_thumbnail(
         )
         .await?;
     Ok(row.map(|row| JobId(row.get(0))))
+}
+
+/// The part of its source that a recording shows: as the newest transcode of it that can be watched was asked for.
+pub async fn trim_of(db: &Db, recording: RecordingId) -> Result<Edit, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            "select spec -> 'edit' as edit from jobs
+             where recording_id = $1 and kind = 'transcode' and (status = 'succeeded' or playable_at is not null)
+             order by id desc limit 1",
+            &[&recording.0],
+        )
+        .await?;
+    let edit: Option<Value> = row.and_then(|row| row.get("edit"));
+    let edit: Edit = edit.map(serde_json::from_value).transpose()?.unwrap_or_default();
+    Ok(Edit { start_ms: edit.start_ms, end_ms: edit.end_ms, ..Edit::default() })
 }
 
 /// Jobs by kind and state, for the metrics.

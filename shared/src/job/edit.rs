@@ -74,6 +74,11 @@ impl Edit {
         *self == Self::default()
     }
 
+    /// True where a part of the source is left out.
+    pub fn is_trimmed(&self) -> bool {
+        self.start_ms.is_some() || self.end_ms.is_some()
+    }
+
     /// Seconds into the source at which the recording begins.
     pub fn start(&self) -> f64 {
         self.start_ms.unwrap_or(0) as f64 / 1000.0

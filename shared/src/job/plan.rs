@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::capability::Pool;
+use super::edit::Edit;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
 use super::quality::QualityWish;
@@ -148,31 +149,35 @@ pub fn picture(spec: &JobSpec, recording: RecordingId) -> Option<NewTask> {
         (None, Some(poster)) => (poster.request(), Some(poster.moment)),
         (None, None) => return None,
     };
-    Some(NewTask::new(TaskSpec::Thumbnail(thumbnail(spec.source, recording, request, poster))))
+    Some(NewTask::new(TaskSpec::Thumbnail(thumbnail(spec, spec.source, recording, request, poster))))
 }
 
-/// The poster of what a transcode uses of a source whose picture ends at `end_seconds`. Without a wish the recording keeps the
-/// moment it has, but not where that may be cut away.
-fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId, end_seconds: f64) -> TaskSpec {
-    let edit = &spec.edit;
-    let is_cut = edit.start_ms.is_some() || edit.end_ms.is_some();
+/// The poster of what a transcode makes of `source`. Without a wish the recording keeps the moment it has, but not where that may be
+/// cut away.
+fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId) -> TaskSpec {
     let request = spec.poster.unwrap_or(Poster::DEFAULT).request();
-    let moment = spec.poster.map(|poster| poster.moment).or(is_cut.then_some(Moment::Usual));
-    TaskSpec::Thumbnail(ThumbnailSpec {
-        offset_ms: edit.start_ms.unwrap_or(0),
-        used_seconds: is_cut.then(|| edit.trimmed(end_seconds)),
-        ..thumbnail(source, recording, request, moment)
-    })
+    let moment = spec.poster.map(|poster| poster.moment).or(spec.edit.is_trimmed().then_some(Moment::Usual));
+    TaskSpec::Thumbnail(thumbnail(spec, source, recording, request, moment))
 }
 
 fn thumbnail(
+    spec: &JobSpec,
     source: SourceId,
     recording: RecordingId,
     picture: PictureRequest,
     poster: Option<Moment>,
 ) -> ThumbnailSpec {
+    let Edit { start_ms, end_ms, .. } = spec.edit;
     let deadline_seconds = deadline(0.0);
-    ThumbnailSpec { source, recording, picture, poster, offset_ms: 0, used_seconds: None, deadline_seconds }
+    ThumbnailSpec {
+        source,
+        recording,
+        picture,
+        poster,
+        offset_ms: start_ms.unwrap_or(0),
+        end_ms,
+        deadline_seconds,
+    }
 }
 
 /// The task that puts a rendition of a finished set, which lasts `seconds`, into one file.
@@ -350,8 +355,7 @@ pub fn transcode(
         report: None,
     };
     if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
-        let end = probe.video.as_ref().map_or(0.0, |video| video.end_seconds);
-        works.push(poster(spec, source, recording, end));
+        works.push(poster(spec, source, recording));
     }
     let mut tasks: Vec<NewTask> = works.into_iter().map(NewTask::new).collect();
     let mut finish = NewTask::new(TaskSpec::Finish(finish));

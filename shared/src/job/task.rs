@@ -237,11 +237,11 @@ pub struct ThumbnailSpec {
     /// Where the picture becomes the recording's poster: of which moment; `picture` gives the size.
     #[serde(default)]
     pub poster: Option<Moment>,
-    /// Where in the source the recording begins, and how much of the picture it uses; `None` for all that is left.
+    /// Where in the source the recording begins and ends.
     #[serde(default)]
     pub offset_ms: u64,
     #[serde(default)]
-    pub used_seconds: Option<f64>,
+    pub end_ms: Option<u64>,
     pub deadline_seconds: u64,
 }
 

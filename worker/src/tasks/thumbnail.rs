@@ -28,7 +28,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
     let file = bench.open(&source).await?;
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let part = Part::of(spec, video);
-    // In the source, from its start, as everything that is asked for later is.
+    // In the source, from its start; who asks counts from the start of the recording.
     let (seconds, poster_ms) = match (spec.poster, spec.picture.at_ms) {
         (Some(moment), _) => {
             let seconds = match moment {
@@ -41,10 +41,11 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
                         .unwrap_or_else(|| part.usual())
                 }
             };
-            let is_usual = moment == Moment::Usual && spec.used_seconds.is_none();
+            let is_trimmed = spec.offset_ms > 0 || spec.end_ms.is_some();
+            let is_usual = moment == Moment::Usual && !is_trimmed;
             (seconds, (!is_usual).then(|| milliseconds(seconds)))
         }
-        (None, Some(ms)) => (ms as f64 / 1000.0, None),
+        (None, Some(ms)) => (part.start + ms as f64 / 1000.0, None),
         (None, None) => {
             let known = pictures::poster_moment(&bench.shop.db, spec.recording)
                 .await
@@ -88,7 +89,8 @@ struct Part {
 impl Part {
     fn of(spec: &ThumbnailSpec, video: &VideoStream) -> Self {
         let start = spec.offset_ms as f64 / 1000.0;
-        Self { start, length: spec.used_seconds.unwrap_or(video.end_seconds - start).max(0.0) }
+        let end = spec.end_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1000.0).min(video.end_seconds);
+        Self { start, length: (end - start).max(0.0) }
     }
 
     fn usual(&self) -> f64 {
@@ -111,7 +113,7 @@ fn publications(
     };
     let size = (spec.picture.width, spec.picture.height);
     let mut all = vec![Publication::Poster { recording, at_ms: poster_ms, size }, picture(spec.picture)];
-    if let (Moment::AtMs(ms), 0) = (moment, spec.offset_ms) {
+    if let Moment::AtMs(ms) = moment {
         // Who named the time finds it by that too, when the poster is another one.
         all.push(picture(PictureRequest { at_ms: Some(ms), ..spec.picture }));
     }
