@@ -3,6 +3,7 @@
 mod assets;
 mod auth;
 mod downloads;
+mod dry_run;
 mod dto;
 mod edit;
 mod extract;

@@ -1,20 +1,16 @@
 //! From a request to a job: everything is checked, the recipe frozen, and all rows written in one transaction.
 
-use std::path::{Component, PathBuf};
-
 use chrono::{DateTime, Datelike, Utc};
-use percent_encoding::percent_decode_str;
 use reelmill_shared::broker::{Ring, ring_later};
 use reelmill_shared::db::jobs::{self, Job, NewJob};
 use reelmill_shared::db::recordings::NewRecording;
-use reelmill_shared::db::{sources, uploads};
-use reelmill_shared::ids::{JobId, RecordingId, SourceId, UploadId};
+use reelmill_shared::ids::{JobId, RecordingId};
+use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
-use reelmill_shared::job::spec::{Input, JobKind, JobSpec, LadderChoice, Output, PictureRequest};
+use reelmill_shared::job::spec::{Adopt, JobKind, JobSpec, LadderChoice, Output, PictureRequest};
 use reelmill_shared::job::state::Access;
 use reelmill_shared::media::profile::{BUILT_IN, FieldError, Profile};
 use serde_json::{Value, json};
-use url::Url;
 
 use crate::auth::Caller;
 use crate::downloads;
@@ -25,7 +21,10 @@ use crate::problem::{Answer, Problem};
 use crate::quality::quality;
 use crate::state::App;
 
+mod input;
 pub(crate) mod pictures;
+
+use input::resolve;
 
 /// A wish for a job, from whichever route.
 #[derive(Debug)]
@@ -44,6 +43,10 @@ pub(crate) struct Wish {
     pub(crate) edit: Option<EditDto>,
     pub(crate) ladder: Option<LadderChoice>,
     pub(crate) quality: Option<Value>,
+    /// A recipe from an earlier job, instead of `profile` and `edit`.
+    pub(crate) frozen: Option<Frozen>,
+    /// Encode what was encoded before too.
+    pub(crate) force: bool,
     pub(crate) traceparent: String,
     /// Of the recording that is made with the job.
     pub(crate) title: Option<String>,
@@ -68,6 +71,8 @@ impl Wish {
             thumbnails: None,
             ladder: None,
             quality: None,
+            frozen: None,
+            force: false,
             traceparent,
             title: None,
             access: None,
@@ -76,25 +81,39 @@ impl Wish {
     }
 }
 
+/// A recipe as it was frozen in a job: what happened to its profile since does not matter.
+#[derive(Debug, Default)]
+pub(crate) struct Frozen {
+    pub(crate) profile: Option<Profile>,
+    pub(crate) edit: Edit,
+    /// What is there of it.
+    pub(crate) adopt: Option<Adopt>,
+}
+
 /// Bytes of metadata a job or recording may carry.
 const METADATA_LIMIT: usize = 16 * 1024;
 const TITLE_LIMIT: usize = 500;
 
-/// Where the job's bytes are, once the input was looked at.
-struct Resolved {
-    input: Input,
-    source: SourceId,
-    stored: bool,
-    probed: bool,
-    recording: Option<RecordingId>,
-    /// What the file was called, for the title.
-    name: Option<String>,
-}
-
 /// Accepts a wish, or says everything that is wrong with it. What was accepted is in the database when this returns.
 pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job> {
+    accept(app, caller, wish, false).await
+}
+
+/// Checks a wish for a transcode like [`submit`], and accepts a job that only looks into the source and tells what the transcode
+/// would do. No recording is made.
+pub(crate) async fn submit_dry(app: &App, caller: &Caller, wish: Wish) -> Answer<Job> {
+    if wish.kind != JobKind::Transcode {
+        return Err(Problem::field("/kind", "must be transcode for a dry run: nothing else is planned"));
+    }
+    accept(app, caller, wish, true).await
+}
+
+async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer<Job> {
     let mut faults = vec![];
+    let frozen = wish.frozen.is_some();
+    let Frozen { profile: frozen_profile, edit: frozen_edit, adopt } = wish.frozen.unwrap_or_default();
     let profile = match wish.kind {
+        _ if frozen => frozen_profile,
         JobKind::Transcode => profile(app, caller, wish.profile.as_ref(), &mut faults).await?,
         _ => {
             if wish.profile.is_some() {
@@ -109,7 +128,10 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         None => pictures::poster(wish.kind, &outputs, wish.thumbnail.as_ref(), &mut faults),
     };
     let series = pictures::series(wish.kind, wish.thumbnails.as_ref(), &mut faults);
-    let edit = edit(app, caller, wish.kind, wish.edit.as_ref(), &mut faults).await?;
+    let edit = match frozen {
+        true => frozen_edit,
+        false => edit(app, caller, wish.kind, wish.edit.as_ref(), &mut faults).await?,
+    };
     if wish.kind != JobKind::Transcode && wish.ladder.is_some() {
         faults.push(fault("/ladder", "only goes with kind transcode"));
     }
@@ -155,24 +177,30 @@ pub(crate) async fn submit(app: &App, caller: &Caller, wish: Wish) -> Answer<Job
         poster,
         series,
         downloads: vec![],
+        adopt,
+        force: wish.force,
+        dry_run,
     };
     if let (JobKind::Thumbnail, Some(recording)) = (wish.kind, resolved.recording) {
         spec.edit = jobs::trim_of(&app.db, recording).await?;
     }
     let tasks = match wish.kind {
-        JobKind::VodConvert => convert(app, recording_id, &mut spec).await?,
+        JobKind::VodConvert if spec.profile.is_none() => convert(app, recording_id, &mut spec).await?,
+        _ if is_there(&spec) => vec![],
         _ => first_tasks(&spec, recording_id, resolved.stored, resolved.probed),
     };
+    let makes_recording = resolved.recording.is_none() && !dry_run;
     let new = NewJob {
         id: JobId::new(),
-        kind: wish.kind,
-        recording_id,
+        kind: if dry_run { JobKind::Probe } else { wish.kind },
+        recording_id: (!dry_run).then_some(recording_id),
         priority,
         metadata,
-        run_at: wish.run_at,
+        // Nobody waits for an answer that comes tomorrow.
+        run_at: wish.run_at.filter(|_| !dry_run),
         traceparent: Some(wish.traceparent.clone()),
         tasks,
-        new_recording: resolved.recording.is_none().then(|| NewRecording {
+        new_recording: makes_recording.then(|| NewRecording {
             id: recording_id,
             title: wish.title.clone().or(resolved.name).unwrap_or_else(|| "Untitled".to_owned()),
             access: wish.access.unwrap_or(Access::Private),
@@ -212,6 +240,13 @@ fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: boo
         Some(task) if spec.profile.is_none() && stored && probed => vec![task],
         _ => plan::opening(spec, stored),
     }
+}
+
+/// True where a job that adds to a recording finds that it has every rung already.
+fn is_there(spec: &JobSpec) -> bool {
+    let parts = spec.profile.as_ref().zip(spec.adopt.as_ref());
+    parts
+        .is_some_and(|(profile, adopt)| profile.rungs.iter().all(|rung| adopt.segments(&rung.name).is_some()))
 }
 
 /// What is to be made of a recording that is there, without encoding; nothing where all of it is.
@@ -355,152 +390,4 @@ pub(crate) fn bad_title(title: &str) -> Option<&'static str> {
         return Some("may have at most 500 characters");
     }
     title.contains('\0').then_some("holds a NUL character, which cannot be kept")
-}
-
-async fn resolve(
-    app: &App,
-    caller: &Caller,
-    input: &InputDto,
-    faults: &mut Vec<FieldError>,
-) -> Answer<Option<Resolved>> {
-    if input.broadcast_id.is_some() {
-        faults.push(fault("/input/broadcast_id", "is not supported by this version"));
-        return Ok(None);
-    }
-    match (&input.url, input.upload_id, input.recording_id) {
-        (Some(url), None, None) => Ok(from_url(app, url, faults)),
-        (None, Some(upload), None) => from_upload(app, caller, upload, faults).await,
-        (None, None, Some(recording)) => from_recording(app, caller, recording, faults).await,
-        _ => {
-            faults.push(fault("/input", "must have exactly one of url, upload_id and recording_id"));
-            Ok(None)
-        }
-    }
-}
-
-fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resolved> {
-    let at = "/input/url";
-    if text.len() > 4096 {
-        faults.push(fault(at, "may have at most 4096 bytes"));
-        return None;
-    }
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            faults.push(fault(at, format!("is not a URL: {error}")));
-            return None;
-        }
-    };
-    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let name = percent_decode_str(last).decode_utf8().ok().map(|name| name.into_owned());
-    let name = name.filter(|name| bad_title(name).is_none());
-    match url.scheme() {
-        "http" | "https" if url.host().is_some() => {}
-        // The worker looks again, links followed, on its own disk.
-        "file" if under_a_root(&url, &app.config.input_roots) => {}
-        "file" if !app.config.input_roots.is_empty() => {
-            faults.push(fault(at, "does not lie under a directory that file inputs may come from"));
-            return None;
-        }
-        "file" => {
-            faults.push(fault(
-                at,
-                "file inputs are not enabled here (REELMILL_INPUT_LOCAL_ROOTS); upload the file instead",
-            ));
-            return None;
-        }
-        scheme => {
-            faults.push(fault(
-                at,
-                format!("the scheme {scheme:?} is not supported; use http, https or an upload"),
-            ));
-            return None;
-        }
-    }
-    Some(Resolved {
-        input: Input::Url(url),
-        source: SourceId::new(),
-        stored: false,
-        probed: false,
-        recording: None,
-        name,
-    })
-}
-
-/// Compared as text: links are the worker's to follow, on its own disk. URLs know no "..", so the roots must not either.
-fn under_a_root(url: &Url, roots: &[PathBuf]) -> bool {
-    let plain = |root: &PathBuf| {
-        root.components().fold(PathBuf::new(), |mut path, part| {
-            match part {
-                Component::ParentDir => drop(path.pop()),
-                Component::CurDir => {}
-                other => path.push(other),
-            }
-            path
-        })
-    };
-    url.to_file_path().is_ok_and(|path| roots.iter().map(plain).any(|root| path.starts_with(root)))
-}
-
-async fn from_upload(
-    app: &App,
-    caller: &Caller,
-    id: UploadId,
-    faults: &mut Vec<FieldError>,
-) -> Answer<Option<Resolved>> {
-    let at = "/input/upload_id";
-    let Some(upload) = uploads::get(&app.db, caller.project_id, id).await? else {
-        faults.push(fault(at, format!("there is no upload {id}")));
-        return Ok(None);
-    };
-    let Some(source) = upload.source_id else {
-        let length = upload.length.map_or("an unknown number of".to_owned(), |length| length.to_string());
-        faults.push(fault(at, format!("the upload is not finished: {} of {length} bytes", upload.received)));
-        return Ok(None);
-    };
-    if upload.received == 0 {
-        faults.push(fault(at, "the upload is empty: zero bytes"));
-        return Ok(None);
-    }
-    let probed = sources::get(&app.db, source).await?.is_some_and(|source| source.probe.is_some());
-    let name = crate::routes::uploads::file_name(&upload.metadata).filter(|name| bad_title(name).is_none());
-    Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probed, recording: None, name }))
-}
-
-async fn from_recording(
-    app: &App,
-    caller: &Caller,
-    id: RecordingId,
-    faults: &mut Vec<FieldError>,
-) -> Answer<Option<Resolved>> {
-    let at = "/input/recording_id";
-    let Some(source) = sources::of_recording(&app.db, caller.project_id, id).await? else {
-        faults.push(fault(at, format!("there is no recording {id}")));
-        return Ok(None);
-    };
-    let Some(source) = source.filter(|source| source.pieces.is_some()) else {
-        faults.push(fault(at, "the recording has no stored source"));
-        return Ok(None);
-    };
-    let probed = source.probe.is_some();
-    let input = Input::RecordingId(id);
-    Ok(Some(Resolved { input, source: source.id, stored: true, probed, recording: Some(id), name: None }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn roots_are_compared_without_their_detours() {
-        let url = |text: &str| Url::parse(text).unwrap();
-        let roots = [PathBuf::from("/data/x/../in/."), PathBuf::from("/media")];
-        assert!(under_a_root(&url("file:///data/in/a.mp4"), &roots));
-        assert!(under_a_root(&url("file:///media/b/../c.mp4"), &roots));
-        for bad in
-            ["file:///data/x/a.mp4", "file:///media/../etc/passwd", "file:///mediax/a", "file://host/media/a"]
-        {
-            assert!(!under_a_root(&url(bad), &roots), "{bad}");
-        }
-    }
 }

@@ -78,7 +78,8 @@ pub(crate) fn footage(dir: &Path, seconds: u32) -> anyhow::Result<std::path::Pat
 
 async fn transcode(farm: &Farm, source: &Path) -> anyhow::Result<Value> {
     let upload = farm.client.upload(source).await;
-    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
+    let body =
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web", "force": true });
     let job = farm.client.post("/jobs", &body).await;
     Ok(farm.client.wait_for(job["id"].as_str().context("a job has an id")?).await)
 }
@@ -87,7 +88,8 @@ async fn transcode(farm: &Farm, source: &Path) -> anyhow::Result<Value> {
 async fn farm_cost(farm: &Farm, source: &Path) -> anyhow::Result<Cost> {
     let upload = farm.client.upload(source).await;
     let before = cpu_of(farm)?;
-    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
+    let body =
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web", "force": true });
     let job = farm.client.post("/jobs", &body).await;
     let id = job["id"].as_str().context("a job has an id")?;
     let job = loop {

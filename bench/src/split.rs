@@ -110,7 +110,8 @@ async fn mill(dir: &Path, source: &Path, profile: &str, workers: usize) -> anyho
     let upload = farm.client.upload(source).await;
     let before = children_cpu(&farm)?;
     let peak = Peak::of(&pids);
-    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile });
+    let body =
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile, "force": true });
     let job = farm.client.post("/jobs", &body).await;
     let job = ended(&farm.client, job["id"].as_str().context("a job has an id")?).await?;
     let peak_mb = peak.stop();

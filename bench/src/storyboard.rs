@@ -24,7 +24,8 @@ pub(crate) async fn run(seconds: u32) -> anyhow::Result<()> {
         .await;
     let upload = farm.client.upload(&source).await;
     let before = worker(&farm)?;
-    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web" });
+    let body =
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "web", "force": true });
     let job = farm.client.post("/jobs", &body).await;
     let path = format!("/jobs/{}", job["id"].as_str().context("a job has an id")?);
     until(&farm, &path, &["running"]).await?;

@@ -90,12 +90,12 @@ impl Client {
         location.rsplit('/').next().unwrap().to_owned()
     }
 
-    /// Uploads a file and submits a transcode of it; gives the job.
+    /// Uploads a file and submits a transcode of it, which is done even if the same was done before; gives the job.
     pub async fn submit(&self, path: &Path, profile: &Value) -> Value {
         let upload = self.upload(path).await;
         self.post(
             "/jobs",
-            &json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile }),
+            &json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile, "force": true }),
         )
         .await
     }

@@ -79,6 +79,7 @@ async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
         stop: stop.clone(),
         progress,
         log: Mutex::new(None),
+        cpu: Mutex::new(None),
     };
     let result = {
         let working = std::panic::AssertUnwindSafe(perform(&bench)).catch_unwind();
@@ -98,7 +99,11 @@ async fn run_in_span(attempt: &Attempt) -> Result<(), DbError> {
     };
     let result =
         result.unwrap_or_else(|_| Err(TaskError::retryable(Reason::Internal, "the worker's code panicked")));
-    let note = AttemptNote { log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take() };
+    let cpu = *bench.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+    let note = AttemptNote {
+        log_tail: bench.log.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        cpu_seconds: cpu.map(|cpu| cpu.as_secs_f64()),
+    };
     clean(dir).await;
     let ended = end(attempt, result, note).await;
     metrics::histogram!("reelmill_task_run_seconds", "kind" => claimed.spec.kind().as_str())

@@ -6,7 +6,7 @@ use reelmill_shared::db::tasks::{Attempt, Progress, Task};
 use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
 use reelmill_shared::job::spec::{JobKind, LadderChoice, Moment, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
-use reelmill_shared::job::task::{AUDIO_RUNG, TaskKind, TaskSpec};
+use reelmill_shared::job::task::{TaskKind, TaskSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,7 +48,6 @@ pub(crate) struct NewJobDto {
     pub(crate) run_at: Option<DateTime<Utc>>,
     /// Encode even if the same was encoded before.
     #[serde(default)]
-    #[allow(dead_code, reason = "part of the contract; nothing is reused yet, so nothing needs forcing")]
     pub(crate) force: bool,
     pub(crate) callback_url: Option<String>,
     /// Kept with the job and given back; an object of at most 16 kB.
@@ -290,7 +289,11 @@ fn overall(job: &Job, tasks: &[Task]) -> f64 {
         return 1.0;
     }
     let unplanned = match job.kind {
-        JobKind::Transcode if tasks.iter().all(|t| t.kind != TaskKind::Finish) => 105.0,
+        JobKind::Transcode | JobKind::VodConvert
+            if job.spec.profile.is_some() && tasks.iter().all(|t| t.kind != TaskKind::Finish) =>
+        {
+            105.0
+        }
         _ => 0.0,
     };
     let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;
@@ -314,7 +317,9 @@ fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
     let base = format!("/api/v1/recordings/{recording}");
     let made = |output| job.spec.outputs.contains(&output);
     // Short recordings get one only where it was asked for: the plan knows.
-    let storyboard = tasks.iter().any(|task| task.kind == TaskKind::Storyboard);
+    let reused = job.result.as_ref().is_some_and(|result| result["reused_from"]["storyboard"] == true);
+    let storyboard =
+        tasks.iter().any(|task| task.kind == TaskKind::Storyboard) || (reused && made(Output::Storyboard));
     let tasks = tasks.iter().filter_map(|task| match &task.spec {
         TaskSpec::Mp4(spec) => Some(spec.download.clone()),
         _ => None,
@@ -349,13 +354,7 @@ impl From<Task> for TaskDto {
     fn from(task: Task) -> Self {
         let done = share(&task);
         let progress = task.progress.filter(|_| task.status == TaskStatus::Running);
-        let renditions = match &task.spec {
-            TaskSpec::Encode(spec) => spec.rungs.iter().map(|r| r.name.clone()).collect(),
-            TaskSpec::Quality(spec) => spec.encoded.rungs.iter().map(|r| r.name.clone()).collect(),
-            TaskSpec::Audio(_) => vec![AUDIO_RUNG.to_owned()],
-            TaskSpec::Mp4(spec) => vec![spec.download.rung.clone()],
-            _ => vec![],
-        };
+        let renditions = task.spec.renditions();
         Self {
             id: task.id,
             kind: task.kind,

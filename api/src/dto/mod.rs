@@ -1,10 +1,12 @@
 //! Wire types: what bodies look like. Made from rows by explicit conversions, never the rows themselves.
 
+pub(crate) mod dry_run;
 pub(crate) mod edit;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod profile;
 pub(crate) mod recording;
+pub(crate) mod transcode;
 pub(crate) mod worker;
 
 use serde::Serialize;

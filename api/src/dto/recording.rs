@@ -43,6 +43,9 @@ pub(crate) struct NewRecordingDto {
     /// what the mean of every rendition must reach, or the job fails: `min_psnr` (dB), `min_ssim`. The report is `quality` in the job's
     /// `result`.
     pub(crate) quality: Option<Value>,
+    /// Encode even if the same was encoded before.
+    #[serde(default)]
+    pub(crate) force: bool,
 }
 
 /// The form of `POST /recordings`.

@@ -75,6 +75,7 @@ pub(crate) struct ConvertQuery {
 /// Convert a recording from what is stored of it.
 ///
 /// Encodes nothing: `mp4` makes the downloads that are missing; `hls` and `dash` are there already, so that their job is done at once.
+/// Qualities that are missing are made by `transcode/quality`.
 #[utoipa::path(post, path = "/recordings/{id}/transcode", operation_id = "transcode", tag = "recordings", params(
     ("id" = RecordingId, Path), ConvertQuery,
 ), responses(

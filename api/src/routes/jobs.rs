@@ -14,6 +14,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
+use crate::dry_run;
+use crate::dto::dry_run::DryRunDto;
 use crate::dto::job::{AttemptDto, JobDto, JobListDto, JobLogDto, NewJobDto, ThumbnailDto};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::media::{etag, is_known};
@@ -27,16 +29,22 @@ use crate::trace::traceparent;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CreateQuery {
-    /// Not supported yet: refused, so that nobody submits by mistake.
-    dry_run: Option<bool>,
+    /// Only tell what would be done.
+    pub(crate) dry_run: Option<bool>,
 }
 
 /// Submit a job.
 ///
 /// Everything is checked before anything is written; what is accepted is never lost. The profile is copied into the job: later
-/// edits do not touch it.
+/// edits do not touch it. What the project has encoded before by the same recipe is not encoded again, unless `force` is true.
+///
+/// With `dry_run=true` nothing is made: the answer tells the plan, the ladder, the commands and an estimate. A worker looks into the
+/// source for it, in a job of kind `probe`; where that takes longer than some seconds the answer is 202 with that job, whose result
+/// has the plan under `dry_run` when it is done.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", params(CreateQuery), request_body = NewJobDto, responses(
     (status = 201, description = "Accepted; Location is the job.", body = JobDto),
+    (status = 200, description = "What would be done, for a dry run.", body = DryRunDto),
+    (status = 202, description = "The job that finds out what would be done, for a dry run that takes longer.", body = JobDto),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
 ))]
 pub(crate) async fn create(
@@ -47,12 +55,6 @@ pub(crate) async fn create(
     Body(body): Body<NewJobDto>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
-    if query.dry_run == Some(true) {
-        return Err(Problem::new(
-            Kind::Malformed,
-            "dry_run is not supported by this version; nothing was submitted",
-        ));
-    }
     if body.callback_url.is_some() {
         return Err(Problem::field(
             "/callback_url",
@@ -70,15 +72,20 @@ pub(crate) async fn create(
         thumbnails: body.thumbnails,
         ladder: body.ladder,
         quality: body.quality,
+        force: body.force,
         ..Wish::new(body.kind, body.input, traceparent(&headers))
     };
+    if query.dry_run == Some(true) {
+        return dry_run::answer(&app, &caller, wish).await;
+    }
     let job = submit(&app, &caller, wish).await?;
     let location = format!("/api/v1/jobs/{}", job.id);
     let dto = whole(&app, job).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
 }
 
-async fn whole(app: &App, job: Job) -> Answer<JobDto> {
+/// A job with its tasks.
+pub(crate) async fn whole(app: &App, job: Job) -> Answer<JobDto> {
     let tasks = tasks::of_job(&app.db, job.id).await?;
     let has_series = job.status == JobStatus::Succeeded && job.spec.series.is_some();
     let (id, recording) = (job.id, job.recording_id.filter(|_| has_series));

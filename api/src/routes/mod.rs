@@ -10,6 +10,7 @@ pub(crate) mod recordings;
 pub(crate) mod storyboard;
 pub(crate) mod stream;
 pub(crate) mod thumbnails;
+pub(crate) mod transcode;
 pub(crate) mod uploads;
 pub(crate) mod viewer;
 pub(crate) mod workers;
@@ -33,6 +34,8 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(recordings::get, recordings::update, recordings::delete))
         .routes(routes!(recordings::info))
         .routes(routes!(recordings::playback_token))
+        .routes(routes!(transcode::quality))
+        .routes(routes!(transcode::progress))
         .routes(routes!(stream::file))
         .routes(routes!(downloads::download))
         .routes(routes!(downloads::convert))

@@ -20,7 +20,9 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::downloads;
-use crate::dto::job::InputDto;
+use crate::dry_run;
+use crate::dto::dry_run::DryRunDto;
+use crate::dto::job::{InputDto, JobDto};
 use crate::dto::recording::{
     Gathered, NewRecordingDto, PatchRecordingDto, PlaybackTokenDto, RecordingDto, RecordingFormDto,
     RecordingInfoDto, RecordingListDto, RenditionDto, StreamingDto,
@@ -28,6 +30,7 @@ use crate::dto::recording::{
 use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::jobs::CreateQuery;
 use crate::routes::thumbnails::has_poster;
 use crate::state::{App, now};
 use crate::submit::{Wish, bad_title, check_early, submit};
@@ -38,16 +41,21 @@ use crate::uploads::store_whole;
 ///
 /// From a URL, an upload, or a file sent right here as `multipart/form-data` with the fields `title` and `profile` (both
 /// optional; before the file, a mistake in them is told before the file is sent) and `file`.
-#[utoipa::path(post, path = "/recordings", tag = "recordings", request_body(
+///
+/// With `dry_run=true` nothing is made and the answer is that of `POST /jobs?dry_run=true`.
+#[utoipa::path(post, path = "/recordings", tag = "recordings", params(CreateQuery), request_body(
     content((NewRecordingDto = "application/json"), (RecordingFormDto = "multipart/form-data")),
 ), responses(
     (status = 201, description = "Accepted; Location is the recording.", body = RecordingDto),
+    (status = 200, description = "What would be done, for a dry run.", body = DryRunDto),
+    (status = 202, description = "The job that finds out what would be done, for a dry run that takes longer.", body = JobDto),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
+    Query(query): Query<CreateQuery>,
     request: Request,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
@@ -68,10 +76,14 @@ pub(crate) async fn create(
         edit: body.edit,
         ladder: body.ladder,
         quality: body.quality,
+        force: body.force,
         ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
     };
     if wish.input.recording_id.is_some() {
         return Err(Problem::field("/input/recording_id", "makes no new recording; submit a job instead"));
+    }
+    if query.dry_run == Some(true) {
+        return dry_run::answer(&app, &caller, wish).await;
     }
     let job = submit(&app, &caller, wish).await?;
     let Some(id) = job.recording_id else {

@@ -143,7 +143,7 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
 }
 
 /// One entry a rendition, over all the chunks it is made in; the best first.
-fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
+pub(crate) fn rendition_progress(job: &JobDto) -> Vec<RenditionProgressDto> {
     let mut all: Vec<RenditionProgressDto> = vec![];
     // The lead has the least of them alone; a chunk has them in order.
     let mut tasks: Vec<&TaskDto> = job.tasks.iter().collect();

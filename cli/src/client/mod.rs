@@ -2,6 +2,7 @@
 
 mod connection;
 mod documents;
+mod dry_run;
 mod failure;
 mod http;
 mod input;

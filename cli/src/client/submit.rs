@@ -14,7 +14,7 @@ use super::input::Input;
 use super::output::{Format, note, print};
 use super::upload::{Source, send_file};
 use super::watch::watch;
-use super::{Context, job};
+use super::{Context, dry_run, job};
 
 /// Options of `job submit`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,12 @@ pub(crate) struct SubmitArgs {
     /// The same key gives the same job for a day, however often it is sent; an upload goes on where it stood
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Encode even what the project has encoded before
+    #[arg(long)]
+    force: bool,
+    /// Only tell what would be done: tasks, ladder, commands, an estimate
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
     /// Follow the job to its end
     #[arg(long)]
     watch: bool,
@@ -72,7 +78,11 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<(), Failu
         other => other.to_json(),
     };
     let key = own_key.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let id = send(context, &args, with(body, "input", input), &key).await?;
+    let body = with(body, "input", input);
+    if args.dry_run {
+        return dry_run::run(context, args.collection(), &body, &key).await;
+    }
+    let id = send(context, &args, body, &key).await?;
     if args.watch {
         note(&format!("job {id}"));
         let done = watch(context, id).await?;
@@ -107,6 +117,11 @@ impl SubmitArgs {
         self.kind == JobKind::Transcode.as_str() && !matches!(self.input, Input::Recording(_))
     }
 
+    /// Where the body goes.
+    fn collection(&self) -> &'static str {
+        if self.makes_recording() { "recordings" } else { "jobs" }
+    }
+
     /// The body but for its input. Checked before a long upload rather than after it.
     fn body(&self) -> Result<Value, Failure> {
         if self.title.is_some() && !self.makes_recording() {
@@ -125,6 +140,7 @@ impl SubmitArgs {
         body = with(body, "profile", self.profile.as_deref().map(profile).transpose()?);
         body = with(body, "title", self.title.as_ref().map(|title| json!(title)));
         body = with(body, "priority", self.priority.map(|priority| json!(priority)));
+        body = with(body, "force", self.force.then_some(json!(true)));
         body = with(body, "outputs", (!self.outputs.is_empty()).then(|| json!(self.outputs)));
         Ok(with(body, "metadata", (!metadata.is_empty()).then(|| metadata.into())))
     }

@@ -31,7 +31,17 @@ pub(crate) async fn watch(context: &Context, id: JobId) -> Result<Job, Failure> 
     if context.format == Format::Json {
         print(&document.text)?;
     }
-    let job = document.view;
+    succeeded(context, document.view).await
+}
+
+/// The same, but prints nothing of the job: it is only a means to an end.
+pub(crate) async fn watch_quietly(context: &Context, id: JobId) -> Result<Job, Failure> {
+    let job = follow(context, id).await?.view;
+    succeeded(context, job).await
+}
+
+async fn succeeded(context: &Context, job: Job) -> Result<Job, Failure> {
+    let id = job.id;
     match job.status {
         JobStatus::Succeeded => Ok(job),
         JobStatus::Cancelled => Err(Failure::Failed(format!("the job {id} was cancelled"))),

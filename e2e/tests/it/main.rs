@@ -31,4 +31,7 @@ mod media_times;
 mod media_transport;
 mod media_variants;
 mod readme;
+mod reuse;
+mod reuse_dry_run;
+mod reuse_more;
 mod support;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::downloads::Download;
+use super::reuse::{self, Borrowed};
 use super::sets::{EncodedRendition, Measured};
 use super::sources::Piece;
 use super::stills::{Still, StillKind};
@@ -89,6 +90,11 @@ pub enum Publication {
         set: SetId,
         series: Vec<Still>,
     },
+    /// The recording plays a finished set that it was lent by [`super::reuse::borrow`].
+    Reused {
+        recording: RecordingId,
+        borrowed: Borrowed,
+    },
     /// The set is whole, its static playlists are written: the recording plays it from now on.
     Ready {
         recording: RecordingId,
@@ -156,7 +162,8 @@ pub async fn succeed(
             publish(&tx, claimed, publication).await?;
         }
         followed.playable = playable(&tx, claimed, publications).await?;
-        if publications.iter().any(|publication| matches!(publication, Publication::Ready { .. })) {
+        let readies = |p: &Publication| matches!(p, Publication::Ready { .. } | Publication::Reused { .. });
+        if publications.iter().any(readies) {
             followed.ready = Some(jobs::since_stored(&tx, claimed.job_id).await?);
         }
         if pending == 0 {
@@ -174,6 +181,8 @@ pub async fn succeed(
 pub struct AttemptNote {
     /// The end of FFmpeg's log.
     pub log_tail: Option<String>,
+    /// Of its FFmpeg, all threads together; `None` where it ran none or could not tell.
+    pub cpu_seconds: Option<f64>,
 }
 
 /// Ends an attempt badly: the task waits for its next one, or it and its job have failed for good.
@@ -407,7 +416,7 @@ async fn close_attempt(
     let statement = tx
         .prepare_cached(
             "with ended as (
-                 update attempts set outcome = $3, error = $4, log_tail = $5, finished_at = now()
+                 update attempts set outcome = $3, error = $4, log_tail = $5, cpu_seconds = $6, finished_at = now()
                  where task_id = $1 and epoch = $2 returning prefix, started_at)
              insert into garbage (prefix, due_at)
              select prefix, now() + interval '1 minute' from ended where $3 <> 'succeeded'",
@@ -421,6 +430,7 @@ async fn close_attempt(
             &outcome.as_str(),
             &error.map(serde_json::to_value).transpose()?,
             &note.log_tail,
+            &note.cpu_seconds,
         ],
     )
     .await?;
@@ -472,6 +482,9 @@ async fn publish(
                 *recording,
             )
             .await?;
+            if let Some(adopted) = &plan.adopted {
+                reuse::adopt(tx, *recording, plan.set.id, adopted).await?;
+            }
             tasks::insert(tx, claimed.job_id, &plan.tasks).await?;
             merge_result(tx, claimed.job_id, &serde_json::json!({ "plan": plan.summary })).await
         }
@@ -490,6 +503,9 @@ async fn publish(
         }
         Publication::Thumbnails { set, series } => {
             stills::publish(tx, *set, claimed.hold.epoch, StillKind::Thumbnail, series).await
+        }
+        Publication::Reused { recording, borrowed } => {
+            reuse::activate(tx, claimed, *recording, borrowed).await
         }
         Publication::Ready { recording, set, static_prefix, duration_seconds, measured } => {
             sets::set_measured(tx, *set, measured).await?;
@@ -519,7 +535,7 @@ async fn playable(
     Ok(Some(jobs::set_playable(tx, claimed.job_id).await?))
 }
 
-async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {
+pub(super) async fn merge_result(tx: &impl GenericClient, job: JobId, result: &Value) -> Result<(), DbError> {
     tx.execute("update jobs set result = coalesce(result, '{}') || $2 where id = $1", &[&job.0, result])
         .await?;
     Ok(())

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
 use super::{Db, DbError, GenericClient, finish, retrying, sets, sources, tasks};
-use crate::ids::{JobId, ProjectId, RecordingId};
+use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::edit::Edit;
 use crate::job::error::{Reason, TaskError};
 use crate::job::plan::NewTask;
@@ -45,7 +45,8 @@ pub struct Job {
 pub struct NewJob {
     pub id: JobId,
     pub kind: JobKind,
-    pub recording_id: RecordingId,
+    /// `None` where the job only tells what it would do.
+    pub recording_id: Option<RecordingId>,
     pub priority: i16,
     pub spec: JobSpec,
     pub metadata: Value,
@@ -102,9 +103,10 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     if let Some(mark) = &new.spec.edit.watermark {
         sources::hold(&tx, mark.source).await?;
     }
-    match &new.new_recording {
-        Some(recording) => recordings::insert(&tx, project, recording).await?,
-        None => recordings::hold(&tx, new.recording_id).await?,
+    match (&new.new_recording, new.recording_id) {
+        (Some(recording), _) => recordings::insert(&tx, project, recording).await?,
+        (None, Some(recording)) => recordings::hold(&tx, recording).await?,
+        (None, None) => {}
     }
     let job = insert(&tx, project, new).await?;
     let data = serde_json::json!({ "job_id": new.id, "kind": new.kind, "recording_id": new.recording_id });
@@ -112,7 +114,7 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
         project_id: project,
         kind: EventType::JobQueued,
         job_id: Some(new.id),
-        recording_id: Some(new.recording_id),
+        recording_id: new.recording_id,
         data,
     };
     tokio::try_join!(tasks::insert(&tx, new.id, &new.tasks), append(&tx, event))?;
@@ -146,7 +148,7 @@ async fn insert(tx: &impl GenericClient, project: ProjectId, new: &NewJob) -> Re
             &[
                 &new.id.0,
                 &project.0,
-                &new.recording_id.0,
+                &new.recording_id.map(|id| id.0),
                 &new.kind.as_str(),
                 &new.priority,
                 &serde_json::to_value(&new.spec)?,
@@ -170,6 +172,14 @@ pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, DbError> {
 /// The project's job with this id.
 pub async fn get(db: &Db, project: ProjectId, id: JobId) -> Result<Option<Job>, DbError> {
     Ok(find(db, id).await?.filter(|job| job.project_id == project))
+}
+
+/// The job that made a set.
+pub async fn maker(db: &Db, set: SetId) -> Result<Option<Job>, DbError> {
+    let client = db.get().await?;
+    let text = format!("select {COLUMNS} from jobs where id = (select job_id from sets where id = $1)");
+    let statement = client.prepare_cached(&text).await?;
+    client.query_opt(&statement, &[&set.0]).await?.as_ref().map(read).transpose()
 }
 
 /// Which jobs are listed.
@@ -275,6 +285,9 @@ pub(super) async fn conclude(
     }
     sources::discard_remuxed(tx, id).await?;
     let recording = row.get::<_, Option<_>>("recording_id").map(RecordingId);
+    if recording.is_none() {
+        sources::discard_looked_at(tx, id).await?;
+    }
     if let Some(recording) = recording.filter(|_| status != JobStatus::Succeeded) {
         let transcode = row.get::<_, &str>("kind") == JobKind::Transcode.as_str();
         let cancelled =

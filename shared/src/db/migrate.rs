@@ -5,7 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -13,6 +13,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("V5__downloads", include_str!("../../../migrations/0005_downloads.sql")),
     ("V6__pictures", include_str!("../../../migrations/0006_pictures.sql")),
     ("V7__segment_quality", include_str!("../../../migrations/0007_segment_quality.sql")),
+    ("V8__reuse", include_str!("../../../migrations/0008_reuse.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.
@@ -48,5 +49,11 @@ pub async fn is_current(db: &Db) -> Result<bool, DbError> {
     }
     let row =
         client.query_one("select coalesce(max(version), 0)::int from refinery_schema_history", &[]).await?;
-    Ok(row.get::<_, i32>(0) >= MIGRATIONS.len() as i32)
+    Ok(row.get::<_, i32>(0) >= newest())
+}
+
+/// The version of this program's schema: the number in the last migration's name.
+fn newest() -> i32 {
+    let number = |name: &str| name.strip_prefix('V')?.split_once("__")?.0.parse().ok();
+    MIGRATIONS.last().and_then(|(name, _)| number(name)).unwrap_or(0)
 }

@@ -287,21 +287,27 @@ pub async fn undiscarded(db: &Db, limit: i64) -> Result<Vec<(ProjectId, Recordin
 pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    // Everything its attempts wrote, unless a set of theirs is referred to by another recording that lives (its files to be
-    // downloaded are its own), or it is a source that others were made from.
+    // Everything its attempts wrote, and those whose sets it had borrowed: what is fetched unless others were made from it, files to
+    // be downloaded that are its own, the rest unless a recording that lives refers to a set of the job.
     tx.execute(
-        "insert into garbage (prefix, due_at)
+        "with makers as (
+             select id, recording_id from jobs where recording_id = $1
+             union
+             select j.id, j.recording_id from recording_sets rs
+             join sets s on s.id = rs.set_id join jobs j on j.id = s.job_id where rs.recording_id = $1)
+         insert into garbage (prefix, due_at)
          select a.prefix, now()
-         from jobs j join tasks t on t.job_id = j.id join attempts a on a.task_id = t.id
-         where j.recording_id = $1
-           and (t.kind = 'mp4' or not exists (
-               select 1 from sets s
-               join recording_sets rs on rs.set_id = s.id
-               join recordings r on r.id = rs.recording_id
-               where s.job_id = j.id and r.deleted_at is null))
-           and (t.kind <> 'fetch' or exists (
-               select 1 from recordings mine join sources s on s.id = mine.source_id
-               where mine.id = $1 and s.deleted_at is not null))",
+         from makers j join tasks t on t.job_id = j.id join attempts a on a.task_id = t.id
+         where case t.kind
+               when 'fetch' then exists (
+                   select 1 from recordings r join sources s on s.id = r.source_id
+                   where r.id = j.recording_id and s.deleted_at is not null)
+               when 'mp4' then j.recording_id = $1
+               else not exists (
+                   select 1 from sets s
+                   join recording_sets rs on rs.set_id = s.id
+                   join recordings r on r.id = rs.recording_id
+                   where s.job_id = j.id and r.deleted_at is null) end",
         &[&id.0],
     )
     .await?;

@@ -139,11 +139,12 @@ pub(crate) async fn insert(
 ) -> Result<(), DbError> {
     client
         .execute(
-            "insert into sets (id, project_id, job_id, target_duration, duration_seconds, needs_video, needs_audio)
-             values ($1, $2, $3, $4, $5, $6, $7)
+            "insert into sets (id, project_id, job_id, target_duration, duration_seconds, needs_video, needs_audio,
+                 recipe)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)
              on conflict (id) do update
              set target_duration = greatest(sets.target_duration, excluded.target_duration),
-                 duration_seconds = excluded.duration_seconds",
+                 duration_seconds = excluded.duration_seconds, recipe = excluded.recipe",
             &[
                 &set.id.0,
                 &project.0,
@@ -152,6 +153,7 @@ pub(crate) async fn insert(
                 &duration_seconds,
                 &set.needs_video,
                 &set.needs_audio,
+                &set.recipe.as_ref().map(|recipe| recipe.as_slice()),
             ],
         )
         .await?;

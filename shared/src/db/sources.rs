@@ -157,6 +157,30 @@ pub(crate) async fn insert_remuxed(
     Ok(())
 }
 
+/// Hands what a job without a recording fetched to the sweeper: it only wanted to look, and is over. A source that came by another
+/// way stays. In the caller's transaction.
+pub(crate) async fn discard_looked_at(client: &impl GenericClient, job: JobId) -> Result<(), DbError> {
+    client
+        .execute(
+            "with fetches as (
+                 select id, (spec ->> 'source')::uuid as source from tasks where job_id = $1 and kind = 'fetch'),
+             over as (
+                 update sources s set deleted_at = now()
+                 from fetches f
+                 where s.id = f.source and s.deleted_at is null
+                   and not exists (select 1 from recordings r where r.source_id = s.id)
+                   and not exists (select 1 from uploads u where u.source_id = s.id)
+                 returning s.id)
+             insert into garbage (prefix, due_at)
+             select a.prefix, now() + interval '1 minute'
+             from fetches f join over on over.id = f.source
+             join attempts a on a.task_id = f.id and a.outcome = 'succeeded'",
+            &[&job.0],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Hands what a job remuxed to the sweeper: the job is over. In the caller's transaction.
 pub(crate) async fn discard_remuxed(client: &impl GenericClient, job: JobId) -> Result<(), DbError> {
     let statement = client

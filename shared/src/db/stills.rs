@@ -97,14 +97,18 @@ pub async fn storyboard(db: &Db, recording: RecordingId) -> Result<Option<(i32, 
     row.map(|row: Row| Ok((row.get("ordinal"), serde_json::from_value(row.get("storyboard"))?))).transpose()
 }
 
-/// The series of thumbnails a job made: the ordinal of its set, and number and milliseconds of each.
+/// The series of thumbnails a job made, or has from who made it before: the ordinal of its set, and number and milliseconds of each.
 pub async fn series_of_job(db: &Db, job: JobId) -> Result<Vec<(i32, u32, u64)>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
             "select rs.ordinal, t.number, t.at_ms
-             from sets s join recording_sets rs on rs.set_id = s.id join stills t on t.set_id = s.id
-             where s.job_id = $1 and t.kind = $2 order by t.number",
+             from jobs j
+             join recording_sets rs on rs.recording_id = j.recording_id
+             join sets s on s.id = rs.set_id
+                  and (s.job_id = j.id or s.id::text = j.result -> 'reused_from' ->> 'set_id')
+             join stills t on t.set_id = s.id
+             where j.id = $1 and t.kind = $2 order by t.number",
         )
         .await?;
     let rows = client.query(&statement, &[&job.0, &StillKind::Thumbnail.as_str()]).await?;

@@ -6,6 +6,7 @@ use super::capability::Pool;
 use super::edit::Edit;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
+use super::estimate::is_work;
 use super::quality::QualityWish;
 use super::spec::{DownloadRequest, JobSpec, Moment, Output, PictureRequest, Poster};
 use super::task::{
@@ -19,6 +20,7 @@ use crate::media::hls::{Ticks, target_duration};
 use crate::media::probe::{AudioStream, Probe, VideoStream};
 use crate::media::profile::Profile;
 
+mod adopt;
 mod audio;
 mod encoders;
 mod ladder;
@@ -26,6 +28,7 @@ mod quality;
 mod stills;
 mod video;
 
+pub use adopt::Adopted;
 pub use ladder::{Sampling, sampling};
 
 /// A task about to be written.
@@ -62,7 +65,16 @@ pub struct Plan {
     pub set: NewSet,
     pub duration_seconds: f64,
     pub tasks: Vec<NewTask>,
+    /// Renditions of another set that the new one has from the start.
+    pub adopted: Option<Adopted>,
     pub summary: PlanSummary,
+}
+
+impl Plan {
+    /// False where all that was asked for is there already.
+    pub fn makes_something(&self) -> bool {
+        self.adopted.is_none() || self.tasks.iter().any(|task| is_work(&task.spec))
+    }
 }
 
 /// A set about to be made.
@@ -74,6 +86,8 @@ pub struct NewSet {
     /// What must have its first segment before the set can be played.
     pub needs_video: bool,
     pub needs_audio: bool,
+    /// See [`super::recipe::digest`]; by it the set is found when the same is asked for again.
+    pub recipe: Option<[u8; 32]>,
 }
 
 /// The decisions of a plan a person wants to read, kept in the job's result.
@@ -160,6 +174,13 @@ fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId) -> TaskSpec 
     TaskSpec::Thumbnail(thumbnail(spec, source, recording, request, moment))
 }
 
+/// The poster of a recording whose set is there already; `None` where the job wants none or there is nothing to see.
+pub fn poster_alone(spec: &JobSpec, recording: RecordingId, probe: &Probe) -> Option<NewTask> {
+    let wanted = spec.outputs.contains(&Output::Thumbnail)
+        && spec.profile.as_ref().is_some_and(|profile| !profile.rungs.is_empty());
+    (wanted && probe.video.is_some()).then(|| NewTask::new(poster(spec, spec.source, recording)))
+}
+
 fn thumbnail(
     spec: &JobSpec,
     source: SourceId,
@@ -222,7 +243,7 @@ pub fn lead(
     let mut tasks: Vec<NewTask> = works.into_iter().map(|work| NewTask::new(work).then(&mut probe)).collect();
     tasks.push(probe);
     let summary = PlanSummary { renditions, warnings: drawn.warnings };
-    Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
+    Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, adopted: None, summary })
 }
 
 /// True where looking into all of a source that says it lasts this long would keep a viewer waiting.
@@ -298,6 +319,7 @@ fn draw(
         target_duration: longest_segment(grid.as_ref(), audio.as_ref().map(|audio| &audio.grid)),
         needs_video: video.is_some(),
         needs_audio: audio.is_some(),
+        recipe: None,
     };
     Ok(Drawn { set, duration_seconds, video, audio, warnings })
 }
@@ -345,7 +367,12 @@ pub fn transcode(
         let rest = works.len().min(3);
         works.splice(rest..rest, sounds);
     }
-    let (expect, renditions) = expectations(&works);
+    let (mut expect, renditions) = expectations(&works);
+    let mut summary = PlanSummary { renditions, warnings: drawn.warnings };
+    let adopted =
+        spec.adopt.as_ref().zip(spec.profile.as_ref()).and_then(|(adopt, profile)| {
+            adopt::leave_out(adopt, profile, &mut works, &mut expect, &mut summary)
+        });
     let finish = FinishSpec {
         recording,
         set: drawn.set.id,
@@ -374,8 +401,7 @@ pub fn transcode(
     }
     tasks.push(finish);
     tasks.extend(files);
-    let summary = PlanSummary { renditions, warnings: drawn.warnings };
-    Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, summary })
+    Ok(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, adopted, summary })
 }
 
 /// Adds the tasks that measure what `tasks` make of `whole`. A viewer need not wait for them, unless the figures decide.

@@ -6,7 +6,7 @@ use url::Url;
 use super::edit::Edit;
 use super::quality::QualityWish;
 use super::state::words;
-use crate::ids::{RecordingId, SourceId, UploadId};
+use crate::ids::{RecordingId, SetId, SourceId, UploadId};
 use crate::media::profile::Profile;
 
 words! {
@@ -84,6 +84,30 @@ pub struct JobSpec {
     /// The files a conversion to MP4 brings, those that were there before among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downloads: Vec<DownloadRequest>,
+    /// What is there of it already, and is not made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
+    /// Encode even what was encoded before.
+    #[serde(default)]
+    pub force: bool,
+    /// Tell what would be done, and do nothing of it.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Renditions of a finished set of the recording that become a part of the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopt {
+    pub set: SetId,
+    /// Each by its name, with how many segments it has.
+    pub renditions: Vec<(String, u64)>,
+}
+
+impl Adopt {
+    /// How many segments of a rendition there are; `None` where it is to be made.
+    pub fn segments(&self, name: &str) -> Option<u64> {
+        self.renditions.iter().find(|(known, _)| known == name).map(|(_, segments)| *segments)
+    }
 }
 
 /// A rendition as one file.

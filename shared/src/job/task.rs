@@ -353,6 +353,17 @@ impl TaskSpec {
         }
     }
 
+    /// Names of the renditions it makes or measures, or a part of them.
+    pub fn renditions(&self) -> Vec<String> {
+        match self {
+            Self::Encode(encode) => encode.rungs.iter().map(|rung| rung.name.clone()).collect(),
+            Self::Quality(quality) => quality.encoded.rungs.iter().map(|rung| rung.name.clone()).collect(),
+            Self::Audio(_) => vec![AUDIO_RUNG.to_owned()],
+            Self::Mp4(mp4) => vec![mp4.download.rung.clone()],
+            _ => vec![],
+        }
+    }
+
     /// What a worker must have proven for these orders.
     pub fn class(&self) -> Class {
         match self {

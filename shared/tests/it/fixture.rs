@@ -55,7 +55,7 @@ impl Fixture {
         let new = NewJob {
             id: JobId::new(),
             kind: JobKind::Transcode,
-            recording_id,
+            recording_id: Some(recording_id),
             priority,
             metadata: json!({}),
             run_at: None,
@@ -108,6 +108,9 @@ pub(crate) fn spec() -> JobSpec {
         poster: None,
         series: None,
         downloads: vec![],
+        adopt: None,
+        force: false,
+        dry_run: false,
     }
 }
 

@@ -10,4 +10,5 @@ mod events;
 mod fixture;
 mod idempotency;
 mod leadership;
+mod reuse;
 mod routing;

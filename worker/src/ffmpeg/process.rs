@@ -53,6 +53,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// The end of what it wrote to stderr.
     pub log_tail: String,
+    /// Time on a CPU, its own and the kernel's for it, all threads together; `None` where the system does not tell.
+    pub cpu: Option<Duration>,
 }
 
 /// Why a child did not come to its own end.
@@ -92,9 +94,13 @@ pub async fn run(
     tokio::select! {
         // Both pipes end when the child does.
         log_tail = &mut reading => {
+            let cpu = match child.id() {
+                Some(pid) => cpu_time(pid).await,
+                None => None,
+            };
             let status = child.wait().await?;
             group.disarm();
-            Ok(Ended { status, log_tail })
+            Ok(Ended { status, log_tail, cpu })
         }
         () = stop.cancelled() => {
             group.kill();
@@ -159,6 +165,37 @@ fn limit(pid: u32, limits: Limits) {
 
 #[cfg(not(target_os = "linux"))]
 fn limit(_pid: u32, _limits: Limits) {}
+
+/// What a child that has ended took. It must not have been waited for: until then its figures stay.
+#[cfg(target_os = "linux")]
+async fn cpu_time(pid: u32) -> Option<Duration> {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    // Its pipes are closed, so it ends now; without this, threads that are still about to end would be left out.
+    let ended = tokio::task::spawn_blocking(move || {
+        rustix::io::retry_on_intr(|| waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))
+    });
+    ended.await.ok()?.ok()?;
+    let stat = tokio::fs::read_to_string(format!("/proc/{pid}/stat")).await.ok()?;
+    ticks(&stat).map(|ticks| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn cpu_time(_pid: u32) -> Option<Duration> {
+    None
+}
+
+/// Linux counts so for programs on every architecture but Alpha (`USER_HZ`).
+#[cfg(target_os = "linux")]
+const TICKS_PER_SECOND: u64 = 100;
+
+/// `utime` and `stime` of a line of `/proc/PID/stat` (proc(5), fields 14 and 15). The name before them may hold anything.
+#[cfg(target_os = "linux")]
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
 
 /// A child's process group, killed when dropped before the child has ended.
 struct Group(Option<Pid>);
@@ -273,6 +310,19 @@ mod tests {
         // It is killed, and a zombie for as long as its new parent takes; it must not run.
         let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_a_child_took_is_told_with_what_its_kernel_did() {
+        let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let (ended, _) = shell(busy, Duration::from_secs(60), &CancellationToken::new()).await;
+        let took = ended.unwrap().cpu.unwrap();
+        assert!(took > Duration::from_millis(20), "{took:?}");
+        let (ended, _) = shell("exec sleep 0.3", Duration::from_secs(60), &CancellationToken::new()).await;
+        let slept = ended.unwrap().cpu.unwrap();
+        assert!(slept < Duration::from_millis(200), "waiting is no work: {slept:?}");
+        assert_eq!(ticks("7 (a ) b) R 1 1 1 0 -1 0 0 0 0 0 12 30 4 5 20"), Some(42));
     }
 
     #[tokio::test]

@@ -16,10 +16,14 @@ use crate::ffmpeg::argv::{self, Approach, AudioFiles, AudioTimes};
 use crate::ffmpeg::witness;
 use crate::packager::{Cut, Cutting, Packager};
 
+pub(super) const OUTPUT: &str = "audio.mp4";
+/// Where FFmpeg says when the first sound it decoded begins.
+pub(super) const WITNESS: &str = "first-sound.txt";
+
 pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
-    let (output, witness) = (bench.dir.join("audio.mp4"), bench.dir.join("first-sound.txt"));
+    let (output, witness) = (bench.dir.join(OUTPUT), bench.dir.join(WITNESS));
     let files = AudioFiles { input: &file.path, output: &output, witness: &witness };
     encode(bench, spec, &files, Approach::Seek).await?;
     let begins = f64::from(u32::try_from(AudioTimes::of(spec).second).unwrap_or(u32::MAX));

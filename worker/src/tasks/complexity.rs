@@ -13,7 +13,7 @@ use reelmill_shared::media::grid::Span;
 use serde_json::{Value, json};
 
 use super::encode::starts_in_time;
-use super::probe::plan_transcode;
+use super::probe::{plan_transcode, recipe};
 use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::{argv, figures};
 
@@ -67,7 +67,10 @@ pub(super) async fn perform(bench: &Bench, spec: &ComplexitySpec) -> Result<Vec<
         (verdicts, told)
     };
     let settled = Settled { led: spec.led.as_ref(), ladder: &verdicts };
-    let planned = plan_transcode(bench, source.id, recording, &probe, settled).await?;
+    // Of what was asked for, not of what it was brought into.
+    let asked = bench.source(bench.claimed.job_spec.source).await?;
+    let recipe = recipe(bench, asked.sha256.as_deref()).await?;
+    let planned = plan_transcode(bench, source.id, recording, &probe, settled, recipe).await?;
     Ok(vec![Publication::JobResult(json!({ "ladder": told })), planned])
 }
 

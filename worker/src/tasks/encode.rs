@@ -19,10 +19,18 @@ use crate::packager::{Cut, Cutting, Packager, discard};
 /// How often the growing files are looked at.
 const FOLLOW: Duration = Duration::from_millis(500);
 
+/// Where FFmpeg says which frame it decoded first.
+pub(super) const WITNESS: &str = "first-frame.txt";
+
+/// The files FFmpeg writes, one a rung.
+pub(super) fn outputs(dir: &Path, spec: &EncodeSpec) -> Vec<PathBuf> {
+    (0..spec.rungs.len()).map(|index| dir.join(format!("rung-{index}.mp4"))).collect()
+}
+
 pub(super) async fn perform(bench: &Bench, spec: &EncodeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
-    let witness = bench.dir.join("first-frame.txt");
+    let witness = bench.dir.join(WITNESS);
     let mark = bench.open_mark(spec.watermark.as_ref()).await?;
     let inputs = Inputs { source: &file.path, watermark: mark.as_ref().map(|file| file.path.as_path()) };
     let mut packagers = encode(bench, spec, &inputs, &witness, Approach::Seek).await?;
@@ -68,8 +76,7 @@ async fn encode(
     approach: Approach,
 ) -> Result<Vec<Packager<VideoCut>>, TaskError> {
     let span = spec.span();
-    let outputs: Vec<PathBuf> =
-        (0..spec.rungs.len()).map(|index| bench.dir.join(format!("rung-{index}.mp4"))).collect();
+    let outputs = outputs(&bench.dir, spec);
     let mut packagers: Vec<Packager<VideoCut>> = spec
         .rungs
         .iter()

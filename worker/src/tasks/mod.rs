@@ -2,6 +2,7 @@
 
 mod audio;
 mod complexity;
+mod dry_run;
 mod encode;
 mod fetch;
 mod finish;
@@ -70,6 +71,8 @@ pub struct Bench {
     pub progress: watch::Sender<Progress>,
     /// The end of FFmpeg's log.
     pub log: std::sync::Mutex<Option<String>>,
+    /// What its FFmpegs took so far.
+    pub cpu: std::sync::Mutex<Option<Duration>>,
 }
 
 /// Does what the orders say. What comes back is published in one guarded transaction.
@@ -170,6 +173,10 @@ impl Bench {
         self.note(&program, args);
         let ended = self.child(&program, args, limits, threads, on_line).await?;
         self.keep_log(&ended.log_tail);
+        if let Some(took) = ended.cpu {
+            let mut all = self.cpu.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *all = Some(all.unwrap_or_default() + took);
+        }
         Ok(ended)
     }
 
@@ -199,11 +206,7 @@ impl Bench {
 
     /// Keeps the exact command with the attempt, beside the work.
     fn note(&self, program: &Path, args: &[OsString]) {
-        let name = program.file_name().unwrap_or(program.as_os_str());
-        let command: Vec<String> = std::iter::once(name)
-            .chain(args.iter().map(OsString::as_os_str))
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect();
+        let command = command_line(program, args);
         let (db, hold) = (self.shop.db.clone(), self.claimed.hold);
         tokio::spawn(async move {
             if let Err(error) = progress::note_command(&db, hold, &command).await {
@@ -217,6 +220,15 @@ impl Bench {
             *self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(log.to_owned());
         }
     }
+}
+
+/// A command as it is shown.
+fn command_line(program: &Path, args: &[OsString]) -> Vec<String> {
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    std::iter::once(name)
+        .chain(args.iter().map(OsString::as_os_str))
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// How much an FFmpeg is to make.

@@ -7,20 +7,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
+use reelmill_shared::db::sets::{self, Rendition, TrackKind};
 use reelmill_shared::db::sources::Source;
-use reelmill_shared::db::{leases, workers};
+use reelmill_shared::db::{leases, reuse, workers};
 use reelmill_shared::ids::{RecordingId, SourceId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::encoder::Gpus;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances, Sampling, Settled};
+use reelmill_shared::job::recipe;
+use reelmill_shared::job::spec::{DownloadRequest, Output};
 use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::Hardware;
 use serde_json::json;
 
-use super::Bench;
-use crate::cache::{SourceFile, digest};
+use super::{Bench, dry_run};
+use crate::cache::{self, SourceFile};
 use crate::extent::{self, BEGINNING};
 use crate::ffmpeg::inspect::{Described, Scanned};
 use crate::ffmpeg::process::Ended;
@@ -36,6 +39,7 @@ const MAX_PACKETS: usize = 20_000_000;
 pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let mut publications = vec![];
+    let mut sha256 = source.sha256.clone();
     let probe = match &source.probe {
         // Looked into for an earlier job.
         Some(probe) => probe.clone(),
@@ -44,6 +48,8 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
                 return Err(TaskError::fatal(Reason::NotMedia, "the source is empty: zero bytes"));
             }
             if spec.led.is_none()
+                && !bench.claimed.job_spec.dry_run
+                && !is_made(bench, source.sha256.as_deref()).await?
                 && let Some(begun) = lead(bench, &source).await?
             {
                 return Ok(vec![begun]);
@@ -51,21 +57,22 @@ pub(super) async fn perform(bench: &Bench, spec: &ProbeSpec) -> Result<Vec<Publi
             let file = bench.open(&source).await?;
             let seen = describe(bench, &file.path).await?;
             let probe = scan(bench, &file.path, &seen, source.bytes.unwrap_or(0)).await?;
-            let sha256 = match &source.sha256 {
+            let digest = match &source.sha256 {
                 Some(known) => known.clone(),
-                None => digest(&file.path)
+                None => cache::digest(&file.path)
                     .await
                     .map_err(|error| TaskError::internal("hashing the source", error))?,
             };
+            sha256 = Some(digest.clone());
             publications.push(Publication::Probed {
                 source: source.id,
                 probe: Box::new(probe.clone()),
-                sha256,
+                sha256: digest,
             });
             probe
         }
     };
-    publications.extend(plan_rest(bench, spec, &probe).await?);
+    publications.extend(plan_rest(bench, spec, &probe, sha256.as_deref()).await?);
     Ok(publications)
 }
 
@@ -216,15 +223,27 @@ fn passing_failure(ended: &Ended) -> Result<(), TaskError> {
     Ok(())
 }
 
-async fn plan_rest(bench: &Bench, spec: &ProbeSpec, probe: &Probe) -> Result<Vec<Publication>, TaskError> {
+async fn plan_rest(
+    bench: &Bench,
+    spec: &ProbeSpec,
+    probe: &Probe,
+    sha256: Option<&[u8]>,
+) -> Result<Vec<Publication>, TaskError> {
     let claimed = &bench.claimed;
+    if claimed.job_spec.dry_run {
+        return dry_run::tell(bench, spec.source, probe, recipe(bench, sha256).await?).await;
+    }
     let Some(recording) = claimed.recording_id else {
         return Ok(vec![]);
     };
     if claimed.job_spec.profile.is_some() {
+        let recipe = recipe(bench, sha256).await?;
+        if let Some(publications) = reuse(bench, recording, probe, recipe).await? {
+            return Ok(publications);
+        }
         return match plan::remux(&claimed.job_spec, spec.source, probe) {
             Some(task) => Ok(vec![Publication::Tasks(vec![task])]),
-            None => sample_or_plan(bench, spec.source, recording, probe, spec.led.as_deref()).await,
+            None => sample_or_plan(bench, spec.source, recording, probe, spec.led.as_deref(), recipe).await,
         };
     }
     if let Some(task) = plan::picture(&claimed.job_spec, recording) {
@@ -247,6 +266,7 @@ pub(super) async fn sample_or_plan(
     recording: RecordingId,
     probe: &Probe,
     led: Option<&Led>,
+    recipe: Option<[u8; 32]>,
 ) -> Result<Vec<Publication>, TaskError> {
     let sampling = plan::sampling(&bench.claimed.job_spec, source, probe, led, &circumstances(bench).await?);
     let skipped = match sampling {
@@ -255,7 +275,7 @@ pub(super) async fn sample_or_plan(
         Sampling::Unwanted => None,
     };
     let settled = Settled { led, ladder: &[] };
-    let planned = plan_transcode(bench, source, recording, probe, settled).await?;
+    let planned = plan_transcode(bench, source, recording, probe, settled, recipe).await?;
     Ok(skipped.into_iter().chain([planned]).collect())
 }
 
@@ -266,13 +286,73 @@ pub(super) async fn plan_transcode(
     recording: RecordingId,
     probe: &Probe,
     settled: Settled<'_>,
+    recipe: Option<[u8; 32]>,
 ) -> Result<Publication, TaskError> {
     let circumstances = circumstances(bench).await?;
-    let plan = plan::transcode(&bench.claimed.job_spec, source, recording, probe, settled, &circumstances)?;
+    let mut plan =
+        plan::transcode(&bench.claimed.job_spec, source, recording, probe, settled, &circumstances)?;
+    if !plan.makes_something() {
+        return Ok(Publication::JobResult(json!({ "plan": plan.summary })));
+    }
+    plan.set.recipe = recipe;
     Ok(Publication::Planned { recording, plan: Box::new(plan) })
 }
 
-async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskError> {
+/// The digest by which what the job makes is found again; `None` where it makes no set.
+pub(super) async fn recipe(bench: &Bench, sha256: Option<&[u8]>) -> Result<Option<[u8; 32]>, TaskError> {
+    let Some(sha256) = sha256 else { return Ok(None) };
+    let build = bench.shop.programs.build().await;
+    let build = build.map_err(|error| TaskError::internal("asking FFmpeg for its version", error))?;
+    Ok(recipe::digest(&bench.claimed.job_spec, sha256, build))
+}
+
+/// Whether what the job wants is there already, as far as can be told before the source was looked into.
+async fn is_made(bench: &Bench, sha256: Option<&[u8]>) -> Result<bool, TaskError> {
+    let spec = &bench.claimed.job_spec;
+    let recipe = recipe(bench, sha256).await?.filter(|_| !spec.force);
+    let Some(recipe) = recipe else { return Ok(false) };
+    let found = reuse::find(&bench.shop.db, &bench.claimed, &recipe).await;
+    Ok(found.map_err(|error| TaskError::internal("looking for what was encoded before", error))?.is_some())
+}
+
+/// Plays what was made of the same bytes by the same recipe, where the project has it. A picture is taken anew.
+async fn reuse(
+    bench: &Bench,
+    recording: RecordingId,
+    probe: &Probe,
+    recipe: Option<[u8; 32]>,
+) -> Result<Option<Vec<Publication>>, TaskError> {
+    let spec = &bench.claimed.job_spec;
+    let Some(recipe) = recipe.filter(|_| !spec.force) else { return Ok(None) };
+    let borrowed = reuse::borrow(&bench.shop.db, &bench.claimed, recording, &recipe)
+        .await
+        .map_err(|error| TaskError::internal("looking for what was encoded before", error))?;
+    let Some(borrowed) = borrowed else { return Ok(None) };
+    tracing::info!(set_id = %borrowed.set, from = %borrowed.from, "encoded before; nothing to encode");
+    let mut publications = vec![Publication::Reused { recording, borrowed }];
+    publications
+        .extend(plan::poster_alone(spec, recording, probe).map(|task| Publication::Tasks(vec![task])));
+    if spec.outputs.contains(&Output::Mp4) {
+        let renditions = sets::renditions(&bench.shop.db, borrowed.set)
+            .await
+            .map_err(|error| TaskError::internal("reading the segment index", error))?;
+        let files = files_of(&renditions)
+            .map(|request| plan::download(recording, borrowed.set, request, probe.duration_seconds));
+        publications.push(Publication::Tasks(files.collect()));
+    }
+    Ok(Some(publications))
+}
+
+/// The files a set is offered as: its pictures, or its sound where it has none.
+fn files_of(renditions: &[Rendition]) -> impl Iterator<Item = DownloadRequest> {
+    let picture = renditions.iter().any(|rendition| rendition.kind == TrackKind::Video);
+    let wanted = if picture { TrackKind::Video } else { TrackKind::Audio };
+    let offered = renditions.iter().filter(move |rendition| rendition.kind == wanted);
+    offered.map(|rendition| DownloadRequest { rung: rendition.rung.clone(), height: rendition.height })
+}
+
+/// What this worker allows and the farm has.
+pub(super) async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskError> {
     let config = &bench.shop.config;
     Ok(Circumstances {
         max_duration_seconds: config.max_duration.as_secs_f64(),

@@ -13,7 +13,7 @@ use reelmill_shared::storage::keys;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use super::probe::{look, sample_or_plan};
+use super::probe::{look, recipe, sample_or_plan};
 use super::{Amount, Bench};
 use crate::ffmpeg::argv;
 
@@ -21,18 +21,28 @@ use crate::ffmpeg::argv;
 const LOST_SECONDS: f64 = 0.5;
 const LOST_PACKETS: f64 = 0.01;
 
+pub(super) const OUTPUT: &str = "remuxed.mkv";
+
+/// The tracks that are brought along, by their indices.
+pub(super) fn tracks(probe: &Probe) -> Vec<u32> {
+    let video = probe.video.iter().map(|video| video.index);
+    video.chain(probe.audio.iter().map(|audio| audio.index)).collect()
+}
+
 pub(super) async fn perform(bench: &Bench, spec: &RemuxSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
     let probe = source.probe.clone().ok_or_else(|| TaskError::fatal(Reason::Internal, "not probed yet"))?;
     let recording = bench.claimed.recording_id;
     let recording =
         recording.ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no recording"))?;
-    let output = bench.dir.join("remuxed.mkv");
+    let output = bench.dir.join(OUTPUT);
+    // That of what was asked for, not of what it is brought into.
+    let recipe = recipe(bench, source.sha256.as_deref()).await?;
     let Some(found) = remux(bench, spec, &source, &probe, &output).await? else {
-        return sample_or_plan(bench, spec.source, recording, &probe, None).await;
+        return sample_or_plan(bench, spec.source, recording, &probe, None, recipe).await;
     };
     let (piece, sha256) = store(bench, &output).await?;
-    let plan = sample_or_plan(bench, spec.remuxed, recording, &found, None).await?;
+    let plan = sample_or_plan(bench, spec.remuxed, recording, &found, None, recipe).await?;
     let probe = Box::new(found);
     let remuxed = Publication::Remuxed { of: spec.source, remuxed: spec.remuxed, piece, sha256, probe };
     Ok([vec![remuxed], plan].concat())
@@ -47,9 +57,7 @@ async fn remux(
     output: &Path,
 ) -> Result<Option<Probe>, TaskError> {
     let file = bench.open(source).await?;
-    let tracks = probe.video.iter().map(|video| video.index);
-    let tracks: Vec<u32> = tracks.chain(probe.audio.iter().map(|audio| audio.index)).collect();
-    let args = argv::remux(&tracks, &file.path, output);
+    let args = argv::remux(&tracks(probe), &file.path, output);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let amount = Amount::seconds(probe.duration_seconds);
     let ended = bench.ffmpeg("indexing the source", &args, amount, deadline, 1).await?;

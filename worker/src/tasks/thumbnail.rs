@@ -1,5 +1,7 @@
 //! Takes one picture out of a source: for who asked for it, or as the recording's poster.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
@@ -14,6 +16,7 @@ use serde_json::json;
 use super::{Amount, Bench, check_exit, representative};
 use crate::ffmpeg::argv::{self, PictureAt};
 
+const OUTPUT: &str = "picture.jpg";
 /// Where a picture is taken that nobody gave a time for, in seconds; in the middle of what is shorter than twice that.
 const USUAL_SECONDS: f64 = 5.0;
 
@@ -31,11 +34,9 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
     // In the source, from its start; who asks counts from the start of the recording.
     let (seconds, poster_ms) = match (spec.poster, spec.picture.at_ms) {
         (Some(moment), _) => {
-            let seconds = match moment {
-                Moment::Usual => part.usual(),
-                Moment::AtMs(ms) => part.start + ms as f64 / 1000.0,
-                Moment::Percent(percent) => part.start + part.length * percent / 100.0,
-                Moment::Representative => {
+            let seconds = match part.at(moment) {
+                Some(seconds) => seconds,
+                None => {
                     representative::find(bench, video.index, part.start, part.length, &file.path, deadline)
                         .await?
                         .unwrap_or_else(|| part.usual())
@@ -53,15 +54,11 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
             (known.map_or_else(|| part.usual(), |ms| ms as f64 / 1000.0), None)
         }
     };
-    let end = video.end_seconds.min(part.start + part.length);
-    let last = (end - 1.0 / video.rate.as_f64()).max(0.0);
-    let seconds = seconds.min(last);
-    let output = bench.dir.join("picture.jpg");
-    let size = fit(video, spec.picture.width, spec.picture.height);
+    let seconds = part.within(seconds, video);
+    let output = bench.dir.join(OUTPUT);
     // Where the container's index leads nowhere, FFmpeg ends well without a picture.
     for at in [PictureAt::Seek(seconds), PictureAt::First] {
-        let tone_map = video.transfer != Transfer::Sdr;
-        let args = argv::picture(video.index, at, size, video.interlaced, tone_map, &file.path, &output);
+        let args = line(spec, video, at, &file.path, &output);
         let ended = bench.ffmpeg("taking a picture", &args, Amount::seconds(1.0), deadline, 1).await?;
         if let Ok(jpeg) = tokio::fs::read(&output).await
             && !jpeg.is_empty()
@@ -96,6 +93,46 @@ impl Part {
     fn usual(&self) -> f64 {
         self.start + USUAL_SECONDS.min(self.length / 2.0)
     }
+
+    /// Where a moment lies in the source; `None` where it is still to be found.
+    fn at(&self, moment: Moment) -> Option<f64> {
+        match moment {
+            Moment::Usual => Some(self.usual()),
+            Moment::AtMs(ms) => Some(self.start + ms as f64 / 1000.0),
+            Moment::Percent(percent) => Some(self.start + self.length * percent / 100.0),
+            Moment::Representative => None,
+        }
+    }
+
+    /// At the last frame at the latest.
+    fn within(&self, seconds: f64, video: &VideoStream) -> f64 {
+        let end = video.end_seconds.min(self.start + self.length);
+        seconds.min((end - 1.0 / video.rate.as_f64()).max(0.0))
+    }
+}
+
+/// The command that is tried first for the poster of a new recording, its output in `dir`; `None` where another one finds the moment.
+pub(super) fn command(
+    spec: &ThumbnailSpec,
+    video: &VideoStream,
+    input: &Path,
+    dir: &Path,
+) -> Option<Vec<OsString>> {
+    let part = Part::of(spec, video);
+    let seconds = part.within(part.at(spec.poster.unwrap_or(Moment::Usual))?, video);
+    Some(line(spec, video, PictureAt::Seek(seconds), input, &dir.join(OUTPUT)))
+}
+
+fn line(
+    spec: &ThumbnailSpec,
+    video: &VideoStream,
+    at: PictureAt,
+    input: &Path,
+    output: &Path,
+) -> Vec<OsString> {
+    let size = fit(video, spec.picture.width, spec.picture.height);
+    let tone_map = video.transfer != Transfer::Sdr;
+    argv::picture(video.index, at, size, video.interlaced, tone_map, input, output)
 }
 
 /// `seconds` is where the recording shows the picture.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::job::edit::{Crop, Edit};
-use crate::job::spec::{Input, LadderChoice};
+use crate::job::spec::{Adopt, Input, LadderChoice};
+use crate::job::task::TaskKind;
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
 use crate::media::probe::Transfer;
@@ -60,6 +61,9 @@ pub(super) fn spec(profile: &str) -> JobSpec {
         poster: None,
         series: None,
         downloads: vec![],
+        adopt: None,
+        force: false,
+        dry_run: false,
     }
 }
 
@@ -354,4 +358,53 @@ fn what_cannot_be_made_is_refused_for_good() {
         transcode(&spec("web"), SourceId::new(), RecordingId::new(), &silent, Settled::default(), &NOW)
             .unwrap_err();
     assert_eq!(error.reason, Reason::LimitExceeded);
+}
+
+#[test]
+fn around_what_is_there_only_the_rest_is_made() {
+    let there = |renditions: &[(&str, u64)]| Adopt {
+        set: SetId::new(),
+        renditions: renditions.iter().map(|(name, segments)| ((*name).to_owned(), *segments)).collect(),
+    };
+    let plan_around = |adopt: &Adopt| {
+        let spec = JobSpec { adopt: Some(adopt.clone()), ..spec("web") };
+        transcode(&spec, spec.source, RecordingId::new(), &probe(60.0, Some(60.0)), Settled::default(), &NOW)
+            .unwrap()
+    };
+    let made = |plan: &Plan| {
+        let mut names: Vec<String> = plan.tasks.iter().flat_map(|task| task.spec.renditions()).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let finish = |plan: &Plan| {
+        let task = plan.tasks.iter().find(|task| task.spec.kind() == TaskKind::Finish).unwrap();
+        let TaskSpec::Finish(finish) = &task.spec else { panic!() };
+        assert_eq!(task.blocked_by as usize, plan.tasks.len() - 1, "it waits for all others");
+        finish.expect.clone()
+    };
+
+    let adopt = there(&[("480p", 10), ("360p", 10), (AUDIO_RUNG, 10)]);
+    let plan = plan_around(&adopt);
+    assert_eq!(made(&plan), ["720p"]);
+    assert_ne!(plan.set.id, adopt.set, "what plays is not touched");
+    assert_eq!(finish(&plan).len(), 4, "the new set has all of it");
+    let adopted = plan.adopted.as_ref().unwrap();
+    assert_eq!(adopted.set, adopt.set);
+    // By the profile, whose best rung the source is too small for.
+    assert_eq!(adopted.places[..2], [("480p".to_owned(), 2), ("360p".to_owned(), 3)]);
+    let place = plan.tasks.iter().find_map(|task| match &task.spec {
+        TaskSpec::Encode(encode) => Some(encode.rungs[0].position),
+        _ => None,
+    });
+    assert_eq!(place, Some(1));
+    assert_eq!(plan.summary.warnings, ["1080p is left out: the source has no more to show"]);
+
+    let whole = plan_around(&there(&[("720p", 10), ("480p", 10), ("360p", 10), (AUDIO_RUNG, 10)]));
+    assert!(!whole.makes_something() && made(&whole).is_empty());
+    let larger = plan_around(&there(&[("1080p", 10), ("360p", 10)]));
+    assert_eq!(made(&larger), ["480p", "720p", AUDIO_RUNG]);
+    assert!(finish(&larger).contains(&("1080p".to_owned(), 10)), "what is there stays, wanted or not");
+    let otherwise = plan_around(&there(&[("480p", 10), ("360p", 6)]));
+    assert_eq!((made(&otherwise).len(), &otherwise.adopted), (4, &None), "cut otherwise: nothing fits");
 }
