@@ -35,7 +35,7 @@ const FOLLOWING_NAME: &str = "manifest-following.mpd";
 /// For so long a manifest that is whole goes on as one that grows for who has followed it. A player that waits for the next segment
 /// when the manifest turns static may take what it has for all there is (dash.js 5.2 does): so it first learns the rest, as DASH-IF
 /// IOP v4.3, 4.6.4 has it for the end of a live service.
-const FOLLOWED_ON: TimeDelta = TimeDelta::seconds(10);
+const FOLLOWED_ON: TimeDelta = TimeDelta::seconds(20);
 const JPEG: &str = "image/jpeg";
 /// MIME type of a transport stream (RFC 3555).
 const TRANSPORT: &str = "video/mp2t";
