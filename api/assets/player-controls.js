@@ -8,6 +8,8 @@ const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const IDLE_MS = 2800;
 const GLANCE_MS = 1200; // how long the preview of a jump by keyboard stays
 const KEY = "reelmill.volume";
+/** Buttons that open a menu, which is called like them. */
+const MENUS = ["quality", "speed", "sound", "captions"];
 
 export class Controls {
   constructor(root, video, { isLive, findStoryboard, rewrite }) {
@@ -32,7 +34,7 @@ export class Controls {
     setInterval(() => this.paintStats(), 500);
   }
 
-  use(engine) { this.engine = engine; this.paintQuality(); }
+  use(engine) { this.engine = engine; this.paintQuality(); this.paintTracks(); }
   show() { $("controls").hidden = false; this.paint(); this.paintPlay(); }
   hide() { $("controls").hidden = true; $("bigplay").hidden = true; this.closeMenus(); }
   get shown() { return !$("controls").hidden; }
@@ -237,7 +239,9 @@ export class Controls {
   // ---- menus
 
   wireMenus() {
-    for (const [button, menu, fill] of [["quality", "quality-menu", () => this.fillQuality()], ["speed", "speed-menu", () => this.fillSpeed()]]) {
+    const fillers = { quality: () => this.fillQuality(), speed: () => this.fillSpeed(), sound: () => this.fillSound(), captions: () => this.fillCaptions() };
+    for (const button of MENUS) {
+      const [menu, fill] = [`${button}-menu`, fillers[button]];
       $(button).addEventListener("click", () => {
         const open = $(menu).hidden;
         this.closeMenus();
@@ -266,7 +270,8 @@ export class Controls {
   closeMenus() {
     let closed = this.closingByPointer ?? false;
     this.closingByPointer = false;
-    for (const [button, menu] of [["quality", "quality-menu"], ["speed", "speed-menu"]]) {
+    for (const button of MENUS) {
+      const menu = `${button}-menu`;
       if ($(menu).hidden) continue;
       closed = true;
       $(menu).hidden = true;
@@ -314,6 +319,50 @@ export class Controls {
     }
   }
 
+  // ---- tracks
+
+  fillSound() {
+    const { engine } = this;
+    $("sound-menu").replaceChildren(...engine.tracks.map((t) =>
+      this.item(t.name, t.detail, t.on, "sound", () => { engine.hear(t.index); this.paintTracks(); this.osd(t.name); })));
+  }
+
+  fillCaptions() {
+    const { engine } = this;
+    const shown = engine.texts.some((t) => t.on);
+    const items = engine.texts.map((t) => this.item(t.name, t.detail, t.on, "captions", () => this.caption(t)));
+    $("captions-menu").replaceChildren(this.item("Off", "", !shown, "captions", () => this.caption(null)), ...items);
+  }
+
+  /** Shows a text track, or none. */
+  caption(text) {
+    if (text) this.lastText = text.name;
+    this.engine.read(text ? text.index : -1);
+    this.paintTracks();
+    this.osd(text ? text.name : "Subtitles off");
+  }
+
+  toggleCaptions() {
+    const texts = this.engine?.texts ?? [];
+    if (texts.length === 0) return;
+    this.caption(texts.some((t) => t.on) ? null : texts.find((t) => t.name === this.lastText) ?? texts[0]);
+  }
+
+  /** A choice of one is none. */
+  paintTracks() {
+    const { engine } = this;
+    if (!engine) return;
+    const { tracks, texts } = engine;
+    $("sound").hidden = tracks.length < 2;
+    const heard = tracks.find((t) => t.on);
+    $("sound-label").textContent = heard?.name ?? "Audio";
+    $("sound").setAttribute("aria-label", `Audio track: ${heard?.name ?? "default"}`);
+    $("captions").hidden = texts.length === 0;
+    const read = texts.find((t) => t.on);
+    $("captions").dataset.on = String(Boolean(read));
+    $("captions").setAttribute("aria-label", `Subtitles: ${read?.name ?? "off"}`);
+  }
+
   // ---- keyboard
 
   wireKeys() {
@@ -337,6 +386,7 @@ export class Controls {
         ArrowDown: () => this.volumeBy(-0.05),
         m: () => { this.video.muted = !this.video.muted; this.osd(this.video.muted ? "Muted" : "Sound on"); },
         f: () => this.fullscreen(),
+        c: () => this.toggleCaptions(),
         Home: on === $("seek-input") ? () => this.seekTo(this.start) : null,
         End: on === $("seek-input") ? () => this.seekTo(this.reach) : null,
       }[key] ?? (/^[0-9]$/.test(key) ? () => { this.seekTo(this.start + (Number(key) / 10) * (this.end - this.start)); this.osd(`${key}0 %`.replace(/^00/, "0")); } : null);
@@ -362,7 +412,7 @@ export class Controls {
   sleepSoon(ms) {
     clearTimeout(this.idleTimer);
     this.idleTimer = setTimeout(() => {
-      const held = this.video.paused || this.scrubbing || !$("quality-menu").hidden || !$("speed-menu").hidden || $("controls").querySelector(":focus-visible") || (this.lastPointer === "mouse" && $("controls").querySelector(".row:hover, .seek:hover"));
+      const held = this.video.paused || this.scrubbing || MENUS.some((button) => !$(`${button}-menu`).hidden) || $("controls").querySelector(":focus-visible") || (this.lastPointer === "mouse" && $("controls").querySelector(".row:hover, .seek:hover"));
       this.root.dataset.idle = String(!held);
     }, ms);
   }

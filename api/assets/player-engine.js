@@ -22,7 +22,7 @@ function loadLibrary() {
 
 export const playsNatively = (video) => video.canPlayType("application/vnd.apple.mpegurl") !== "";
 
-/** Picks an engine. `onerror(title, text, retryable)`, `onnotice(text)`, `onlevels()`, `onswitch()` tell the page. */
+/** Picks an engine. `onerror(title, text, retryable)`, `onnotice(text)`, `onlevels()`, `onswitch()`, `ontracks()` tell the page. */
 export async function createEngine(video, token, { available, events, isLive, startAt }) {
   const Hls = available ? await loadLibrary() : null;
   if (Hls?.isSupported()) return new MseEngine(Hls, video, token, events, isLive, startAt);
@@ -83,6 +83,7 @@ class MseEngine {
     this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVELS_UPDATED, () => { this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVEL_SWITCHED, () => events.onswitch());
+    for (const e of [E.AUDIO_TRACKS_UPDATED, E.AUDIO_TRACK_SWITCHED, E.SUBTITLE_TRACKS_UPDATED, E.SUBTITLE_TRACK_SWITCH]) this.hls.on(e, () => events.ontracks());
     this.hls.on(E.FRAG_BUFFERED, () => { this.#recoveries = 0; this.#missed = false; events.onrecovered(); });
     video.addEventListener("waiting", () => { if (this.#missed || !navigator.onLine) events.ontrouble(trouble()); });
     this.hls.on(E.ERROR, (_, data) => this.#failed(data));
@@ -122,6 +123,12 @@ class MseEngine {
     if (index < 0) this.hls.loadLevel = -1; // what is buffered stays
     else this.hls.nextLevel = index;
   }
+  get tracks() { return this.hls.audioTracks.map((t, index) => ({ index, name: t.name, detail: t.lang ?? "", on: index === this.hls.audioTrack })); }
+  hear(index) { this.hls.audioTrack = index; }
+  get texts() { return this.hls.subtitleTracks.map((t, index) => ({ index, name: t.name, detail: t.lang ?? "", on: index === this.hls.subtitleTrack })); }
+  read(index) { this.hls.subtitleTrack = index; }
+  /** How many tracks of sound and text there are to choose from. */
+  get choices() { return this.hls.allAudioTracks.length + this.hls.allSubtitleTracks.length; }
   get bandwidth() { return this.hls.bandwidthEstimate; }
   get latency() { return this.hls.latency; }
   get growing() { const d = this.hls.latestLevelDetails ?? this.hls.levels[this.hls.currentLevel]?.details; return Boolean(d?.live); }
@@ -231,7 +238,8 @@ class NativeEngine {
     video.addEventListener("error", () => this.#failed());
     video.addEventListener("playing", () => { this.tries = 0; });
     video.addEventListener("resize", () => events.onswitch());
-    video.addEventListener("loadedmetadata", () => { events.onlevels(); events.onrecovered(); });
+    video.addEventListener("loadedmetadata", () => { events.onlevels(); events.ontracks(); events.onrecovered(); });
+    for (const list of [video.textTracks, video.audioTracks]) for (const e of ["addtrack", "change"]) list?.addEventListener(e, () => events.ontracks());
   }
 
   load(url) {
@@ -249,6 +257,11 @@ class NativeEngine {
 
   rename() {}
   select() {}
+  #named(list, on) { return [...(list ?? [])].map((t, index) => ({ index, name: t.label || t.language || `Track ${index + 1}`, detail: t.language ?? "", on: on(t) })); }
+  get tracks() { return this.#named(this.video.audioTracks, (t) => t.enabled); }
+  hear(index) { [...(this.video.audioTracks ?? [])].forEach((t, i) => { t.enabled = i === index; }); }
+  get texts() { return this.#named(this.video.textTracks, (t) => t.mode === "showing"); }
+  read(index) { [...this.video.textTracks].forEach((t, i) => { t.mode = i === index ? "showing" : "disabled"; }); }
   get playing() { return this.current; }
   get current() { const { videoWidth: w, videoHeight: h } = this.video; return h ? { index: 0, name: `${h}p`, width: w, height: h, detail: `${w}×${h}` } : null; }
   get growing() { return !Number.isFinite(this.video.duration); }

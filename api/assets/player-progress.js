@@ -39,7 +39,7 @@ export function paintLadder(info) {
   $("ladder").hidden = rungs.length === 0;
   $("ladder-rows").replaceChildren(...rungs.map((r) => el("tr", {},
     el("td", {}, el("strong", {}, r.name)),
-    el("td", {}, r.width ? `${r.width}×${r.height}` : "audio"),
+    el("td", {}, r.width ? `${r.width}×${r.height}` : [r.kind, r.label].filter(Boolean).join(", ")),
     el("td", { class: "num" }, bitrate(r.bandwidth)),
     el("td", { class: "num wide-only" }, r.frame_rate ? String(Math.round(r.frame_rate * 100) / 100) : "–"),
     el("td", { class: "wide-only" }, el("code", {}, r.codecs ?? "")))));

@@ -115,7 +115,7 @@ function paint() {
   else if (engine) adopt();
 }
 
-/** The master may list more rungs once they are encoded. */
+/** The master may list more rungs and tracks once they are encoded. A track is not worth a break in the picture before the end. */
 async function adopt() {
   engine.rename(info.renditions ?? []);
   controls.paintQuality();
@@ -128,7 +128,9 @@ async function adopt() {
   try {
     const text = await (await fetch(token.rewrite(page.master), { cache: "no-store" })).text();
     const listed = (text.match(/^#EXT-X-STREAM-INF/gm) ?? []).length;
-    if (listed > engine.hls.levels.length) engine.reload();
+    const tracks = (text.match(/^#EXT-X-MEDIA:/gm) ?? []).length;
+    const free = video.paused || info.status === "ready";
+    if (listed > engine.hls.levels.length || (tracks > engine.choices && free)) engine.reload();
   } catch { /* the next change asks again */ }
 }
 
@@ -146,6 +148,7 @@ async function start(atOnce) {
       onnotice: notice,
       onlevels: () => controls.paintQuality(),
       onswitch: () => controls.paintQuality(),
+      ontracks: () => controls.paintTracks(),
       ontrouble: (text) => { troubled = true; notice(text); },
       onrecovered: () => { if (troubled) notice(""); troubled = false; },
     },

@@ -1,7 +1,7 @@
-//! Playlists, manifest, segments and pictures of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`,
-//! `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8`, `{rung}-iframes.m3u8`, `storyboard-{ordinal}-{number}.jpg` and
-//! `thumbnail-{ordinal}-{number}.jpg`; the ordinal names the set, so that a name never changes its meaning. As MPEG-TS they are
-//! `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
+//! Playlists, manifest, segments and pictures of a recording, from the segment index. File names are `{rung}-{ordinal}-{number}.m4s`
+//! (`.vtt` of text, which is in `{rung}-{ordinal}-all.vtt` in one piece), `{rung}-{ordinal}-init.mp4`, `{rung}.m3u8`,
+//! `{rung}-iframes.m3u8`, `storyboard-{ordinal}-{number}.jpg` and `thumbnail-{ordinal}-{number}.jpg`; the ordinal names the set, so that
+//! a name never changes its meaning. As MPEG-TS they are `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use reelmill_shared::db::sets::{self, Rendition, SetReference};
 use reelmill_shared::db::stills::{self, StillKind};
 use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::job::state::RecordingStatus;
+use reelmill_shared::job::task::{AUDIO_RUNG, SUBTITLES_RUNG};
 use reelmill_shared::media::dash::{Files, ManifestKind};
 use reelmill_shared::media::hls::PlaylistKind;
 use reelmill_shared::media::presentation::{self, Presented};
@@ -30,6 +31,8 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const MANIFEST: &str = "application/dash+xml";
 const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
+/// MIME type of WebVTT (W3C).
+const TEXT: &str = "text/vtt";
 const MANIFEST_NAME: &str = "manifest.mpd";
 const FOLLOWING_NAME: &str = "manifest-following.mpd";
 /// For so long a manifest that is whole goes on as one that grows for who has followed it. A player that waits for the next segment
@@ -44,7 +47,7 @@ const TRANSPORT: &str = "video/mp2t";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Container {
-    /// Fragmented MP4, as stored; the sound beside the picture.
+    /// Fragmented MP4 (and WebVTT), as stored; the sound beside the picture.
     #[default]
     Fmp4,
     /// MPEG-TS, made when asked for; the sound with the picture.
@@ -67,6 +70,10 @@ pub(crate) enum StreamFile {
         rung: String,
     },
     Init {
+        rung: String,
+        ordinal: i32,
+    },
+    Text {
         rung: String,
         ordinal: i32,
     },
@@ -113,7 +120,8 @@ impl StreamFile {
         let (last, ordinal, rung) = (parts.next()?, parts.next()?.parse().ok()?, checked(parts.next()?)?);
         match (extension, last) {
             ("mp4", "init") => Some(Self::Init { rung, ordinal }),
-            ("m4s" | "ts", number) => {
+            ("vtt", "all") => Some(Self::Text { rung, ordinal }),
+            ("m4s" | "vtt" | "ts", number) => {
                 let container = if extension == "ts" { Container::Ts } else { Container::Fmp4 };
                 Some(Self::Segment { rung, ordinal, number: number.parse().ok()?, container })
             }
@@ -194,7 +202,9 @@ pub(crate) async fn serve(
             let text = manifest(app, recording, *following).await?;
             Ok(send_text(text, MANIFEST, caching(Caching::Brief), method, headers))
         }
-        StreamFile::Init { rung, ordinal } | StreamFile::Segment { rung, ordinal, .. } => {
+        StreamFile::Init { rung, ordinal }
+        | StreamFile::Text { rung, ordinal }
+        | StreamFile::Segment { rung, ordinal, .. } => {
             let references = references(app, recording.id).await?;
             // A set that was replaced keeps its files for players that still use them.
             let set = references.iter().find(|reference| reference.ordinal == *ordinal);
@@ -205,7 +215,12 @@ pub(crate) async fn serve(
                 return send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers);
             }
             let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
-            let content_type = if rung.starts_with("audio") { AUDIO } else { VIDEO };
+            // No rung of a profile may begin like these.
+            let content_type = match rung {
+                rung if rung.starts_with(AUDIO_RUNG) => AUDIO,
+                rung if rung.starts_with(SUBTITLES_RUNG) => TEXT,
+                _ => VIDEO,
+            };
             send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
         }
         StreamFile::Still { kind, ordinal, number } => {
@@ -218,7 +233,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Where the init segment or a segment of a rendition lies.
+/// Where the init segment, a segment or the text of a rendition lies.
 pub(crate) async fn locate(
     app: &App,
     set: &SetReference,
@@ -227,6 +242,7 @@ pub(crate) async fn locate(
 ) -> Answer<Option<MediaFile>> {
     let name = match file {
         StreamFile::Segment { number, .. } => format!("{rung}/{number}"),
+        StreamFile::Text { .. } => format!("{rung}/all"),
         _ => format!("{rung}/init"),
     };
     let cached = (set.set_id, name);
@@ -237,11 +253,18 @@ pub(crate) async fn locate(
         StreamFile::Segment { number, .. } => sets::segment(&app.db, set.set_id, rung, *number)
             .await?
             .map(|segment| MediaFile { key: segment.key, bytes: segment.bytes }),
-        _ => renditions(app, set)
-            .await?
-            .iter()
-            .find(|rendition| rendition.rung == rung)
-            .map(|rendition| MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
+        file => {
+            let all = renditions(app, set).await?;
+            let rendition = all.iter().find(|rendition| rendition.rung == rung);
+            rendition.and_then(|rendition| match (file, &rendition.text) {
+                (StreamFile::Text { .. }, text) => {
+                    text.as_ref().map(|text| MediaFile { key: text.key.clone(), bytes: text.bytes })
+                }
+                (_, None) => Some(MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
+                // Text has no init segment.
+                (_, Some(_)) => None,
+            })
+        }
     };
     if let Some(found) = &found {
         app.caches.files.insert(cached, found.clone()).await;
@@ -280,7 +303,7 @@ async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer
     };
     let ordinal = reference.ordinal;
     let extension = match container {
-        Container::Fmp4 => "m4s",
+        Container::Fmp4 => rendition.kind.extension(),
         Container::Ts => "ts",
     };
     let init = format!("{rung}-{ordinal}-init.mp4");
@@ -317,8 +340,12 @@ async fn manifest(app: &App, recording: &Recording, following: bool) -> Answer<S
         let mut segments = sets::segments(&app.db, reference.set_id, &rendition.rung).await?;
         segments.truncate(visible);
         let base = format!("{}-{}", rendition.rung, reference.ordinal);
-        let files =
-            Files::Template { init: format!("{base}-init.mp4"), media: format!("{base}-$Number$.m4s") };
+        let files = match rendition.text {
+            Some(_) => Files::Whole(format!("{base}-all.vtt")),
+            None => {
+                Files::Template { init: format!("{base}-init.mp4"), media: format!("{base}-$Number$.m4s") }
+            }
+        };
         timelines.push((presented(&rendition), rendition.timeline(&segments, files)));
     }
     // What failed will not go on.
@@ -369,6 +396,9 @@ mod tests {
         let playlist = |rung: &str, container| StreamFile::Playlist { rung: rung.into(), container };
         assert_eq!(StreamFile::parse("720p-1-0.m4s"), Some(segment("720p", 1, 0, Fmp4)));
         assert_eq!(StreamFile::parse("very_high-2-17.ts"), Some(segment("very_high", 2, 17, Ts)));
+        assert_eq!(StreamFile::parse("subtitles_2-1-7.vtt"), Some(segment("subtitles_2", 1, 7, Fmp4)));
+        let text = StreamFile::Text { rung: "subtitles".into(), ordinal: 1 };
+        assert_eq!(StreamFile::parse("subtitles-1-all.vtt"), Some(text));
         assert_eq!(StreamFile::parse("master.m3u8"), Some(StreamFile::Master(Fmp4)));
         assert_eq!(StreamFile::parse("master-ts.m3u8"), Some(StreamFile::Master(Ts)));
         assert_eq!(StreamFile::parse("720p.m3u8"), Some(playlist("720p", Fmp4)));

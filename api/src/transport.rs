@@ -148,7 +148,7 @@ async fn make(
     let remuxing = tokio::task::spawn_blocking(move || {
         let bytes = match kind {
             TrackKind::Video => ts::remux(number, Some(media(&main)), beside.as_ref().map(media)),
-            TrackKind::Audio => ts::remux(number, None, Some(media(&main))),
+            TrackKind::Audio | TrackKind::Text => ts::remux(number, None, Some(media(&main))),
         }?;
         Ok(MediaBytes { etag: etag(&bytes), bytes })
     });
@@ -257,7 +257,7 @@ async fn bandwidth(
 fn at_most(kind: TrackKind, main: Amount, beside: Option<Amount>) -> u64 {
     match kind {
         TrackKind::Video => ts::at_most(Some(main), beside),
-        TrackKind::Audio => ts::at_most(None, Some(main)),
+        TrackKind::Audio | TrackKind::Text => ts::at_most(None, Some(main)),
     }
 }
 
@@ -270,7 +270,8 @@ fn amount(rendition: &Rendition, bytes: u64, ticks: u64) -> Amount {
             let (num, den) = rendition.frame_rate.unwrap_or((1, 1));
             (ticks * u64::from(num)).div_ceil(timescale * u64::from(den.max(1)))
         }
-        TrackKind::Audio => (ticks * sample_rate).div_ceil(timescale * AAC_FRAME),
+        // Text never gets here: MPEG-TS does not carry it.
+        TrackKind::Audio | TrackKind::Text => (ticks * sample_rate).div_ceil(timescale * AAC_FRAME),
     };
     let millis = (ticks * 1000).div_ceil(timescale);
     Amount { bytes, samples, millis, init_bytes: rendition.init_bytes, sample_rate }

@@ -197,6 +197,7 @@ impl<C: Cut> Packager<C> {
 
 fn describe(track: &Track) -> Rendition {
     use reelmill_shared::db::sets::TrackKind;
+    use reelmill_shared::media::tracks::Role;
     let empty = Rendition {
         rung: String::new(),
         position: 0,
@@ -208,9 +209,12 @@ fn describe(track: &Track) -> Rendition {
         sample_rate: None,
         channels: None,
         language: None,
+        label: None,
+        role: Role::Main,
         timescale: 1,
         init_key: String::new(),
         init_bytes: 0,
+        text: None,
         peak_bandwidth: 0,
         average_bandwidth: 0,
         iframe_bandwidth: None,

@@ -31,6 +31,7 @@ pub(crate) struct ProfileDto {
         { "name": "360p", "width": 640, "height": 360, "crf": 23, "max_bitrate": 800000 },
         { "name": "360p_av1", "width": 640, "height": 360, "codec": "av1", "crf": 38, "max_bitrate": 500000 },
     ],
+    "audio": { "bitrate": 96000, "tracks": "all", "loudness": -23 },
 }))]
 pub(crate) struct NewProfileDto {
     /// 1 to 64 lower-case letters, digits, `-` and `_`. None inline.
@@ -38,7 +39,7 @@ pub(crate) struct NewProfileDto {
     /// From the best to the least; empty for audio alone.
     pub(crate) rungs: Vec<NewRungDto>,
     /// 128 kbit/s where it is left out; `null` for none.
-    pub(crate) audio: Option<AudioDto>,
+    pub(crate) audio: Option<NewAudioDto>,
     /// How much work the encoders put into the picture, in x264's words, `ultrafast` to `veryslow`; `medium` where it is left out.
     pub(crate) preset: Option<String>,
     /// Of all rungs that name none: `h264`, `hevc`, `vp9` or `av1`; `h264` where it is left out.
@@ -94,8 +95,27 @@ pub(crate) struct RungDto {
 /// AAC-LC stereo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AudioDto {
-    /// Bits per second.
+    /// Bits per second, of each track.
     pub(crate) bitrate: u64,
+    /// `all` or `default`.
+    #[schema(example = "all")]
+    pub(crate) tracks: &'static str,
+    /// LUFS; `null` where the sound stays as loud as it is.
+    pub(crate) loudness: Option<f64>,
+}
+
+/// Sound as it is asked for.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "as above")]
+pub(crate) struct NewAudioDto {
+    /// Bits per second, 32,000 to 320,000; 128,000 where it is left out.
+    pub(crate) bitrate: Option<u64>,
+    /// `all` audio tracks of the source (at most eight), or the `default` one; `all` where it is left out.
+    pub(crate) tracks: Option<String>,
+    /// Integrated loudness (EBU R 128) that each track is brought to, -31 to -10 LUFS. One gain for all of a track, and never so much
+    /// that its true peak passes -1 dBTP: the job's result says what was measured. Left alone where it is left out.
+    #[schema(example = -23.0)]
+    pub(crate) loudness: Option<f64>,
 }
 
 /// A page of profiles.
@@ -134,7 +154,11 @@ impl ProfileDto {
                     }
                 })
                 .collect(),
-            audio: profile.audio.map(|audio| AudioDto { bitrate: audio.bitrate }),
+            audio: profile.audio.map(|audio| AudioDto {
+                bitrate: audio.bitrate,
+                tracks: audio.tracks.as_str(),
+                loudness: audio.loudness,
+            }),
             preset: profile.preset.as_str().to_owned(),
             hardware: profile.hardware.as_str(),
             segment_duration: profile.segment_duration,

@@ -117,6 +117,7 @@ pub(crate) struct SourceDto {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RenditionDto {
     pub(crate) name: String,
+    /// `video`, `audio` or `text`.
     #[schema(example = "video")]
     pub(crate) kind: String,
     pub(crate) width: Option<u32>,
@@ -127,7 +128,11 @@ pub(crate) struct RenditionDto {
     /// Measured peak, bits per second.
     pub(crate) bandwidth: u64,
     pub(crate) average_bandwidth: u64,
+    /// BCP 47.
     pub(crate) language: Option<String>,
+    /// What a menu calls it, where it is one of several tracks.
+    #[schema(example = "English")]
+    pub(crate) label: Option<String>,
     pub(crate) playlist_url: String,
 }
 
@@ -191,6 +196,7 @@ impl RenditionDto {
             kind: match rendition.kind {
                 TrackKind::Video => "video".to_owned(),
                 TrackKind::Audio => "audio".to_owned(),
+                TrackKind::Text => "text".to_owned(),
             },
             width: rendition.width,
             height: rendition.height,
@@ -199,6 +205,7 @@ impl RenditionDto {
             bandwidth: rendition.peak_bandwidth,
             average_bandwidth: rendition.average_bandwidth,
             language: rendition.language.clone(),
+            label: rendition.label.clone(),
             playlist_url: format!("{base}{}", rendition.rung),
         }
     }

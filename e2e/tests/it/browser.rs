@@ -1,6 +1,7 @@
 //! The pages in a real browser: logging in, waiting for a recording, watching it.
 
 mod codecs;
+mod tracks;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -196,7 +197,7 @@ impl Tab {
         until(what, PATIENCE, || async { self.is(&format!("Boolean({script})")).await.then_some(()) }).await;
     }
 
-    async fn becomes(&self, wanted: &str, script: &str) {
+    pub async fn becomes(&self, wanted: &str, script: &str) {
         self.holds(&format!("{script} to be {wanted}"), &format!("{script} === {}", json!(wanted))).await;
     }
 

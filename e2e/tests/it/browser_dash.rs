@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::browser::{PATIENCE, Tab};
 use crate::media_dash::Bucket;
+use crate::media_tracks::many_tracks;
 use crate::support::{Page, Paused, text};
 
 const PAGE: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><video muted></video>
@@ -138,4 +139,34 @@ async fn each_rung_can_be_chosen(tab: &Tab, recording: &Value) {
         tab.holds(&format!("{name} to be shown"), &shown).await;
         tab.holds("it to play on", "!video.paused && video.currentTime > 1").await;
     }
+}
+
+/// Each track of the sound, and text that is one file, in German twice.
+#[tokio::test]
+async fn browser_dash_offers_every_track() {
+    let farm = Farm::builder().start().await;
+    let source = many_tracks(farm.dir.path(), 14);
+    let recording = farm.client.transcode(&source, &profile()).await;
+    let token =
+        farm.client.post(&format!("/recordings/{}/playback-token", text(&recording, "id")), &json!({})).await;
+    let bucket = Bucket::with(&farm, pages()).await;
+    let tab = Tab::open(&farm).await;
+    for manifest in [text(&token, "dash_url"), &bucket.url("manifest.mpd")] {
+        open(&tab, &bucket, manifest).await;
+        tab.holds("it to play", "!video.paused && video.currentTime > 0.2").await;
+        let languages = |kind: &str| format!("player.getTracksFor('{kind}').map((track) => track.lang)");
+        assert_eq!(tab.get::<Vec<String>>(&languages("audio")).await, ["en", "es", "en"]);
+        assert_eq!(tab.get::<Vec<String>>(&languages("text")).await, ["de", "de"]);
+        tab.run("player.setCurrentTrack(player.getTracksFor('audio')[1])").await;
+        let asked =
+            "performance.getEntriesByType('resource').some((entry) => /audio_2[-/].*m4s/.test(entry.name))";
+        tab.holds("the other sound to be asked for", asked).await;
+        tab.run("player.setTextTrack(0); video.pause(); video.currentTime = 5.6").await;
+        let cues = "[...[...video.textTracks].find((track) => track.mode === 'showing')?.activeCues ?? []]\
+                    .map((cue) => `${cue.startTime}-${cue.endTime} ${cue.text}`).join('|')";
+        tab.becomes("5.5-6.5 Over the cut", cues).await;
+        no_errors(&tab).await;
+    }
+    tab.close().await;
+    farm.stop().await;
 }

@@ -23,8 +23,10 @@ pub use playback::{Playback, Track};
 pub struct Expected {
     /// From the best to the least.
     pub rungs: Vec<Rung>,
-    /// Sample rate, where there is sound.
-    pub audio: Option<u32>,
+    /// Sample rate of each track, the default one first.
+    pub audio: Vec<u32>,
+    /// Tracks of text.
+    pub texts: usize,
 }
 
 /// What a rung must be.
@@ -48,7 +50,7 @@ impl Expected {
             frames,
             codec: "h264",
         };
-        Self { rungs: rungs.iter().map(rung).collect(), audio: None }
+        Self::nothing_to_see().rungs(rungs.iter().map(rung).collect())
     }
 
     /// In these codecs, in the order of the rungs.
@@ -61,13 +63,23 @@ impl Expected {
 
     /// No picture at all.
     pub fn nothing_to_see() -> Self {
-        Self { rungs: vec![], audio: None }
+        Self { rungs: vec![], audio: vec![], texts: 0 }
     }
 
-    /// With sound beside it.
+    /// These rungs.
+    pub fn rungs(self, rungs: Vec<Rung>) -> Self {
+        Self { rungs, ..self }
+    }
+
+    /// With one more track of sound beside it.
     pub fn sound(mut self, sample_rate: u32) -> Self {
-        self.audio = Some(sample_rate);
+        self.audio.push(sample_rate);
         self
+    }
+
+    /// With so many tracks of text.
+    pub fn texts(self, texts: usize) -> Self {
+        Self { texts, ..self }
     }
 }
 
@@ -78,7 +90,8 @@ pub async fn watch(client: &Client, recording: &Value, expected: &Expected) -> P
     let names: Vec<&str> = playback.video.iter().map(|track| track.name.as_str()).collect();
     let wanted: Vec<&str> = expected.rungs.iter().map(|rung| rung.name.as_str()).collect();
     assert_eq!(names, wanted, "the rungs");
-    assert_eq!(playback.audio.is_some(), expected.audio.is_some(), "sound");
+    assert_eq!(playback.sounds().count(), expected.audio.len(), "sound");
+    assert_eq!(playback.text.len(), expected.texts, "text");
 
     rates::check(&playback);
     let mut keyframes: Vec<Vec<f64>> = vec![];
@@ -87,8 +100,8 @@ pub async fn watch(client: &Client, recording: &Value, expected: &Expected) -> P
         keyframes.push(starts_with_keyframes(track, rung));
     }
     same_boundaries(&playback, &keyframes);
-    if let (Some(track), Some(sample_rate)) = (&playback.audio, expected.audio) {
-        sound(track, sample_rate);
+    for (track, sample_rate) in playback.sounds().zip(&expected.audio) {
+        sound(track, *sample_rate);
     }
     decoded::check(&playback, expected);
     demuxed(&playback.dash_url, expected);
@@ -235,7 +248,7 @@ fn same_boundaries(playback: &Playback, keyframes: &[Vec<f64>]) {
             );
         }
     }
-    if let Some(audio) = &playback.audio {
+    for audio in playback.sounds() {
         // To the nearest AAC frame.
         for (here, there) in audio.starts().iter().zip(first.starts()) {
             assert!((here - there).abs() <= 0.0117, "audio is cut at {here}, video at {there}");

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::judge::{Expected, case, content, failed_for_good, transcode};
 use crate::media_times::{TIMES, WIDE, small};
+use crate::media_tracks::cues;
 
 /// Rows with a test here, by what they try.
 const SHAPES: [&str; 9] = [
@@ -142,7 +143,11 @@ async fn media_variants_of_tracks() {
         [
             of("mono-22k-pcm.mov", small(), Expected::video((25, 1), 132, &WIDE).sound(44_100)),
             // From the start of the French track, 0.023 s before the picture, to the end of the picture.
-            of("two-audio-subs.mkv", small(), Expected::video((25, 1), 133, &WIDE).sound(48_000)),
+            of(
+                "two-audio-subs.mkv",
+                small(),
+                Expected::video((25, 1), 133, &WIDE).sound(48_000).sound(44_100).texts(1),
+            ),
             of("audio-only.m4a", json!("audio"), sound_alone()),
             // A profile with rungs makes what can be made of it.
             of("audio-only.m4a", json!("fast"), sound_alone()),
@@ -151,10 +156,34 @@ async fn media_variants_of_tracks() {
         ],
     )
     .await;
-    // The first of the two is the one that is played.
+    // Both are there; the first of the two is the one that is played unasked.
     let source = content::sound(&variants.file("two-audio-subs.mkv"));
-    let (lag, alike) = content::sound_lag(&source, &content::sound(&two.audio.unwrap().file));
+    let english = two.audio.as_ref().unwrap();
+    let (lag, alike) = content::sound_lag(&source, &content::sound(&english.file));
     assert!(lag.abs() <= 0.003 && alike > 0.9, "{lag} {alike}");
+    let [french] = two.more_audio.as_slice() else { panic!("two audio renditions") };
+    let tone = content::fine_sound(&french.file);
+    // Behind its end there is silence, and what the encoder makes of that.
+    let crossings =
+        tone[48_000..4 * 48_000].windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+    assert!((988..=992).contains(&crossings), "330 Hz for three seconds are heard, not {crossings} periods");
+    let told = [english, french].map(|track| {
+        let media = track.media.as_ref().unwrap();
+        (media.name.as_str(), media.language.as_deref().unwrap(), media.autoselect)
+    });
+    assert_eq!(told, [("English", "en", true), ("French", "fr", true)]);
+    let [text] = two.text.as_slice() else { panic!("one WebVTT rendition") };
+    assert_eq!((text.media.name.as_str(), text.media.language.as_deref()), ("English", Some("en")));
+    let cues = cues(&text.segments);
+    // The file begins 0.023 s before the first picture: the texts keep their place beside it.
+    let right = [(0.523, 2.023, "Hello, mill."), (2.523, 5.023, "Second line")];
+    assert_eq!(cues.len(), right.len(), "{cues:?}");
+    for (cue, right) in cues.iter().zip(right) {
+        assert!(
+            (cue.0 - right.0).abs() < 0.03 && (cue.1 - right.1).abs() < 0.03 && cue.2 == right.2,
+            "{cues:?}"
+        );
+    }
     for recording in [heard, anyway, covered] {
         assert!(recording["thumbnail_url"].is_null());
         let lasts = recording["duration_seconds"].as_f64().unwrap();

@@ -5,7 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 9] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -14,6 +14,7 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("V6__pictures", include_str!("../../../migrations/0006_pictures.sql")),
     ("V7__segment_quality", include_str!("../../../migrations/0007_segment_quality.sql")),
     ("V8__reuse", include_str!("../../../migrations/0008_reuse.sql")),
+    ("V9__tracks", include_str!("../../../migrations/0009_tracks.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

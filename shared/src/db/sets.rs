@@ -11,15 +11,27 @@ use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::plan::NewSet;
 use crate::job::state::words;
 use crate::media::cmaf::Keyframe;
-use crate::media::dash;
-use crate::media::hls::{self, Bandwidth, MeasuredSegment, PlaylistKind, measure_bandwidth};
-use crate::media::presentation::{Presented, PresentedIframes, PresentedTrack, iframes, media};
+use crate::media::hls::{self, Bandwidth, MeasuredSegment, measure_bandwidth};
+use crate::media::tracks::Role;
+
+mod presented;
 
 words! {
-    /// Picture or sound.
+    /// Picture, sound or text.
     TrackKind("track kind") {
         Video = "video",
         Audio = "audio",
+        Text = "text",
+    }
+}
+
+impl TrackKind {
+    /// What the names of its segments end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Video | Self::Audio => "m4s",
+            Self::Text => "vtt",
+        }
     }
 }
 
@@ -27,7 +39,7 @@ words! {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendition {
     pub rung: String,
-    /// Place in the ladder, best first.
+    /// Place in the ladder, best first, or among the tracks of its kind, the default one first.
     pub position: i32,
     pub kind: TrackKind,
     /// RFC 6381.
@@ -38,10 +50,17 @@ pub struct Rendition {
     pub frame_rate: Option<(u32, u32)>,
     pub sample_rate: Option<u32>,
     pub channels: Option<u32>,
+    /// BCP 47.
     pub language: Option<String>,
+    /// What a menu calls it, where it is one of several tracks; else the rung's name does.
+    pub label: Option<String>,
+    pub role: Role,
     pub timescale: u32,
+    /// Empty where there is none: text.
     pub init_key: String,
     pub init_bytes: u64,
+    /// All of a text in one file; `None` for picture and sound.
+    pub text: Option<TextFile>,
     /// Bits per second: declared while the rendition grows, then measured.
     pub peak_bandwidth: u64,
     pub average_bandwidth: u64,
@@ -49,6 +68,13 @@ pub struct Rendition {
     pub iframe_bandwidth: Option<Bandwidth>,
     /// Zero while it grows.
     pub duration_ticks: u64,
+}
+
+/// A file of text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    pub key: String,
+    pub bytes: u64,
 }
 
 /// What a finished rendition turned out to be.
@@ -82,6 +108,10 @@ impl Rendition {
             iframe_bandwidth: measure_bandwidth(&keyframes),
             duration_ticks: segments.iter().map(|segment| segment.duration_ticks).sum(),
         })
+    }
+
+    fn ticks(&self, ticks: u64) -> hls::Ticks {
+        hls::Ticks { ticks, timescale: self.timescale }
     }
 }
 
@@ -192,8 +222,9 @@ pub(crate) async fn publish(
         .execute(
             "insert into renditions (set_id, rung, position, kind, codec, width, height, fps_num, fps_den, sample_rate,
                  channels, language, timescale, init_key, init_bytes, peak_bandwidth, average_bandwidth,
-                 duration_ticks, epoch, init_sha256)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+                 duration_ticks, epoch, init_sha256, label, role, text_key, text_bytes)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                 $23, $24)
              on conflict (set_id, rung) do nothing",
             &[
                 &set.0,
@@ -216,6 +247,10 @@ pub(crate) async fn publish(
                 &(r.duration_ticks as i64),
                 &epoch,
                 &encoded.init_sha256,
+                &r.label,
+                &r.role.as_str(),
+                &r.text.as_ref().map(|file| file.key.as_str()),
+                &r.text.as_ref().map(|file| file.bytes as i32),
             ],
         )
         .await?;
@@ -267,9 +302,10 @@ pub(crate) async fn make_playable(
     client: &impl GenericClient,
     set: SetId,
 ) -> Result<Option<Playable>, DbError> {
+    // Any rung of the picture will do, but only the default track of the sound.
     let begins =
         "exists (select 1 from renditions r join segments g on g.set_id = r.set_id and g.rung = r.rung
-                          where r.set_id = s.id and g.number = 0 and r.kind =";
+                          where r.set_id = s.id and g.number = 0 and (r.kind = 'video' or r.position = 0) and r.kind =";
     let statement = client
         .prepare_cached(&format!(
             "update sets s set playable_at = now()
@@ -367,9 +403,15 @@ fn read(row: &Row) -> Result<Rendition, DbError> {
         sample_rate: small("sample_rate"),
         channels: small("channels"),
         language: row.get("language"),
+        label: row.get("label"),
+        role: Role::parse(row.get("role")).unwrap_or_default(),
         timescale: row.get::<_, i32>("timescale").max(1) as u32,
         init_key: row.get("init_key"),
         init_bytes: row.get::<_, i32>("init_bytes").max(0) as u64,
+        text: row.get::<_, Option<String>>("text_key").map(|key| TextFile {
+            key,
+            bytes: row.get::<_, Option<i32>>("text_bytes").unwrap_or(0).max(0) as u64,
+        }),
         peak_bandwidth: row.get::<_, i64>("peak_bandwidth").max(0) as u64,
         average_bandwidth: row.get::<_, i64>("average_bandwidth").max(0) as u64,
         iframe_bandwidth: rate("iframe_peak_bandwidth")
@@ -379,11 +421,14 @@ fn read(row: &Row) -> Result<Rendition, DbError> {
     })
 }
 
-/// Renditions of a set, best first, audio last.
+/// Renditions of a set: the picture, best first, then the sound, then text.
 pub async fn renditions(db: &Db, set: SetId) -> Result<Vec<Rendition>, DbError> {
     let client = db.get().await?;
     let statement = client
-        .prepare_cached("select * from renditions where set_id = $1 order by kind desc, position, rung")
+        .prepare_cached(
+            "select * from renditions where set_id = $1
+             order by array_position('{video,audio,text}'::text[], kind), position, rung",
+        )
         .await?;
     client.query(&statement, &[&set.0]).await?.iter().map(read).collect()
 }
@@ -466,81 +511,4 @@ pub async fn of_recording(db: &Db, recording: RecordingId) -> Result<Vec<SetRefe
             target_duration: row.get::<_, Option<i32>>("target_duration").map(|n| n.max(1) as u32),
         })
         .collect())
-}
-
-impl Rendition {
-    fn ticks(&self, ticks: u64) -> hls::Ticks {
-        hls::Ticks { ticks, timescale: self.timescale }
-    }
-
-    /// This rendition in a master playlist or a manifest, with `uri` for its media playlist and `iframes` for that of its I-frames.
-    pub fn presented(&self, uri: String, iframes: String) -> Presented {
-        let track = match self.kind {
-            TrackKind::Video => PresentedTrack::Video {
-                width: self.width.unwrap_or(0),
-                height: self.height.unwrap_or(0),
-                frame_rate: self.frame_rate,
-            },
-            TrackKind::Audio => PresentedTrack::Audio {
-                channels: self.channels.unwrap_or(2),
-                sample_rate: self.sample_rate,
-                language: self.language.clone(),
-            },
-        };
-        Presented {
-            name: self.rung.clone(),
-            track,
-            codec: self.codec.clone(),
-            peak_bandwidth: self.peak_bandwidth,
-            average_bandwidth: self.average_bandwidth,
-            uri,
-            iframes: self.iframe_bandwidth.map(|bandwidth| PresentedIframes { uri: iframes, bandwidth }),
-        }
-    }
-
-    /// The media playlist of this rendition; `init` and `name` give the URIs. `target_duration` in seconds is what was promised
-    /// while it grew; `None`: what its longest segment asks for.
-    pub fn playlist(
-        &self,
-        kind: PlaylistKind,
-        target_duration: Option<u32>,
-        init: String,
-        segments: &[Segment],
-        name: impl Fn(&Segment) -> String,
-    ) -> hls::MediaPlaylist {
-        let segments = segments
-            .iter()
-            .map(|segment| hls::Segment {
-                uri: name(segment),
-                duration: self.ticks(segment.duration_ticks),
-                range: None,
-            })
-            .collect();
-        media(kind, target_duration, init, segments)
-    }
-
-    /// The playlist of this rendition's I-frames; `init` and `name` give the URIs.
-    pub fn iframe_playlist(
-        &self,
-        init: String,
-        segments: &[Segment],
-        name: impl Fn(&Segment) -> String,
-    ) -> hls::MediaPlaylist {
-        let frame = |segment, key: &Keyframe| hls::Segment {
-            uri: name(segment),
-            duration: self.ticks(key.ticks),
-            range: Some(hls::ByteRange { offset: key.offset.into(), bytes: key.bytes.into() }),
-        };
-        let frames = segments
-            .iter()
-            .flat_map(|segment| segment.keyframes.iter().map(move |key| (segment, key)))
-            .map(|(segment, key)| frame(segment, key));
-        iframes(init, frames.collect())
-    }
-
-    /// The segments of this rendition in a manifest.
-    pub fn timeline(&self, segments: &[Segment], files: dash::Files) -> dash::Timeline {
-        let durations = segments.iter().map(|segment| segment.duration_ticks).collect();
-        dash::Timeline { timescale: self.timescale, durations, files }
-    }
 }

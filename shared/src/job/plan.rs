@@ -26,6 +26,7 @@ mod encoders;
 mod ladder;
 mod quality;
 mod stills;
+mod text;
 mod video;
 
 pub use adopt::Adopted;
@@ -94,6 +95,9 @@ pub struct NewSet {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanSummary {
     pub renditions: Vec<PlannedRendition>,
+    /// Text beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subtitles: Vec<PlannedText>,
     pub warnings: Vec<String>,
 }
 
@@ -108,6 +112,12 @@ pub struct PlannedRendition {
     /// What encodes it; `None` for sound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<Encoder>,
+    /// What a menu calls it: of sound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// BCP 47.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// Declared ceiling, bits per second.
     pub bitrate: u64,
 }
@@ -119,6 +129,17 @@ pub struct Settled<'a> {
     pub led: Option<&'a Led>,
     /// On rungs by name; one that is not named here is made as the recipe says.
     pub ladder: &'a [RungVerdict],
+}
+
+/// One planned text rendition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedText {
+    pub name: String,
+    /// What a menu calls it.
+    pub label: String,
+    /// BCP 47.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
 }
 
 /// What the farm allows and has at the moment.
@@ -230,19 +251,21 @@ pub fn lead(
     if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
         return None;
     }
-    let drawn = draw(spec, source, SetId::new(), glance, circumstances).ok()?;
+    // How loud it is only the whole can tell.
+    let drawn =
+        draw(spec, source, SetId::new(), glance, circumstances).ok().filter(|it| it.measure.is_none())?;
     let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
-    let audio = drawn.audio.as_ref().map(audio::lead);
+    let audio = drawn.sound.first().map(audio::lead);
     let led = Led { video: video.clone(), audio: audio.clone() };
     let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));
     let video = EncodeSpec { extent: extent.cloned(), ..video };
     let audio = audio.map(|audio| AudioSpec { extent: extent.cloned(), ..audio });
     let works = [Some(TaskSpec::Encode(video)), audio.map(TaskSpec::Audio)];
     let works: Vec<TaskSpec> = works.into_iter().flatten().collect();
-    let (_, renditions) = expectations(&works);
+    let Expectations { renditions, .. } = expectations(&works);
     let mut tasks: Vec<NewTask> = works.into_iter().map(|work| NewTask::new(work).then(&mut probe)).collect();
     tasks.push(probe);
-    let summary = PlanSummary { renditions, warnings: drawn.warnings };
+    let summary = PlanSummary { renditions, subtitles: vec![], warnings: drawn.warnings };
     Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, adopted: None, summary })
 }
 
@@ -256,7 +279,11 @@ struct Drawn {
     set: NewSet,
     duration_seconds: f64,
     video: Option<EncodeSpec>,
-    audio: Option<AudioSpec>,
+    /// The default track first.
+    sound: Vec<AudioSpec>,
+    /// What must be measured before the sound is made.
+    measure: Option<TaskSpec>,
+    text: Option<TaskSpec>,
     warnings: Vec<String>,
 }
 
@@ -270,7 +297,9 @@ fn draw(
     let profile =
         spec.profile.as_ref().ok_or_else(|| TaskError::fatal(Reason::Internal, "the job has no profile"))?;
     let video = probe.video.as_ref().filter(|_| !profile.rungs.is_empty());
-    let audio = probe.audio.first().filter(|_| profile.audio.is_some());
+    let mut warnings = probe.warnings.clone();
+    let tracks = audio::used(probe, profile, &mut warnings);
+    let audio = tracks.first().copied();
     if video.is_none() && audio.is_none() {
         return Err(nothing_to_use(probe, profile));
     }
@@ -301,7 +330,10 @@ fn draw(
         Grid::new(video.rate, frames, profile.segment_duration)
     });
     let duration_seconds = grid.map_or(duration, |grid| grid.duration());
-    let mut warnings = probe.warnings.clone();
+    let place = audio::Place { source, set, grid: grid.as_ref(), duration: duration_seconds, edit };
+    let sound = audio::whole(place, profile, &tracks);
+    let text =
+        grid.and_then(|grid| text::task(source, set, grid, edit.start_ms.unwrap_or(0), probe, &mut warnings));
     let video = match (video, grid) {
         (Some(video), Some(grid)) => {
             let mut whole = video::whole(source, set, profile, edit, video, grid)?;
@@ -310,18 +342,15 @@ fn draw(
         }
         _ => None,
     };
-    let audio = audio.zip(profile.audio.as_ref()).map(|(audio, recipe)| {
-        let grid = audio::grid(audio, grid.as_ref(), duration_seconds, profile);
-        audio::whole(source, set, recipe, edit, audio, grid)
-    });
     let set = NewSet {
         id: set,
-        target_duration: longest_segment(grid.as_ref(), audio.as_ref().map(|audio| &audio.grid)),
+        target_duration: longest_segment(grid.as_ref(), sound.iter().map(|track| &track.grid)),
         needs_video: video.is_some(),
         needs_audio: audio.is_some(),
         recipe: None,
     };
-    Ok(Drawn { set, duration_seconds, video, audio, warnings })
+    let measure = audio::loudness(&sound, profile);
+    Ok(Drawn { set, duration_seconds, video, sound, measure, text, warnings })
 }
 
 /// Plans a transcode of `source`, which is the job's own or a remux of it, around what was led of it already where that fits.
@@ -355,20 +384,18 @@ pub fn transcode(
         let end = probe.video.as_ref().map_or(0.0, |video| spec.edit.trimmed(video.end_seconds));
         works = video::tasks(whole, end, seekable, led.is_some(), circumstances);
     }
-    if let Some(whole) = &drawn.audio {
-        let mut sounds = audio::tasks(whole, seekable);
-        if led.is_some_and(|led| led.audio.is_some()) {
-            sounds.remove(0);
-        }
-        // Its beginning is done in a moment; the rest need not come before the second chunk.
-        let mut sounds = sounds.into_iter();
-        let lead = works.len().min(1);
-        works.splice(lead..lead, sounds.next());
-        let rest = works.len().min(3);
-        works.splice(rest..rest, sounds);
+    let mut sounds = audio::tasks(&drawn.sound, seekable);
+    if led.is_some_and(|led| led.audio.is_some()) {
+        sounds.remove(0);
     }
-    let (mut expect, renditions) = expectations(&works);
-    let mut summary = PlanSummary { renditions, warnings: drawn.warnings };
+    // Its beginning is done in a moment; the rest need not come before the second chunk.
+    let mut sounds = sounds.into_iter();
+    let lead = works.len().min(1);
+    works.splice(lead..lead, sounds.next());
+    let rest = works.len().min(3);
+    works.splice(rest..rest, drawn.text.into_iter().chain(sounds));
+    let Expectations { mut expect, renditions, subtitles } = expectations(&works);
+    let mut summary = PlanSummary { renditions, subtitles, warnings: drawn.warnings };
     let adopted =
         spec.adopt.as_ref().zip(spec.profile.as_ref()).and_then(|(adopt, profile)| {
             adopt::leave_out(adopt, profile, &mut works, &mut expect, &mut summary)
@@ -387,6 +414,15 @@ pub fn transcode(
     let mut tasks: Vec<NewTask> = works.into_iter().map(NewTask::new).collect();
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
     tasks.iter_mut().for_each(|task| task.precede(&mut finish));
+    if let Some(measure) = drawn.measure {
+        let mut measure = NewTask::new(measure);
+        let sounds = tasks.iter_mut().filter(|task| matches!(task.spec, TaskSpec::Audio(_)));
+        sounds.for_each(|sound| measure.precede(sound));
+        // Sound that is there already was measured when it was made.
+        if !measure.unblocks.is_empty() {
+            tasks.insert(lead.min(tasks.len()), measure);
+        }
+    }
     stills::add(&mut tasks, spec, drawn.set.id, drawn.duration_seconds)?;
     if let Some((whole, wish)) = drawn.video.as_ref().zip(spec.quality.as_ref()) {
         measure(wish, whole, &mut tasks, &mut finish);
@@ -424,7 +460,7 @@ fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, fin
 fn fits(led: &Led, drawn: &Drawn) -> bool {
     let video = drawn.video.as_ref().is_some_and(|whole| video::leads(&led.video, whole));
     video
-        && match (&led.audio, &drawn.audio) {
+        && match (&led.audio, drawn.sound.first()) {
             (Some(led), Some(whole)) => audio::leads(led, whole),
             (None, None) => true,
             _ => false,
@@ -449,7 +485,7 @@ fn is_indexed(probe: &Probe) -> bool {
 }
 
 /// `EXT-X-TARGETDURATION` for all renditions of these grids, in seconds.
-fn longest_segment(video: Option<&Grid>, audio: Option<&AudioGrid>) -> u32 {
+fn longest_segment<'a>(video: Option<&Grid>, audio: impl Iterator<Item = &'a AudioGrid>) -> u32 {
     let of_video = video.map(|grid| {
         let frames = grid.segment_frames().min(grid.frames);
         Ticks { ticks: frames * u64::from(grid.rate.frame_ticks()), timescale: grid.rate.timescale() }
@@ -461,10 +497,17 @@ fn longest_segment(video: Option<&Grid>, audio: Option<&AudioGrid>) -> u32 {
     of_video.into_iter().chain(of_audio).map(target_duration).max().unwrap_or(1)
 }
 
-/// What the finish task must find, and what a person is told, of the planned encodes.
-fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition>) {
+/// What the finish task must find, and what a person is told, of the planned renditions.
+struct Expectations {
+    /// Segments by name.
+    expect: Vec<(String, u64)>,
+    renditions: Vec<PlannedRendition>,
+    subtitles: Vec<PlannedText>,
+}
+
+fn expectations(works: &[TaskSpec]) -> Expectations {
     let mut expect: Vec<(String, u64)> = vec![];
-    let mut renditions = vec![];
+    let (mut renditions, mut subtitles) = (vec![], vec![]);
     for work in works {
         match work {
             // Made in chunks: each names its rungs again.
@@ -479,24 +522,38 @@ fn expectations(works: &[TaskSpec]) -> (Vec<(String, u64)>, Vec<PlannedRendition
                         width: Some(rung.width),
                         height: Some(rung.height),
                         encoder: Some(rung.encoder),
+                        label: None,
+                        language: None,
                         bitrate: rung.rate_control.max_bitrate(),
                     });
                 }
             }
-            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| name == AUDIO_RUNG) => {
-                expect.push((AUDIO_RUNG.to_owned(), audio.grid.starts.len() as u64));
+            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| *name == audio.rung) => {
+                expect.push((audio.rung.clone(), audio.grid.starts.len() as u64));
                 renditions.push(PlannedRendition {
-                    name: AUDIO_RUNG.to_owned(),
+                    name: audio.rung.clone(),
                     width: None,
                     height: None,
                     encoder: None,
+                    label: audio.label.clone(),
+                    language: audio.language.clone(),
                     bitrate: audio.bitrate,
                 });
+            }
+            TaskSpec::Subtitles(text) => {
+                for track in &text.tracks {
+                    expect.push((track.rung.clone(), text.grid.segments()));
+                    subtitles.push(PlannedText {
+                        name: track.rung.clone(),
+                        label: track.label.clone(),
+                        language: track.language.clone(),
+                    });
+                }
             }
             _ => {}
         }
     }
-    (expect, renditions)
+    Expectations { expect, renditions, subtitles }
 }
 
 fn duration(probe: &Probe, video: Option<&VideoStream>, audio: Option<&AudioStream>) -> f64 {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::Pool;
 use super::estimate::{Estimate, Figure, History};
 use super::plan::NewTask;
-use super::task::{AUDIO_RUNG, EncodeRung, EncodeSpec, TaskKind, TaskSpec};
+use super::task::{EncodeRung, EncodeSpec, TaskKind, TaskSpec};
 use crate::ids::{JobId, RecordingId, SetId, TaskId};
 use crate::media::profile::Rung;
 
@@ -108,7 +108,7 @@ pub fn renditions(
                 let rate = Some(Figure { value: spec.bitrate as f64, samples: None });
                 vec![weighed(
                     PreviewedRendition {
-                        name: AUDIO_RUNG.to_owned(),
+                        name: spec.rung.clone(),
                         width: None,
                         height: None,
                         frame_rate: None,

@@ -13,6 +13,7 @@ use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
 use crate::media::profile::{Preset, RateControl};
 use crate::media::storyboard::Storyboard;
 use crate::media::thumbnails::Series;
+use crate::media::tracks::Role;
 
 words! {
     /// What a task does.
@@ -23,6 +24,8 @@ words! {
         Complexity = "complexity",
         Encode = "encode",
         Audio = "audio",
+        Loudness = "loudness",
+        Subtitles = "subtitles",
         Thumbnail = "thumbnail",
         Storyboard = "storyboard",
         Thumbnails = "thumbnails",
@@ -43,6 +46,8 @@ pub enum TaskSpec {
     Complexity(Box<ComplexitySpec>),
     Encode(EncodeSpec),
     Audio(AudioSpec),
+    Loudness(LoudnessSpec),
+    Subtitles(SubtitlesSpec),
     Thumbnail(ThumbnailSpec),
     Storyboard(StoryboardSpec),
     Thumbnails(ThumbnailsSpec),
@@ -204,6 +209,12 @@ pub struct AudioSpec {
     #[serde(default)]
     pub extent: Option<Extent>,
     pub set: SetId,
+    /// Name of the rendition.
+    #[serde(default = "first_audio_rung")]
+    pub rung: String,
+    /// Place among the audio tracks, the default one first.
+    #[serde(default)]
+    pub position: i32,
     pub stream: u32,
     pub grid: AudioGrid,
     /// What of the grid this task encodes; `None` for all of it.
@@ -217,8 +228,21 @@ pub struct AudioSpec {
     pub source_rate: u32,
     /// Bits per second.
     pub bitrate: u64,
+    /// BCP 47.
     pub language: Option<String>,
+    /// What a menu calls it.
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub role: Role,
+    /// True where the job measures the track's loudness first: its gain is in the job's result.
+    #[serde(default)]
+    pub normalise: bool,
     pub deadline_seconds: u64,
+}
+
+fn first_audio_rung() -> String {
+    AUDIO_RUNG.to_owned()
 }
 
 impl AudioSpec {
@@ -226,6 +250,46 @@ impl AudioSpec {
     pub fn span(&self) -> AudioSpan {
         self.span.unwrap_or_else(|| AudioSpan::whole(&self.grid))
     }
+}
+
+/// Measure how loud tracks are over all their length, as they will be encoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoudnessSpec {
+    pub source: SourceId,
+    /// What they are to be brought to, in LUFS.
+    pub target: f64,
+    /// All of each.
+    pub tracks: Vec<AudioSpec>,
+    pub deadline_seconds: u64,
+}
+
+/// Make WebVTT of text tracks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtitlesSpec {
+    pub source: SourceId,
+    pub set: SetId,
+    /// Segments are those of the picture.
+    pub grid: Grid,
+    /// Milliseconds into the source at which the grid begins.
+    #[serde(default)]
+    pub offset_ms: u64,
+    pub tracks: Vec<SubtitleTrack>,
+    pub deadline_seconds: u64,
+}
+
+/// A text track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtitleTrack {
+    /// Name of the rendition.
+    pub rung: String,
+    /// Place among the text tracks.
+    pub position: i32,
+    pub stream: u32,
+    /// BCP 47.
+    pub language: Option<String>,
+    /// What a menu calls it.
+    pub label: String,
+    pub role: Role,
 }
 
 /// Take one picture out of a source.
@@ -322,8 +386,15 @@ pub struct Mp4Spec {
     pub deadline_seconds: u64,
 }
 
-/// Name of the audio rendition.
+/// Name of the default audio rendition; the others have a number from 2 on behind it.
 pub const AUDIO_RUNG: &str = "audio";
+/// Name of the first text rendition; the others as with audio.
+pub const SUBTITLES_RUNG: &str = "subtitles";
+
+/// The name of the track at `position` among those called `first`.
+pub fn track_rung(first: &str, position: usize) -> String {
+    if position == 0 { first.to_owned() } else { format!("{first}_{}", position + 1) }
+}
 
 impl TaskSpec {
     /// The kind of these orders.
@@ -335,6 +406,8 @@ impl TaskSpec {
             Self::Complexity(_) => TaskKind::Complexity,
             Self::Encode(_) => TaskKind::Encode,
             Self::Audio(_) => TaskKind::Audio,
+            Self::Loudness(_) => TaskKind::Loudness,
+            Self::Subtitles(_) => TaskKind::Subtitles,
             Self::Thumbnail(_) => TaskKind::Thumbnail,
             Self::Storyboard(_) => TaskKind::Storyboard,
             Self::Thumbnails(_) => TaskKind::Thumbnails,
@@ -358,7 +431,8 @@ impl TaskSpec {
         match self {
             Self::Encode(encode) => encode.rungs.iter().map(|rung| rung.name.clone()).collect(),
             Self::Quality(quality) => quality.encoded.rungs.iter().map(|rung| rung.name.clone()).collect(),
-            Self::Audio(_) => vec![AUDIO_RUNG.to_owned()],
+            Self::Audio(audio) => vec![audio.rung.clone()],
+            Self::Subtitles(text) => text.tracks.iter().map(|track| track.rung.clone()).collect(),
             Self::Mp4(mp4) => vec![mp4.download.rung.clone()],
             _ => vec![],
         }
@@ -377,6 +451,8 @@ impl TaskSpec {
             | Self::Probe(_)
             | Self::Remux(_)
             | Self::Audio(_)
+            | Self::Loudness(_)
+            | Self::Subtitles(_)
             | Self::Thumbnail(_)
             | Self::Storyboard(_)
             | Self::Thumbnails(_)
@@ -399,8 +475,9 @@ impl TaskSpec {
                 let encoded = &quality.encoded;
                 30.0 * encoded.span().frames as f64 / encoded.grid.frames.max(1) as f64
             }
-            Self::Remux(_) | Self::Complexity(_) => 2.0,
+            Self::Remux(_) | Self::Complexity(_) | Self::Loudness(_) => 2.0,
             Self::Probe(_)
+            | Self::Subtitles(_)
             | Self::Thumbnail(_)
             | Self::Storyboard(_)
             | Self::Thumbnails(_)

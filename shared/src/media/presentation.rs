@@ -4,13 +4,16 @@
 use super::dash::{AdaptationSet, Content, Format, Manifest, ManifestKind, Representation, Timeline};
 use super::hls::{
     self, AudioRendition, Bandwidth, IframeVariant, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment,
-    Ticks, Variant,
+    SubtitleRendition, Ticks, Variant,
 };
+use super::tracks::Role;
 
 /// A rendition as a playlist needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Presented {
     pub name: String,
+    /// What a menu calls it; its name where there is none.
+    pub label: Option<String>,
     pub track: PresentedTrack,
     /// RFC 6381.
     pub codec: String,
@@ -32,40 +35,79 @@ pub struct PresentedIframes {
     pub bandwidth: Bandwidth,
 }
 
-/// Picture or sound.
+/// Picture, sound or text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PresentedTrack {
     Video { width: u32, height: u32, frame_rate: Option<(u32, u32)> },
-    Audio { channels: u32, sample_rate: Option<u32>, language: Option<String> },
+    Audio { channels: u32, sample_rate: Option<u32>, language: Option<String>, role: Role },
+    Text { language: Option<String>, role: Role },
+}
+
+impl Presented {
+    fn is_audio(&self) -> bool {
+        matches!(self.track, PresentedTrack::Audio { .. })
+    }
+
+    fn is_video(&self) -> bool {
+        matches!(self.track, PresentedTrack::Video { .. })
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self.track, PresentedTrack::Text { .. })
+    }
+
+    fn label(&self) -> String {
+        self.label.clone().unwrap_or_else(|| self.name.clone())
+    }
 }
 
 const AUDIO_GROUP: &str = "audio";
+const SUBTITLE_GROUP: &str = "subtitles";
 
-/// The master playlist: every video rendition with the audio group beside it, and at the end the sound without a picture, for
-/// those whose network carries no more; or audio alone.
+/// The master playlist: every video rendition with the groups of sound and text beside it, and at the end the sound without a
+/// picture, for those whose network carries no more; or sound alone. The first of the sound is the default; nothing is shown in text
+/// unasked.
 pub fn master(renditions: &[Presented]) -> MasterPlaylist {
-    let audio: Vec<&Presented> =
-        renditions.iter().filter(|r| matches!(r.track, PresentedTrack::Audio { .. })).collect();
-    let has_video = renditions.iter().any(|r| matches!(r.track, PresentedTrack::Video { .. }));
-    // A variant's bandwidth counts the most demanding rendition of the group that plays beside it (RFC 8216, 4.3.4.2).
-    let beside_peak = audio.iter().map(|r| r.peak_bandwidth).max().unwrap_or(0);
-    let beside_average = audio.iter().map(|r| r.average_bandwidth).max().unwrap_or(0);
-    let mut playlist = MasterPlaylist { variants: vec![], audio: vec![], iframes: vec![] };
+    let audio: Vec<&Presented> = renditions.iter().filter(|r| r.is_audio()).collect();
+    let has_video = renditions.iter().any(Presented::is_video);
+    // Sound alone needs a group only for a choice: its tracks are no qualities of each other.
+    let has_group = !audio.is_empty() && (has_video || audio.len() > 1);
+    let has_text = renditions.iter().any(Presented::is_text);
+    // A variant's bandwidth counts the most demanding rendition of each group that plays beside it (RFC 8216, 4.3.4.2).
+    let most = |beside: fn(&Presented) -> bool, rate: fn(&Presented) -> u64| {
+        renditions.iter().filter(|r| beside(r)).map(rate).max().unwrap_or(0)
+    };
+    let beside =
+        |rate: fn(&Presented) -> u64| most(Presented::is_audio, rate) + most(Presented::is_text, rate);
+    let (beside_peak, beside_average) = (beside(|r| r.peak_bandwidth), beside(|r| r.average_bandwidth));
+    let sounds = || {
+        let mut codecs: Vec<String> = audio.iter().map(|r| r.codec.clone()).collect();
+        codecs.dedup();
+        codecs
+    };
+    let mut playlist = MasterPlaylist { variants: vec![], audio: vec![], subtitles: vec![], iframes: vec![] };
+    let variant = |rendition: &Presented| Variant {
+        uri: rendition.uri.clone(),
+        bandwidth: rendition.peak_bandwidth,
+        average_bandwidth: Some(rendition.average_bandwidth),
+        codecs: vec![rendition.codec.clone()],
+        resolution: None,
+        frame_rate: None,
+        audio_group: has_group.then(|| AUDIO_GROUP.to_owned()),
+        subtitle_group: has_text.then(|| SUBTITLE_GROUP.to_owned()),
+        name: rendition.name.clone(),
+    };
     for rendition in renditions {
         match &rendition.track {
             PresentedTrack::Video { width, height, frame_rate } => {
-                let mut codecs = vec![rendition.codec.clone()];
-                codecs.extend(audio.iter().map(|r| r.codec.clone()));
-                codecs.dedup();
+                let codecs = [vec![rendition.codec.clone()], sounds()].concat();
                 playlist.variants.push(Variant {
-                    uri: rendition.uri.clone(),
                     bandwidth: rendition.peak_bandwidth + beside_peak,
                     average_bandwidth: Some(rendition.average_bandwidth + beside_average),
                     codecs,
                     resolution: Some((*width, *height)),
                     frame_rate: *frame_rate,
-                    audio_group: (!audio.is_empty()).then(|| AUDIO_GROUP.to_owned()),
-                    name: rendition.name.clone(),
+                    ..variant(rendition)
                 });
                 playlist.iframes.extend(rendition.iframes.as_ref().map(|iframes| IframeVariant {
                     uri: iframes.uri.clone(),
@@ -75,42 +117,63 @@ pub fn master(renditions: &[Presented]) -> MasterPlaylist {
                     resolution: (*width, *height),
                 }));
             }
-            PresentedTrack::Audio { .. } if !has_video => playlist.variants.push(Variant {
-                uri: rendition.uri.clone(),
-                bandwidth: rendition.peak_bandwidth,
-                average_bandwidth: Some(rendition.average_bandwidth),
-                codecs: vec![rendition.codec.clone()],
-                resolution: None,
-                frame_rate: None,
-                audio_group: None,
-                name: rendition.name.clone(),
-            }),
-            PresentedTrack::Audio { channels, language, .. } => playlist.audio.push(AudioRendition {
-                group: AUDIO_GROUP.to_owned(),
-                name: rendition.name.clone(),
-                language: language.clone(),
-                uri: rendition.uri.clone(),
-                channels: *channels,
-                default: playlist.audio.is_empty(),
-                autoselect: true,
-            }),
+            PresentedTrack::Audio { channels, language, role, .. } => {
+                if has_group {
+                    // Those a player may choose must differ in language or purpose (RFC 8216, 4.3.4.1.1).
+                    let purpose = (language, characteristics(*role));
+                    let taken = playlist
+                        .audio
+                        .iter()
+                        .any(|other| other.autoselect && (&other.language, other.characteristics) == purpose);
+                    playlist.audio.push(AudioRendition {
+                        group: AUDIO_GROUP.to_owned(),
+                        name: rendition.label(),
+                        language: language.clone(),
+                        uri: rendition.uri.clone(),
+                        channels: *channels,
+                        default: playlist.audio.is_empty(),
+                        autoselect: playlist.audio.is_empty() || (!taken && *role != Role::Commentary),
+                        characteristics: characteristics(*role),
+                    });
+                }
+            }
+            PresentedTrack::Text { language, role } => {
+                let purpose = (language, *role == Role::Forced, characteristics(*role));
+                let taken = playlist.subtitles.iter().any(|other| {
+                    other.autoselect && (&other.language, other.forced, other.characteristics) == purpose
+                });
+                playlist.subtitles.push(SubtitleRendition {
+                    group: SUBTITLE_GROUP.to_owned(),
+                    name: rendition.label(),
+                    language: language.clone(),
+                    uri: rendition.uri.clone(),
+                    autoselect: !taken && *role != Role::Commentary,
+                    forced: *role == Role::Forced,
+                    characteristics: characteristics(*role),
+                });
+            }
         }
     }
-    if let Some(first) = audio.first().filter(|_| has_video) {
-        let mut codecs: Vec<String> = audio.iter().map(|r| r.codec.clone()).collect();
-        codecs.dedup();
+    if let Some(first) = audio.first() {
         playlist.variants.push(Variant {
-            uri: first.uri.clone(),
             bandwidth: beside_peak,
             average_bandwidth: Some(beside_average),
-            codecs,
-            resolution: None,
-            frame_rate: None,
-            audio_group: Some(AUDIO_GROUP.to_owned()),
-            name: first.name.clone(),
+            codecs: sounds(),
+            ..variant(first)
         });
     }
     playlist
+}
+
+/// Apple's tags for what a track is good for (RFC 8216bis, 4.4.6.1).
+fn characteristics(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Description => Some("public.accessibility.describes-video"),
+        Role::Captions => Some(
+            "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound",
+        ),
+        Role::Main | Role::Commentary | Role::Forced => None,
+    }
 }
 
 /// The master playlist of segments that hold picture and sound together: every video rendition with the codec of the sound it
@@ -124,21 +187,24 @@ pub fn master_muxed(renditions: &[Presented], sound: Option<&str>) -> MasterPlay
 }
 
 /// The DASH manifest: a set for the video of each codec, since players do not switch between codecs within one, and a set for
-/// each audio track. Renditions without a segment are left out: there is nothing to say of them yet.
+/// each track of sound and text. Renditions without a segment are left out: there is nothing to say of them yet.
 pub fn manifest(kind: ManifestKind, renditions: Vec<(Presented, Timeline)>) -> Manifest {
     let mut sets: Vec<AdaptationSet> = vec![];
     for (rendition, timeline) in renditions {
         if timeline.durations.is_empty() {
             continue;
         }
+        let label = rendition.label();
         let (content, format) = match rendition.track {
             PresentedTrack::Video { width, height, frame_rate } => {
                 (Content::Video, Format::Video { width, height, frame_rate })
             }
-            PresentedTrack::Audio { channels, sample_rate, language } => {
+            PresentedTrack::Audio { channels, sample_rate, language, role } => {
                 let main = !sets.iter().any(|set| matches!(set.content, Content::Audio { .. }));
-                let content = Content::Audio { language, label: rendition.name.clone(), main };
-                (content, Format::Audio { sample_rate, channels })
+                (Content::Audio { language, label, main, role }, Format::Audio { sample_rate, channels })
+            }
+            PresentedTrack::Text { language, role } => {
+                (Content::Text { language, label, role }, Format::Text)
             }
         };
         let representation = Representation {
@@ -167,7 +233,7 @@ fn family(codec: &str) -> &str {
 
 /// The playlist of the I-frames of one finished rendition, each a part of a segment.
 pub fn iframes(map_uri: String, frames: Vec<Segment>) -> MediaPlaylist {
-    MediaPlaylist { iframes_only: true, ..media(PlaylistKind::Vod, None, map_uri, frames) }
+    MediaPlaylist { iframes_only: true, ..media(PlaylistKind::Vod, None, Some(map_uri), frames) }
 }
 
 /// The media playlist of one rendition. Without a `target_duration` in seconds its longest segment decides, which only a finished one
@@ -175,7 +241,7 @@ pub fn iframes(map_uri: String, frames: Vec<Segment>) -> MediaPlaylist {
 pub fn media(
     kind: PlaylistKind,
     target_duration: Option<u32>,
-    map_uri: String,
+    map_uri: Option<String>,
     segments: Vec<Segment>,
 ) -> MediaPlaylist {
     let longest = segments
@@ -190,23 +256,22 @@ pub fn media(
         kind,
         // A segment that turned out longer than was planned must not make the playlist a lie.
         target_duration: target_duration.unwrap_or(1).max(hls::target_duration(longest)),
-        map_uri: Some(map_uri),
+        map_uri,
         iframes_only: false,
         first_sequence: 0,
         segments,
     }
 }
 
-/// How many segments of each rendition a playlist may list while the set grows: a picture no further than the sound beside it, and
-/// sound no further than the picture that goes furthest, so that a player that has loaded all of one is not left without the other.
-/// `has` says how many a rendition has without a hole.
+/// How many segments of each rendition a playlist may list while the set grows: a picture no further than the default sound beside it,
+/// and sound and text no further than the picture that goes furthest, so that a player that has loaded all of one is not left without
+/// the other. Other tracks of the sound hold nothing back: they may be far behind. `has` says how many a rendition has without a hole.
 pub fn visible(renditions: &[Presented], has: impl Fn(&str) -> usize) -> Vec<usize> {
-    let is_audio = |r: &&Presented| matches!(r.track, PresentedTrack::Audio { .. });
-    let sound = renditions.iter().filter(is_audio).map(|r| has(&r.name)).min();
-    let picture = renditions.iter().filter(|r| !is_audio(r)).map(|r| has(&r.name)).max();
+    let sound = renditions.iter().find(|r| r.is_audio()).map(|r| has(&r.name));
+    let picture = renditions.iter().filter(|r| r.is_video()).map(|r| has(&r.name)).max();
     renditions
         .iter()
-        .map(|r| has(&r.name).min(if is_audio(&r) { picture } else { sound }.unwrap_or(usize::MAX)))
+        .map(|r| has(&r.name).min(if r.is_video() { sound } else { picture }.unwrap_or(usize::MAX)))
         .collect()
 }
 
@@ -217,11 +282,12 @@ mod tests {
     fn presented(name: &str, track: PresentedTrack) -> Presented {
         Presented {
             name: name.into(),
+            label: None,
             track,
-            codec: String::new(),
+            codec: "mp4a.40.2".into(),
             peak_bandwidth: 1,
             average_bandwidth: 1,
-            uri: String::new(),
+            uri: format!("{name}.m3u8"),
             iframes: None,
         }
     }
@@ -229,12 +295,12 @@ mod tests {
     #[test]
     fn the_master_ends_with_the_sound_alone_and_names_i_frames() {
         let video = PresentedTrack::Video { width: 640, height: 360, frame_rate: None };
-        let audio = || PresentedTrack::Audio { channels: 2, sample_rate: None, language: None };
+        let audio = || sound(None, Role::Main);
         let bandwidth = Bandwidth { peak: 3, average: 2 };
         let iframes = PresentedIframes { uri: "360p-iframes.m3u8".into(), bandwidth };
         let picture = Presented { iframes: Some(iframes), ..presented("360p", video) };
-        let sound = Presented { peak_bandwidth: 5, ..presented("audio", audio()) };
-        let playlist = master(&[picture, sound, presented("comments", audio())]);
+        let heard = Presented { peak_bandwidth: 5, ..presented("audio", audio()) };
+        let playlist = master(&[picture, heard, presented("comments", audio())]);
         let variants: Vec<_> = playlist.variants.iter().map(|v| (v.name.as_str(), v.bandwidth)).collect();
         assert_eq!(variants, [("360p", 6), ("audio", 5)]);
         assert!(playlist.variants.iter().all(|v| v.audio_group.as_deref() == Some(AUDIO_GROUP)));
@@ -249,7 +315,7 @@ mod tests {
     #[test]
     fn neither_sound_nor_picture_runs_ahead() {
         let video = || PresentedTrack::Video { width: 2, height: 2, frame_rate: None };
-        let audio = || PresentedTrack::Audio { channels: 2, sample_rate: None, language: None };
+        let audio = || sound(None, Role::Main);
         let all = [presented("720p", video()), presented("360p", video()), presented("audio", audio())];
         let has = |name: &str| match name {
             "720p" => 0,
@@ -261,5 +327,78 @@ mod tests {
         assert_eq!(visible(&all, has), [2, 2, 2]);
         assert_eq!(visible(&all[..2], has), [4, 4], "no sound to wait for");
         assert_eq!(visible(&all[2..], has), [2]);
+        let text = PresentedTrack::Text { language: None, role: Role::Main };
+        let more = [all.to_vec(), vec![presented("audio_2", audio()), presented("subtitles", text)]].concat();
+        let has = |name: &str| match name {
+            "audio_2" => 0,
+            "subtitles" => 9,
+            _ => 4,
+        };
+        assert_eq!(visible(&more, has), [4, 4, 4, 0, 4], "only the default track is waited for");
+    }
+
+    fn sound(language: Option<&str>, role: Role) -> PresentedTrack {
+        PresentedTrack::Audio { channels: 2, sample_rate: None, language: language.map(str::to_owned), role }
+    }
+
+    fn parsed(renditions: &[Presented]) -> m3u8_rs::MasterPlaylist {
+        let text = master(renditions).render();
+        let (rest, parsed) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+        assert!(rest.is_empty() && parsed.unknown_tags.is_empty(), "{text}");
+        parsed
+    }
+
+    #[test]
+    fn a_player_chooses_only_what_was_meant_for_it() {
+        let text = |language: &str, role| PresentedTrack::Text { language: Some(language.into()), role };
+        let mut all = vec![
+            presented("720p", PresentedTrack::Video { width: 2, height: 2, frame_rate: None }),
+            presented("audio", sound(Some("en"), Role::Main)),
+            presented("audio_2", sound(Some("fr"), Role::Main)),
+            presented("audio_3", sound(Some("de"), Role::Commentary)),
+            presented("audio_4", sound(Some("fr"), Role::Description)),
+            presented("subtitles", text("en", Role::Main)),
+            presented("subtitles_2", text("en", Role::Captions)),
+            presented("subtitles_3", text("en", Role::Main)),
+            presented("subtitles_4", text("en", Role::Forced)),
+        ];
+        all[2].label = Some("Français".into());
+        all[2].peak_bandwidth = 10;
+        let playlist = parsed(&all);
+        let told: Vec<(&str, bool, bool, bool)> = playlist
+            .alternatives
+            .iter()
+            .map(|media| (media.name.as_str(), media.default, media.autoselect, media.forced))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("audio", true, true, false),
+                ("Français", false, true, false),
+                ("audio_3", false, false, false),
+                ("audio_4", false, true, false),
+                ("subtitles", false, true, false),
+                ("subtitles_2", false, true, false),
+                ("subtitles_3", false, false, false),
+                ("subtitles_4", false, true, true),
+            ]
+        );
+        let variant = &playlist.variants[0];
+        assert_eq!(
+            (variant.audio.as_deref(), variant.subtitles.as_deref()),
+            (Some("audio"), Some("subtitles"))
+        );
+        assert_eq!(variant.bandwidth, 1 + 10 + 1);
+        assert!(playlist.alternatives[5].characteristics.as_deref().unwrap().contains("spoken-dialog"));
+    }
+
+    #[test]
+    fn languages_of_sound_alone_are_no_qualities() {
+        let one = presented("audio", sound(Some("en"), Role::Main));
+        let playlist = parsed(std::slice::from_ref(&one));
+        assert!(playlist.alternatives.is_empty() && playlist.variants[0].audio.is_none());
+        let playlist = parsed(&[one, presented("audio_2", sound(Some("fr"), Role::Main))]);
+        assert_eq!((playlist.variants.len(), playlist.alternatives.len()), (1, 2));
+        assert_eq!(playlist.variants[0].audio.as_deref(), Some("audio"));
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::grid::Rate;
+use super::tracks::Role;
 
 /// A source, looked into.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +16,13 @@ pub struct Probe {
     /// Overall bits per second.
     pub bitrate: Option<u64>,
     pub video: Option<VideoStream>,
+    /// The default one first.
     pub audio: Vec<AudioStream>,
     /// Number of subtitle tracks of any kind.
     pub subtitles: u32,
+    /// Those of them that are text.
+    #[serde(default)]
+    pub text: Vec<TextStream>,
     /// Things a person should know that do not stop the job.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -70,9 +75,29 @@ pub struct AudioStream {
     pub codec: String,
     pub sample_rate: u32,
     pub channels: u32,
+    /// BCP 47.
     pub language: Option<String>,
+    /// Fit for a menu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(default)]
+    pub role: Role,
     /// Seconds from the start of the file to the end of the track, where known.
     pub end_seconds: Option<f64>,
+}
+
+/// A subtitle track that is text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextStream {
+    pub index: u32,
+    pub codec: String,
+    /// BCP 47.
+    pub language: Option<String>,
+    /// Fit for a menu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(default)]
+    pub role: Role,
 }
 
 impl VideoStream {

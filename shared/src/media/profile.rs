@@ -102,10 +102,45 @@ impl RateControl {
 }
 
 /// AAC-LC stereo.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioRecipe {
     /// Bits per second, 32,000 to 320,000.
     pub bitrate: u64,
+    #[serde(default)]
+    pub tracks: AudioTracks,
+    /// Integrated loudness (EBU R 128) that every track is brought to, in LUFS, -31 to -10; `None` leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loudness: Option<f64>,
+}
+
+impl AudioRecipe {
+    /// Every track at this bitrate, as loud as it is.
+    pub fn at(bitrate: u64) -> Self {
+        Self { bitrate, tracks: AudioTracks::All, loudness: None }
+    }
+}
+
+/// Which of a source's audio tracks are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AudioTracks {
+    #[default]
+    All,
+    /// The one that a player would choose.
+    Default,
+}
+
+impl AudioTracks {
+    /// All words for it.
+    pub const ALL: [Self; 2] = [Self::All, Self::Default];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Default => "default",
+        }
+    }
 }
 
 /// How much work an encoder puts into a picture, in x264's words for it: a closed list, because the word reaches a command line.
@@ -216,7 +251,7 @@ impl Profile {
             "audio" => (vec![], Preset::Medium, 6, 160_000),
             _ => return None,
         };
-        let audio = Some(AudioRecipe { bitrate: audio });
+        let audio = Some(AudioRecipe::at(audio));
         Some(Self {
             name: Some(name.into()),
             rungs,
@@ -263,7 +298,7 @@ mod tests {
             ],
             "preset": "warp; rm -rf /",
             "segment_duration": 0,
-            "audio": {"bitrate": 1}
+            "audio": {"bitrate": 1, "tracks": "some", "loudness": -9.5}
         }))
         .unwrap_err();
         let pointers: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
@@ -279,6 +314,8 @@ mod tests {
             "/preset",
             "/segment_duration",
             "/audio/bitrate",
+            "/audio/tracks",
+            "/audio/loudness",
         ] {
             assert!(pointers.contains(&pointer), "{pointer} is missing in {pointers:?}");
         }
@@ -325,6 +362,20 @@ mod tests {
             "preset": "fast", "segment_duration": 6});
         let profile: Profile = serde_json::from_value(old).unwrap();
         assert_eq!((profile.rungs[0].codec, profile.hardware), (Codec::H264, Hardware::None));
+    }
+
+    #[test]
+    fn sound_is_of_all_tracks_and_as_loud_as_it_is() {
+        let audio =
+            |audio| Profile::from_json(&json!({"rungs": [], "audio": audio})).map(|it| it.audio.unwrap());
+        assert_eq!(audio(json!({})).unwrap(), AudioRecipe::at(128_000));
+        let asked = audio(json!({"tracks": "default", "loudness": -23})).unwrap();
+        assert_eq!((asked.tracks, asked.loudness), (AudioTracks::Default, Some(-23.0)));
+        for loudness in [json!(-31.1), json!(0), json!("-23"), json!(true)] {
+            assert!(audio(json!({"loudness": loudness})).is_err(), "{loudness}");
+        }
+        let old: AudioRecipe = serde_json::from_value(json!({"bitrate": 96_000})).unwrap();
+        assert_eq!(old, AudioRecipe::at(96_000), "a recipe of before there was a choice");
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub fn segment(prefix: &str, rung: &str, number: u32) -> String {
     format!("{prefix}{rung}/{number:05}.m4s")
 }
 
+/// A segment of text.
+pub fn text_segment(prefix: &str, rung: &str, number: u32) -> String {
+    format!("{prefix}{rung}/{number:05}.vtt")
+}
+
+/// All of a text.
+pub fn text(prefix: &str, rung: &str) -> String {
+    format!("{prefix}{rung}/all.vtt")
+}
+
 /// A static playlist.
 pub fn playlist(prefix: &str, name: &str) -> String {
     format!("{prefix}{name}.m3u8")

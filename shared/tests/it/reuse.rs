@@ -299,7 +299,7 @@ async fn a_set_is_made_around_parts_of_another() {
         duration_seconds: 12.5,
         tasks: vec![],
         adopted: Some(Adopted { set: from, places: vec![("b".to_owned(), 3)] }),
-        summary: PlanSummary { renditions: vec![], warnings: vec![] },
+        summary: PlanSummary { renditions: vec![], subtitles: vec![], warnings: vec![] },
     };
     let planned = [Publication::Planned { recording, plan: Box::new(plan) }];
     finish::succeed(&fixture.db, &claimed, &planned, &AttemptNote::default()).await.unwrap();

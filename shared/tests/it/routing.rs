@@ -125,6 +125,7 @@ fn probe() -> Probe {
         }),
         audio: vec![],
         subtitles: 0,
+        text: vec![],
         warnings: vec![],
     }
 }

@@ -15,12 +15,14 @@ mod audio;
 mod compare;
 mod mp4;
 mod stills;
+mod subtitles;
 mod watermark;
 
-pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio};
+pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio, loudness};
 pub use compare::{CompareFiles, compare, crf, figures_file, sample, smaller};
 pub use mp4::{count_frames, mp4};
 pub use stills::{PictureAt, glimpse, picture, sheets, thumbnails};
+pub use subtitles::{MAX_SUBTITLES, subtitles};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
 /// is left out: it would let one tenant's file read another's.
@@ -63,7 +65,8 @@ pub(super) fn ffmpeg_start() -> Args {
 /// What is asked of ffprobe.
 const DESCRIBED: &str = "format=format_name,start_time,duration,bit_rate:stream=index,codec_type,codec_name,width,height,\
 sample_aspect_ratio,pix_fmt,field_order,color_transfer,r_frame_rate,avg_frame_rate,time_base,start_time,duration,sample_rate,\
-channels:stream_disposition=default,attached_pic:stream_tags=language,rotate:stream_side_data=rotation";
+channels:stream_disposition=default,attached_pic,comment,forced,hearing_impaired,visual_impaired:\
+stream_tags=language,title,rotate:stream_side_data=rotation";
 
 /// Asks ffprobe for container and streams as JSON.
 pub fn describe(input: &Path) -> Vec<OsString> {
@@ -482,7 +485,9 @@ mod tests {
             describe(input),
             list_packets(input, Some(20)),
             encode(&spec(vec![rung("a", 640, 360, GRID)], GRID), &files, Approach::Seek),
-            audio(&audio::tests::spec(None), &sound, Approach::Seek),
+            audio(&audio::tests::spec(None), &sound, Approach::Seek, None),
+            loudness(&audio::tests::measured(vec![audio::tests::spec(None)]), input, &["m".into()]),
+            subtitles(&[2], input, &outputs),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
             mp4(&[input, input], 12_800, output),
             count_frames(input),

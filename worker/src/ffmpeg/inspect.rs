@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::grid::Rate;
-use reelmill_shared::media::probe::{AudioStream, Probe, Transfer, VideoStream};
+use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, VideoStream};
+use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
 
 /// What `ffprobe -show_format -show_streams` prints, as far as it is used.
@@ -72,6 +73,8 @@ const MISSING_SECONDS: f64 = 1.0;
 const MAX_RATE: f64 = 61.0;
 /// Pixels flatter or taller than this are a broken header.
 const MAX_PIXEL_ASPECT: f64 = 10.0;
+/// Subtitles that are text. The others are pictures of text.
+const TEXT_CODECS: [&str; 6] = ["subrip", "srt", "ass", "ssa", "webvtt", "mov_text"];
 
 impl Described {
     /// Reads ffprobe's JSON.
@@ -79,9 +82,9 @@ impl Described {
         serde_json::from_slice(json).map_err(|error| TaskError::internal("reading ffprobe's answer", error))
     }
 
-    /// True for tracks whose packets the scan should keep: the picture and the first sound.
+    /// Tracks whose packets the scan should keep: the picture and the sound.
     pub fn wanted(&self) -> Vec<u32> {
-        self.video().into_iter().chain(self.audio().next()).map(|stream| stream.index).collect()
+        self.video().into_iter().chain(self.audio()).map(|stream| stream.index).collect()
     }
 
     fn video(&self) -> Option<&Stream> {
@@ -146,15 +149,14 @@ impl Described {
         if duration <= 0.0 {
             return Err(TaskError::fatal(Reason::Damaged, "the source holds no media that lasts any time"));
         }
-        let subtitles =
-            self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).count() as u32;
-        if subtitles > 0 {
-            warnings.push(format!("{subtitles} subtitle tracks are left out: this version has no subtitles"));
-        }
-        if audio.len() > 1 {
+        let subtitles: Vec<&Stream> =
+            self.streams.iter().filter(|s| s.codec_type.as_deref() == Some("subtitle")).collect();
+        let text: Vec<TextStream> = subtitles.iter().filter_map(|stream| text_stream(stream)).collect();
+        let pictures = subtitles.len() - text.len();
+        if pictures > 0 {
             warnings.push(format!(
-                "of {} audio tracks only the default one is used by this version",
-                audio.len()
+                "{pictures} of {} subtitle tracks are left out: they are pictures, and only text can become WebVTT",
+                subtitles.len()
             ));
         }
         Ok(Probe {
@@ -164,7 +166,8 @@ impl Described {
             bitrate: format.bit_rate.as_deref().and_then(|rate| rate.parse().ok()),
             video,
             audio,
-            subtitles,
+            subtitles: subtitles.len() as u32,
+            text,
             warnings,
         })
     }
@@ -301,17 +304,43 @@ fn capped(rate: Rate) -> Rate {
 fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
     let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
     let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * tick - start);
-    let language = stream.tags.get("language").map(|tag| tag.to_ascii_lowercase());
     AudioStream {
         index: stream.index,
         codec: stream.codec_name.clone().unwrap_or_default(),
         sample_rate: stream.sample_rate.as_deref().and_then(|rate| rate.parse().ok()).unwrap_or(48_000),
         channels: stream.channels.unwrap_or(2),
-        // Reaches playlists: only what BCP 47 knows.
-        language: language.filter(|tag| {
-            tag != "und" && (2..=3).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_lowercase())
-        }),
+        language: stream.language(),
+        title: stream.title(),
+        role: stream.role(),
         end_seconds: end,
+    }
+}
+
+fn text_stream(stream: &Stream) -> Option<TextStream> {
+    let codec = stream.codec_name.clone().filter(|codec| TEXT_CODECS.contains(&codec.as_str()))?;
+    let (language, title, role) = (stream.language(), stream.title(), stream.role());
+    Some(TextStream { index: stream.index, codec, language, title, role })
+}
+
+// All of it reaches playlists: what a file says is cleaned here.
+impl Stream {
+    fn language(&self) -> Option<String> {
+        tracks::language_tag(self.tags.get("language")?)
+    }
+
+    fn title(&self) -> Option<String> {
+        tracks::title(self.tags.get("title")?)
+    }
+
+    fn role(&self) -> Role {
+        let is = |disposition: &str| self.disposition.get(disposition) == Some(&1);
+        match () {
+            () if is("forced") => Role::Forced,
+            () if is("comment") => Role::Commentary,
+            () if is("visual_impaired") => Role::Description,
+            () if is("hearing_impaired") => Role::Captions,
+            () => Role::Main,
+        }
     }
 }
 
@@ -429,6 +458,37 @@ mod tests {
         let found = described(json!({"duration": "10.0"}));
         let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
         assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
+    }
+
+    #[test]
+    fn tracks_tell_language_name_and_purpose() {
+        let stream = |index: u32, kind: &str, codec: &str, tags: serde_json::Value, role: &str| {
+            json!({ "index": index, "codec_type": kind, "codec_name": codec, "time_base": "1/1000", "tags": tags,
+                "disposition": { "default": u8::from(index == 1), role: 1 } })
+        };
+        let body = json!({
+            "format": { "format_name": "matroska,webm", "start_time": "0.0" },
+            "streams": [
+                stream(0, "audio", "aac", json!({"language": "ger", "title": "Ton\nspur \"1\""}), "comment"),
+                stream(1, "audio", "aac", json!({"language": "\"\n#EXT"}), "dub"),
+                stream(2, "subtitle", "subrip", json!({"language": "eng"}), "forced"),
+                stream(3, "subtitle", "hdmv_pgs_subtitle", json!({}), "dub"),
+                stream(4, "subtitle", "mov_text", json!({"language": "und"}), "hearing_impaired"),
+            ],
+        });
+        let found = Described::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(found.wanted(), [1, 0], "all sound, the default one first");
+        let mut packets = BTreeMap::from([(0, Scanned::default())]);
+        Scanned::add(&mut packets, "0,0,0,1000,K_");
+        let probe = found.probe(&packets, 1).unwrap();
+        let audio: Vec<_> =
+            probe.audio.iter().map(|it| (it.index, it.language.as_deref(), it.role)).collect();
+        assert_eq!(audio, [(1, None, Role::Main), (0, Some("de"), Role::Commentary)]);
+        assert_eq!((probe.audio[1].title.as_deref(), probe.audio[0].end_seconds), (Some("Ton spur 1"), None));
+        let text: Vec<_> = probe.text.iter().map(|it| (it.index, it.language.as_deref(), it.role)).collect();
+        assert_eq!(text, [(2, Some("en"), Role::Forced), (4, None, Role::Captions)]);
+        assert_eq!((probe.subtitles, probe.warnings.len()), (3, 1));
+        assert!(probe.warnings[0].starts_with("1 of 3 subtitle tracks are left out: they are pictures"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod argv;
 pub mod encoders;
 pub mod figures;
 pub mod inspect;
+pub mod loudness;
 pub mod process;
 pub mod progress;
 pub mod refusal;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
-use reelmill_shared::job::task::{AUDIO_RUNG, AudioSpec};
+use reelmill_shared::job::task::AudioSpec;
 use reelmill_shared::media::cmaf::{Sample, Track};
 use reelmill_shared::media::grid::{AAC_FRAME, AudioGrid, AudioSpan};
 use reelmill_shared::media::hls::Bandwidth;
 
-use super::{Amount, Bench, check_exit};
+use super::{Amount, Bench, check_exit, loudness};
 use crate::ffmpeg::argv::{self, Approach, AudioFiles, AudioTimes};
 use crate::ffmpeg::witness;
 use crate::packager::{Cut, Cutting, Packager};
@@ -25,18 +25,21 @@ pub(super) async fn perform(bench: &Bench, spec: &AudioSpec) -> Result<Vec<Publi
     let file = bench.open_extent(&source, spec.extent.as_ref()).await?;
     let (output, witness) = (bench.dir.join(OUTPUT), bench.dir.join(WITNESS));
     let files = AudioFiles { input: &file.path, output: &output, witness: &witness };
-    encode(bench, spec, &files, Approach::Seek).await?;
+    let gain = loudness::gain(bench, spec).await?;
+    encode(bench, spec, &files, Approach::Seek, gain).await?;
     let begins = f64::from(u32::try_from(AudioTimes::of(spec).second).unwrap_or(u32::MAX));
     // Silence would fill what a late seek left out. Read from its start, the track itself may begin later.
     if begins > 0.0 && witness::first_seconds(&witness).await?.is_none_or(|first| first > begins) {
         tracing::info!("a seek ended behind the sound that was wanted; decoding everything before it");
-        encode(bench, spec, &files, Approach::Read).await?;
+        encode(bench, spec, &files, Approach::Read, gain).await?;
     }
 
     let cut = AudioCut::new(&spec.grid, spec.span());
-    let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, AUDIO_RUNG, output, cut);
+    let packager = Packager::new(bench.shop.storage.clone(), &bench.prefix, &spec.rung, output, cut);
     let declared = Bandwidth { peak: spec.bitrate, average: spec.bitrate };
-    let encoded = packager.finish(0, spec.language.clone(), declared).await?;
+    let mut encoded = packager.finish(spec.position, spec.language.clone(), declared).await?;
+    encoded.rendition.label = spec.label.clone();
+    encoded.rendition.role = spec.role;
     super::same_init(bench, spec.set, &encoded).await?;
     Ok(vec![Publication::Rendition { set: spec.set, encoded: Box::new(encoded) }])
 }
@@ -46,8 +49,9 @@ async fn encode(
     spec: &AudioSpec,
     files: &AudioFiles<'_>,
     approach: Approach,
+    gain: Option<f64>,
 ) -> Result<(), TaskError> {
-    let args = argv::audio(spec, files, approach);
+    let args = argv::audio(spec, files, approach, gain);
     let seconds = AudioTimes::of(spec).total as f64 / f64::from(spec.grid.sample_rate);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("encoding audio", &args, Amount::seconds(seconds), deadline, 1).await?;

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::probe::circumstances;
 use super::{Bench, command_line};
 use crate::ffmpeg::argv::{self, Approach, AudioFiles, EncodeFiles};
-use crate::tasks::{audio, encode, remux, thumbnail};
+use crate::tasks::{audio, encode, loudness, remux, subtitles, thumbnail};
 
 /// Stand for the source and the watermark in commands; files in the scratch directory have only their names.
 const SOURCE: &str = "source";
@@ -130,10 +130,15 @@ fn command(orders: &TaskSpec, probe: &Probe) -> Option<Vec<OsString>> {
             };
             Some(argv::encode(spec, &files, Approach::Seek))
         }
+        // By how much it is made louder is known when it was measured.
+        TaskSpec::Audio(spec) if spec.normalise => None,
         TaskSpec::Audio(spec) => {
             let (output, witness) = (here.join(audio::OUTPUT), here.join(audio::WITNESS));
-            Some(argv::audio(spec, &AudioFiles { input, output: &output, witness: &witness }, Approach::Seek))
+            let files = AudioFiles { input, output: &output, witness: &witness };
+            Some(argv::audio(spec, &files, Approach::Seek, None))
         }
+        TaskSpec::Loudness(spec) => Some(argv::loudness(spec, input, &loudness::outputs(spec))),
+        TaskSpec::Subtitles(spec) => Some(subtitles::command(spec, input, &subtitles::outputs(here, spec))),
         TaskSpec::Remux(_) => Some(argv::remux(&remux::tracks(probe), input, &here.join(remux::OUTPUT))),
         TaskSpec::Thumbnail(spec) => thumbnail::command(spec, probe.video.as_ref()?, input, here),
         _ => None,
@@ -147,6 +152,7 @@ mod tests {
     use reelmill_shared::job::spec::{Input, JobSpec, Output};
     use reelmill_shared::media::probe::{AudioStream, Transfer, VideoStream};
     use reelmill_shared::media::profile::Profile;
+    use reelmill_shared::media::tracks::Role;
 
     use super::*;
 
@@ -178,8 +184,11 @@ mod tests {
                 sample_rate: 48_000,
                 channels: 2,
                 language: None,
+                title: None,
+                role: Role::Main,
                 end_seconds: Some(40.0),
             }],
+            text: vec![],
             subtitles: 0,
             warnings: vec![],
         }

@@ -45,7 +45,10 @@ pub(super) async fn perform(bench: &Bench, spec: &FinishSpec) -> Result<Vec<Publ
             put_playlist(bench, &iframes(name), playlist.render()).await?;
         }
         // Chunks lie under the prefixes of the tasks that made them: no pattern makes all their names.
-        let files = Files::List { init, media: segments.iter().map(key).collect() };
+        let files = match &rendition.text {
+            Some(text) => Files::Whole(keys::relative(&bench.prefix, &text.key)),
+            None => Files::List { init, media: segments.iter().map(key).collect() },
+        };
         timelines.push((presented(rendition), rendition.timeline(&segments, files)));
     }
     let all: Vec<Presented> = renditions.iter().map(presented).collect();

@@ -6,6 +6,7 @@ mod dry_run;
 mod encode;
 mod fetch;
 mod finish;
+mod loudness;
 mod mp4;
 mod probe;
 mod quality;
@@ -14,6 +15,7 @@ mod report;
 mod representative;
 mod stills;
 mod storyboard;
+mod subtitles;
 mod thumbnail;
 mod thumbnails;
 
@@ -84,6 +86,8 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
         TaskSpec::Complexity(spec) => complexity::perform(bench, spec).await,
         TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,
+        TaskSpec::Loudness(spec) => loudness::perform(bench, spec).await,
+        TaskSpec::Subtitles(spec) => subtitles::perform(bench, spec).await,
         TaskSpec::Thumbnail(spec) => thumbnail::perform(bench, spec).await,
         TaskSpec::Storyboard(spec) => storyboard::perform(bench, spec).await,
         TaskSpec::Thumbnails(spec) => thumbnails::perform(bench, spec).await,

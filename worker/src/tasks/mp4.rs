@@ -136,7 +136,7 @@ fn frames(rendition: &Rendition) -> u64 {
             let (num, den) = rendition.frame_rate.unwrap_or((1, 1));
             ticks * u128::from(num) / (u128::from(rendition.timescale) * u128::from(den.max(1)))
         }
-        TrackKind::Audio => ticks / u128::from(AAC_FRAME),
+        TrackKind::Audio | TrackKind::Text => ticks / u128::from(AAC_FRAME),
     };
     u64::try_from(frames).unwrap_or(u64::MAX)
 }

@@ -23,8 +23,10 @@ pub fn check(playback: &Playback, expected: &Expected) {
     let more = ["-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "framecrc", "-"];
     let listed = ffmpeg(&[&args[..], &more].concat());
     let listed = Decoded::parse(&String::from_utf8(listed).unwrap());
-    // FFmpeg lists the sound twice where it is offered without the picture too.
-    let sounds = usize::from(playback.audio.is_some()) + usize::from(playback.sound_alone.is_some());
+    // FFmpeg lists the sound twice where it is offered without the picture too, or as one of several without any.
+    let offered =
+        playback.sound_alone.is_some() || (playback.video.is_empty() && !playback.more_audio.is_empty());
+    let sounds = expected.audio.len() + usize::from(offered);
     assert_eq!(listed.len(), expected.rungs.len() + sounds, "streams");
 
     for (stream, rung) in listed.iter().zip(&expected.rungs) {
@@ -36,7 +38,8 @@ pub fn check(playback: &Playback, expected: &Expected) {
         }
     }
     for stream in &listed[expected.rungs.len()..] {
-        let sample_rate = expected.audio.unwrap();
+        let sample_rate = stream.sample_rate.unwrap();
+        assert!(expected.audio.contains(&sample_rate), "{sample_rate} Hz");
         let mut samples = 0;
         for (time, bytes) in &stream.frames {
             let right = f64::from(samples) / f64::from(sample_rate);
@@ -61,8 +64,11 @@ pub fn check(playback: &Playback, expected: &Expected) {
 pub fn demuxed(manifest: &str, expected: &Expected) {
     let streams = probe_file(&["-show_streams"], manifest);
     let streams = streams["streams"].as_array().unwrap();
-    assert_eq!(streams.len(), expected.rungs.len() + usize::from(expected.audio.is_some()), "{manifest}");
-    for (index, stream) in streams.iter().enumerate() {
+    let count = |kind: &str| streams.iter().filter(|stream| stream["codec_type"] == kind).count();
+    let found = (count("video"), count("audio"), count("subtitle"));
+    assert_eq!(found, (expected.rungs.len(), expected.audio.len(), expected.texts), "{manifest}");
+    for (index, stream) in streams.iter().enumerate().filter(|(_, stream)| stream["codec_type"] != "subtitle")
+    {
         assert_eq!(number(&stream["start_time"]), 0.0, "stream {index} of {manifest} starts at zero");
         let map = format!("0:{index}");
         let args = ["-copyts", "-i", manifest, "-map", &map, "-c", "copy", "-f", "framecrc", "-"];
@@ -77,7 +83,9 @@ pub fn demuxed(manifest: &str, expected: &Expected) {
                 (rung.rate.1 as f64 / rung.rate.0 as f64, rung.frames)
             }
             None => {
-                let rate = f64::from(expected.audio.unwrap());
+                let rate = expected.audio[index - expected.rungs.len()];
+                assert_eq!(stream["sample_rate"], rate.to_string(), "{manifest}");
+                let rate = f64::from(rate);
                 let whole = expected.rungs.first().map(|rung| {
                     let shown = rung.frames as f64 * rung.rate.1 as f64 / rung.rate.0 as f64;
                     (shown * rate / 1024.0 - 1e-6).ceil()
@@ -97,6 +105,7 @@ pub fn demuxed(manifest: &str, expected: &Expected) {
 #[derive(Debug, Default)]
 struct Decoded {
     size: Option<(u64, u64)>,
+    sample_rate: Option<u32>,
     tick: f64,
     /// Presentation time and size in bytes of each decoded frame.
     frames: Vec<(f64, u64)>,
@@ -121,6 +130,7 @@ impl Decoded {
                 };
                 match key {
                     "tb" => streams[index].tick = pair('/').0 as f64 / pair('/').1 as f64,
+                    "sample_rate" => streams[index].sample_rate = Some(value.parse().unwrap()),
                     "dimensions" => streams[index].size = Some(pair('x')),
                     _ => {}
                 }

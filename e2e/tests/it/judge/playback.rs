@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use m3u8_rs::{MediaPlaylistType, VariantStream};
+use m3u8_rs::{AlternativeMedia, AlternativeMediaType, MediaPlaylistType, VariantStream};
 use reelmill_testkit::Client;
 use tempfile::TempDir;
 
@@ -14,12 +14,26 @@ pub struct Playback {
     pub dash_url: String,
     /// In the order of the master playlist.
     pub video: Vec<Track>,
+    /// The default one.
     pub audio: Option<Track>,
+    /// The other tracks of the sound.
+    pub more_audio: Vec<Track>,
+    pub text: Vec<Text>,
     /// The sound beside a picture, offered without it.
     pub sound_alone: Option<VariantStream>,
     /// In the order of `video`.
     pub iframes: Vec<Iframes>,
     _dir: TempDir,
+}
+
+/// One text rendition.
+pub struct Text {
+    /// Its line in the master playlist.
+    pub media: AlternativeMedia,
+    pub target_duration: u64,
+    /// `EXTINF` of each segment.
+    pub lengths: Vec<f64>,
+    pub segments: Vec<String>,
 }
 
 /// One rendition.
@@ -29,6 +43,8 @@ pub struct Track {
     pub url: String,
     /// Its line in the master playlist; `None` for sound beside a picture.
     pub variant: Option<VariantStream>,
+    /// The same of one of several tracks of the sound, or of the sound beside a picture.
+    pub media: Option<AlternativeMedia>,
     pub target_duration: u64,
     /// `EXTINF` of each segment.
     pub lengths: Vec<f64>,
@@ -111,35 +127,73 @@ impl Playback {
         }
         assert_eq!(iframes.len(), video.len(), "I-frames of every rung");
         let alone = sound_alone.as_ref().map(|variant: &VariantStream| &variant.uri);
-        let beside = master.alternatives.first().and_then(|media| media.uri.as_ref());
-        assert_eq!(alone, beside, "the sound beside the picture is offered without it too");
-        for media in &master.alternatives {
-            assert_eq!(media.media_type, m3u8_rs::AlternativeMediaType::Audio);
-            assert!(audio.is_none(), "one audio rendition is promised");
-            assert!(media.default && media.autoselect);
+        let is_sound = |media: &&AlternativeMedia| media.media_type == AlternativeMediaType::Audio;
+        let beside = master.alternatives.iter().find(is_sound).and_then(|media| media.uri.as_ref());
+        assert_eq!(
+            alone,
+            beside.filter(|_| !video.is_empty()),
+            "the sound is offered without the picture too"
+        );
+        let (mut more_audio, mut text) = (vec![], vec![]);
+        let variants = || video.iter().filter_map(|track: &Track| track.variant.as_ref()).chain(&sound_alone);
+        for (number, media) in master.alternatives.iter().filter(is_sound).enumerate() {
+            assert_eq!(media.default, number == 0, "the first is the default");
+            assert!(media.autoselect || !media.default);
             assert_eq!(media.channels.as_deref(), Some("2"));
-            audio = Some(fetcher.track(media.uri.as_ref().unwrap(), None).await);
-            let variants =
-                video.iter().filter_map(|track: &Track| track.variant.as_ref()).chain(&sound_alone);
-            for variant in variants {
-                assert_eq!(
-                    variant.audio.as_ref(),
-                    Some(&media.group_id),
-                    "every variant plays with the sound"
-                );
+            assert!(
+                variants().all(|variant| variant.audio.as_ref() == Some(&media.group_id)),
+                "every variant plays with the sound"
+            );
+            // Sound alone was fetched as a variant: a line of the group says more of it.
+            let known = if media.default { audio.take() } else { None };
+            let track = match known {
+                Some(track) => track,
+                None => fetcher.track(media.uri.as_ref().unwrap(), None).await,
+            };
+            let track = Track { media: Some(media.clone()), ..track };
+            if media.default {
+                audio = Some(track);
+            } else {
+                more_audio.push(track);
             }
         }
-        if master.alternatives.is_empty() {
-            let mut named = video.iter().filter(|track| track.variant.as_ref().unwrap().audio.is_some());
-            assert!(named.next().is_none(), "no playlist names audio that is not there");
+        for media in master.alternatives.iter().filter(|media| !is_sound(media)) {
+            assert_eq!(media.media_type, AlternativeMediaType::Subtitles);
+            assert!(!media.default, "no text is shown unasked");
+            assert!(
+                variants().all(|variant| variant.subtitles.as_ref() == Some(&media.group_id)),
+                "every variant can be shown with the text"
+            );
+            text.push(fetcher.text(media).await);
         }
+        if !master.alternatives.iter().any(|media| is_sound(&media)) {
+            assert!(
+                variants().all(|variant| variant.audio.is_none()),
+                "no playlist names audio that is not there"
+            );
+        }
+        if text.is_empty() {
+            assert!(variants().all(|variant| variant.subtitles.is_none()), "nor text");
+        }
+        let mut names: Vec<&str> = master.alternatives.iter().map(|media| media.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert!(
+            names.len() >= master.alternatives.iter().filter(is_sound).count(),
+            "names differ in a group"
+        );
         let dash_url = url.replace("/master.m3u8", "/manifest.mpd");
-        Self { url, dash_url, video, audio, sound_alone, iframes, _dir: dir }
+        Self { url, dash_url, video, audio, more_audio, text, sound_alone, iframes, _dir: dir }
+    }
+
+    /// All tracks of the sound, the default one first.
+    pub fn sounds(&self) -> impl Iterator<Item = &Track> {
+        self.audio.iter().chain(&self.more_audio)
     }
 
     /// Picture and sound.
     pub fn tracks(&self) -> impl Iterator<Item = &Track> {
-        self.video.iter().chain(&self.audio)
+        self.video.iter().chain(self.sounds())
     }
 }
 
@@ -150,6 +204,18 @@ struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
+    async fn text(&mut self, media: &AlternativeMedia) -> Text {
+        let uri = media.uri.as_ref().unwrap();
+        let text = self.client.text(&format!("{}/{uri}", self.base)).await;
+        let (playlist, lengths) = read(&text, uri);
+        let mut segments = vec![];
+        for segment in &playlist.segments {
+            assert!(segment.map.is_none() && segment.uri.ends_with(".vtt"), "{text}");
+            segments.push(self.client.text(&format!("{}/{}", self.base, segment.uri)).await);
+        }
+        Text { media: media.clone(), target_duration: playlist.target_duration, lengths, segments }
+    }
+
     async fn track(&mut self, uri: &str, variant: Option<VariantStream>) -> Track {
         let url = format!("{}/{uri}", self.base);
         let text = self.client.text(&url).await;
@@ -175,6 +241,7 @@ impl Fetcher<'_> {
             name,
             url,
             variant,
+            media: None,
             target_duration: playlist.target_duration,
             lengths,
             bytes,

@@ -2,19 +2,31 @@
 
 use m3u8_rs::VariantStream;
 
+use super::playback::Text;
 use super::{Playback, Track};
 
 /// `EXTINF` is rounded to the microsecond and bit rates to the bit, for the picture and for the sound.
 const ROUNDING: f64 = 1e-5;
 
 pub fn check(playback: &Playback) {
-    let sound = playback.audio.as_ref().filter(|track| track.variant.is_none()).map(Measured::track);
-    let (beside_peak, beside_average) =
-        sound.as_ref().map_or((0.0, 0.0), |sound| (sound.peak(), sound.average()));
+    // The most demanding of the tracks that may play beside it, and of the texts.
+    let most =
+        |beside: &[Measured<'_>], rate: fn(&Measured<'_>) -> f64| beside.iter().map(rate).fold(0.0, f64::max);
+    let sounds = playback.sounds().filter(|track| track.variant.is_none());
+    let sounds: Vec<Measured<'_>> = sounds.map(Measured::track).collect();
+    let texts: Vec<Measured<'_>> = playback.text.iter().map(Measured::text).collect();
+    let beside = |rate: fn(&Measured<'_>) -> f64| most(&sounds, rate) + most(&texts, rate);
+    let (beside_peak, beside_average) = (beside(|it| it.peak()), beside(|it| it.average()));
     for track in playback.tracks() {
         let Some(variant) = &track.variant else { continue };
         let here = Measured::track(track);
-        told(variant, &track.name, here.peak() + beside_peak, here.average() + beside_average);
+        let (peak, average) = if playback.video.is_empty() {
+            // Sound alone: it or another track.
+            (here.peak().max(beside_peak), here.average().max(beside_average))
+        } else {
+            (here.peak() + beside_peak, here.average() + beside_average)
+        };
+        told(variant, &track.name, peak, average);
     }
     if let Some(variant) = &playback.sound_alone {
         told(variant, "sound alone", beside_peak, beside_average);
@@ -48,6 +60,11 @@ struct Measured<'p> {
 impl<'p> Measured<'p> {
     fn track(track: &'p Track) -> Self {
         Self { target: track.target_duration, lengths: &track.lengths, bytes: track.bytes.clone() }
+    }
+
+    fn text(text: &'p Text) -> Self {
+        let bytes = text.segments.iter().map(|segment| segment.len() as u64).collect();
+        Self { target: text.target_duration, lengths: &text.lengths, bytes }
     }
 
     /// The largest bit rate of any run of segments that lasts 0.5 to 1.5 target durations.

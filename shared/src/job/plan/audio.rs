@@ -3,56 +3,106 @@
 use super::deadline;
 use crate::ids::{SetId, SourceId};
 use crate::job::edit::Edit;
-use crate::job::task::{AudioSpec, TaskSpec};
+use crate::job::task::{AUDIO_RUNG, AudioSpec, LoudnessSpec, TaskSpec, track_rung};
 use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
-use crate::media::probe::AudioStream;
-use crate::media::profile::{AudioRecipe, Profile};
+use crate::media::probe::{AudioStream, Probe};
+use crate::media::profile::{AudioTracks, Profile};
+use crate::media::tracks;
 
 /// What a viewer waits for is encoded in about a second.
 const FIRST_SPAN_SECONDS: f64 = 30.0;
 /// The others are long: each decodes up to a GOP and encodes a second for nothing.
 const SPAN_SECONDS: f64 = 300.0;
 
-/// The grid of a track's rendition: beside the picture's where there is one.
-pub(super) fn grid(audio: &AudioStream, video: Option<&Grid>, duration: f64, profile: &Profile) -> AudioGrid {
-    let sample_rate = output_sample_rate(audio.sample_rate);
-    match video {
-        Some(video) => AudioGrid::beside(video, sample_rate),
-        None => AudioGrid::alone(duration, sample_rate, profile.segment_duration),
+/// More tracks than a viewer chooses from; each is decoded and encoded over all its length.
+const MOST_TRACKS: usize = 8;
+
+/// The tracks of a source that the profile wants, the default one first.
+pub(super) fn used<'a>(
+    probe: &'a Probe,
+    profile: &Profile,
+    warnings: &mut Vec<String>,
+) -> Vec<&'a AudioStream> {
+    let Some(recipe) = &profile.audio else { return vec![] };
+    let default = probe.audio.first();
+    let others = probe.audio.iter().skip(1).filter(|_| recipe.tracks == AudioTracks::All);
+    // FFmpeg can say nothing of a track that holds nothing.
+    let (sounding, silent): (Vec<_>, Vec<_>) = others.partition(|track| track.end_seconds.is_some());
+    if !silent.is_empty() {
+        warnings.push(format!("{} audio tracks hold nothing and are left out", silent.len()));
     }
+    if sounding.len() >= MOST_TRACKS {
+        let all = sounding.len() + 1;
+        warnings.push(format!("of {all} audio tracks only the first {MOST_TRACKS} are used"));
+    }
+    default.into_iter().chain(sounding).take(MOST_TRACKS).collect()
 }
 
-/// All of a track in one task.
-pub(super) fn whole(
-    source: SourceId,
-    set: SetId,
-    recipe: &AudioRecipe,
-    edit: &Edit,
-    audio: &AudioStream,
-    grid: AudioGrid,
-) -> AudioSpec {
-    AudioSpec {
-        source,
-        extent: None,
-        set,
-        stream: audio.index,
-        span: None,
-        offset_ms: edit.start_ms.unwrap_or(0),
-        source_rate: audio.sample_rate,
-        bitrate: recipe.bitrate,
-        language: audio.language.clone(),
-        deadline_seconds: deadline((grid.frames * AAC_FRAME) as f64 / f64::from(grid.sample_rate)),
-        grid,
-    }
+/// Where a plan's sound comes from and goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub source: SourceId,
+    pub set: SetId,
+    /// Of the picture, where there is one: sound is cut beside it.
+    pub grid: Option<&'a Grid>,
+    /// Seconds.
+    pub duration: f64,
+    pub edit: &'a Edit,
 }
 
-/// The tasks that make `whole`, in the order of the recording.
-pub(super) fn tasks(whole: &AudioSpec, seekable: bool) -> Vec<TaskSpec> {
-    if !seekable {
-        return vec![TaskSpec::Audio(whole.clone())];
+/// For each of these tracks, all of it in one task.
+pub(super) fn whole(place: Place<'_>, profile: &Profile, used: &[&AudioStream]) -> Vec<AudioSpec> {
+    let Some(recipe) = &profile.audio else { return vec![] };
+    let names = tracks::names(used.iter().map(|track| (track.title.as_deref(), track.language.as_deref())));
+    let make = |(position, (track, name)): (usize, (&&AudioStream, String))| {
+        let sample_rate = output_sample_rate(track.sample_rate);
+        let grid = match place.grid {
+            Some(video) => AudioGrid::beside(video, sample_rate),
+            None => AudioGrid::alone(place.duration, sample_rate, profile.segment_duration),
+        };
+        AudioSpec {
+            source: place.source,
+            extent: None,
+            set: place.set,
+            rung: track_rung(AUDIO_RUNG, position),
+            position: position as i32,
+            stream: track.index,
+            span: None,
+            offset_ms: place.edit.start_ms.unwrap_or(0),
+            source_rate: track.sample_rate,
+            bitrate: recipe.bitrate,
+            language: track.language.clone(),
+            label: Some(name),
+            role: track.role,
+            normalise: recipe.loudness.is_some(),
+            deadline_seconds: deadline((grid.frames * AAC_FRAME) as f64 / f64::from(grid.sample_rate)),
+            grid,
+        }
+    };
+    used.iter().zip(names).enumerate().map(make).collect()
+}
+
+/// The tasks that make `tracks`, in the order of the recording.
+pub(super) fn tasks(tracks: &[AudioSpec], seekable: bool) -> Vec<TaskSpec> {
+    let mut spans: Vec<AudioSpec> = vec![];
+    for whole in tracks {
+        if seekable {
+            let cut = whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS);
+            spans.extend(cut.into_iter().map(|span| AudioSpec { span: Some(span), ..whole.clone() }));
+        } else {
+            spans.push(whole.clone());
+        }
     }
-    let spans = whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS);
-    spans.into_iter().map(|span| TaskSpec::Audio(AudioSpec { span: Some(span), ..whole.clone() })).collect()
+    spans.sort_by_key(|spec| spec.span().segment);
+    spans.into_iter().map(TaskSpec::Audio).collect()
+}
+
+/// What must be measured of `tracks` before they are encoded.
+pub(super) fn loudness(tracks: &[AudioSpec], profile: &Profile) -> Option<TaskSpec> {
+    let target = profile.audio.as_ref()?.loudness?;
+    let first = tracks.first()?;
+    let (source, deadline_seconds) = (first.source, first.deadline_seconds);
+    Some(TaskSpec::Loudness(LoudnessSpec { source, target, tracks: tracks.to_vec(), deadline_seconds }))
 }
 
 /// The beginning, alone.

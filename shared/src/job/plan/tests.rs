@@ -6,7 +6,9 @@ use crate::job::spec::{Adopt, Input, LadderChoice};
 use crate::job::task::TaskKind;
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
-use crate::media::probe::Transfer;
+use crate::media::probe::{TextStream, Transfer};
+use crate::media::profile::AudioTracks;
+use crate::media::tracks::Role;
 
 pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
     Probe {
@@ -37,11 +39,14 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
                 sample_rate: 22_050,
                 channels: 1,
                 language: None,
+                title: None,
+                role: Role::Main,
                 end_seconds: Some(end),
             })
             .into_iter()
             .collect(),
         subtitles: 0,
+        text: vec![],
         warnings: vec![],
     }
 }
@@ -274,7 +279,7 @@ fn every_segment_of_every_rung_is_made_once() {
                                 made.extend(span.first / step..(span.first + span.frames).div_ceil(step));
                             }
                         }
-                        TaskSpec::Audio(audio) if name == AUDIO_RUNG => {
+                        TaskSpec::Audio(audio) if *name == audio.rung => {
                             made.extend((audio.span().segment..audio.span().end()).map(|n| n as u64));
                         }
                         _ => {}
@@ -285,6 +290,75 @@ fn every_segment_of_every_rung_is_made_once() {
             }
         }
     }
+}
+
+/// English and French, and a German commentary; text of two kinds.
+fn many_tracks(seconds: f64) -> Probe {
+    let mut probe = probe(seconds, Some(seconds));
+    let track = |index, language: Option<&str>, role| AudioStream {
+        index,
+        language: language.map(str::to_owned),
+        role,
+        ..probe.audio[0].clone()
+    };
+    let text = |index, title: Option<&str>| TextStream {
+        index,
+        codec: "subrip".into(),
+        language: Some("en".into()),
+        title: title.map(str::to_owned),
+        role: Role::Main,
+    };
+    let empty = AudioStream { end_seconds: None, ..track(4, None, Role::Main) };
+    probe.audio = vec![
+        track(1, Some("en"), Role::Main),
+        track(2, Some("fr"), Role::Main),
+        track(3, Some("de"), Role::Commentary),
+        empty,
+    ];
+    probe.text = vec![text(5, None), text(6, Some("Songs"))];
+    probe
+}
+
+fn planned(spec: &JobSpec, probe: &Probe) -> Plan {
+    transcode(spec, SourceId::new(), RecordingId::new(), probe, Settled::default(), &NOW).unwrap()
+}
+
+#[test]
+fn every_track_is_a_rendition_and_the_default_one_comes_first() {
+    let plan = planned(&spec("web"), &many_tracks(600.0));
+    let TaskSpec::Finish(finish) = &plan.tasks.last().unwrap().spec else { panic!() };
+    let names = finish.expect.iter().map(|(name, _)| name.as_str());
+    let names: Vec<&str> = names.filter(|name| !name.ends_with('p')).collect();
+    assert_eq!(names, ["audio", "subtitles", "subtitles_2", "audio_2", "audio_3"]);
+    assert!(finish.expect.iter().all(|(_, segments)| *segments == 100));
+    let order: Vec<(usize, &str)> = plan
+        .tasks
+        .iter()
+        .filter_map(|task| match &task.spec {
+            TaskSpec::Audio(audio) => Some((audio.span().segment, audio.rung.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order[..4], [(0, "audio"), (0, "audio_2"), (0, "audio_3"), (5, "audio")]);
+    let labels: Vec<&str> =
+        plan.summary.renditions.iter().filter_map(|rendition| rendition.label.as_deref()).collect();
+    assert_eq!(labels, ["English", "French", "German"]);
+    assert_eq!(plan.summary.subtitles[1].label, "Songs");
+    assert_eq!(plan.summary.warnings, ["1 audio tracks hold nothing and are left out"]);
+}
+
+#[test]
+fn one_track_may_be_enough_and_loudness_is_measured_before() {
+    let mut wish = spec("web");
+    let audio = wish.profile.as_mut().unwrap().audio.as_mut().unwrap();
+    (audio.tracks, audio.loudness) = (AudioTracks::Default, Some(-23.0));
+    let plan = planned(&wish, &many_tracks(60.0));
+    let sounds: Vec<&NewTask> =
+        plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Audio(_))).collect();
+    let TaskSpec::Loudness(measure) = &plan.tasks[1].spec else { panic!("it comes before the sound") };
+    assert_eq!(measure.tracks.len(), 1);
+    assert_eq!(plan.tasks[1].unblocks, sounds.iter().map(|task| task.id).collect::<Vec<_>>());
+    assert!(sounds.iter().all(|task| task.blocked_by == 1), "{sounds:?}");
 }
 
 #[test]

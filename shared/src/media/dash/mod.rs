@@ -10,6 +10,7 @@ mod render;
 use chrono::{DateTime, Utc};
 
 use super::hls::Ticks;
+use super::tracks::Role;
 
 /// All that a player can choose from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +41,13 @@ pub enum ManifestKind {
 /// Representations of the same content in the same codec, among which a player switches at any segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdaptationSet {
-    /// Picture or sound.
+    /// Picture, sound or text.
     pub content: Content,
     /// At least one.
     pub representations: Vec<Representation>,
 }
 
-/// Picture or sound.
+/// Picture, sound or text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Video,
@@ -57,6 +58,15 @@ pub enum Content {
         label: String,
         /// Played when the viewer has chosen nothing.
         main: bool,
+        role: Role,
+    },
+    /// WebVTT in one file (DASH-IF IOP 4.3, 6.4.5).
+    Text {
+        /// As with sound.
+        language: Option<String>,
+        /// The name in a player's menu.
+        label: String,
+        role: Role,
     },
 }
 
@@ -88,6 +98,7 @@ pub enum Format {
         sample_rate: Option<u32>,
         channels: u32,
     },
+    Text,
 }
 
 /// The segments of a rendition.
@@ -115,6 +126,8 @@ pub enum Files {
         /// As many as there are segments.
         media: Vec<String>,
     },
+    /// All segments in one file, without an init segment.
+    Whole(String),
 }
 
 impl Timeline {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use chrono::SecondsFormat;
 
 use super::{AdaptationSet, Content, Files, Format, Manifest, ManifestKind, Representation, Timeline};
+use crate::media::tracks::Role;
 
 /// How soon a player asks again for a manifest that grows: as long as caches keep one.
 const UPDATE: &str = "PT2S";
@@ -72,36 +73,61 @@ impl Manifest {
     }
 }
 
+impl Content {
+    /// Words of the role scheme (ISO/IEC 23009-1, 5.8.5.5).
+    fn roles(&self) -> Vec<&'static str> {
+        let (main, purpose) = match self {
+            Self::Video => (true, None),
+            Self::Audio { main, role, .. } => (*main, purpose(*role)),
+            Self::Text { role, .. } => (false, Some(purpose(*role).unwrap_or("subtitle"))),
+        };
+        main.then_some("main").into_iter().chain(purpose).collect()
+    }
+}
+
+/// What a track is for, where it is for something particular.
+fn purpose(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Main => None,
+        Role::Commentary => Some("commentary"),
+        Role::Description => Some("description"),
+        Role::Captions => Some("caption"),
+        Role::Forced => Some("forced-subtitle"),
+    }
+}
+
 impl AdaptationSet {
     fn render_into(&self, id: usize, out: &mut String) {
-        let kind = match &self.content {
-            Content::Video => "video",
-            Content::Audio { .. } => "audio",
+        let (kind, mime_type) = match &self.content {
+            Content::Video => ("video", "video/mp4"),
+            Content::Audio { .. } => ("audio", "audio/mp4"),
+            Content::Text { .. } => ("text", "text/vtt"),
         };
-        let _ = write!(
-            out,
-            "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" segmentAlignment=\"true\" \
-             startWithSAP=\"1\""
-        );
+        let _ = write!(out, "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{mime_type}\"");
+        match &self.content {
+            Content::Video | Content::Audio { .. } => {
+                out.push_str(" segmentAlignment=\"true\" startWithSAP=\"1\"");
+            }
+            Content::Text { .. } => {}
+        }
         match &self.content {
             Content::Video => self.render_limits(out),
-            Content::Audio { language, .. } => {
+            Content::Audio { language, .. } | Content::Text { language, .. } => {
                 if let Some(language) = language.as_deref().filter(|language| is_language(language)) {
                     let _ = write!(out, " lang=\"{language}\"");
                 }
             }
         }
         out.push_str(">\n");
-        let main = match &self.content {
-            Content::Video => true,
-            Content::Audio { main, .. } => *main,
-        };
         // The schema wants them in this order.
-        if let Content::Audio { label, .. } = &self.content {
-            let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
+        match &self.content {
+            Content::Video => {}
+            Content::Audio { label, .. } | Content::Text { label, .. } => {
+                let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
+            }
         }
-        if main {
-            out.push_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
+        for role in self.content.roles() {
+            let _ = writeln!(out, "      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"{role}\"/>");
         }
         for representation in &self.representations {
             representation.render_into(out);
@@ -113,7 +139,7 @@ impl AdaptationSet {
     fn render_limits(&self, out: &mut String) {
         let video = |representation: &Representation| match representation.format {
             Format::Video { width, height, frame_rate } => Some((width, height, frame_rate)),
-            Format::Audio { .. } => None,
+            Format::Audio { .. } | Format::Text => None,
         };
         let all: Vec<_> = self.representations.iter().filter_map(video).collect();
         let width = all.iter().map(|(width, ..)| *width).max().unwrap_or(0);
@@ -129,11 +155,14 @@ impl Representation {
     fn render_into(&self, out: &mut String) {
         let _ = write!(
             out,
-            "      <Representation id=\"{}\" codecs=\"{}\" bandwidth=\"{}\"",
+            "      <Representation id=\"{}\" bandwidth=\"{}\"",
             escaped(&self.id),
-            escaped(&self.codec),
             self.bandwidth
         );
+        // The MIME type says all of text.
+        if self.format != Format::Text {
+            let _ = write!(out, " codecs=\"{}\"", escaped(&self.codec));
+        }
         match self.format {
             Format::Video { width, height, frame_rate } => {
                 let _ = write!(out, " width=\"{width}\" height=\"{height}\" sar=\"1:1\"");
@@ -154,6 +183,7 @@ impl Representation {
                     );
                 }
             }
+            Format::Text => out.push_str(">\n"),
         }
         self.timeline.render_into(out);
         out.push_str("      </Representation>\n");
@@ -183,6 +213,9 @@ impl Timeline {
                     let _ = writeln!(out, "          <SegmentURL media=\"{}\"/>", escaped(uri));
                 }
                 out.push_str("        </SegmentList>\n");
+            }
+            Files::Whole(uri) => {
+                let _ = writeln!(out, "        <BaseURL>{}</BaseURL>", escaped(uri));
             }
         }
     }

@@ -5,11 +5,13 @@ use dash_mpd_core::MPD;
 
 use super::*;
 use crate::media::presentation::{Presented, PresentedTrack, manifest};
+use crate::media::tracks::Role;
 
 fn video(name: &str, codec: &str, height: u32, frame_rate: (u32, u32)) -> (Presented, Timeline) {
     let track = PresentedTrack::Video { width: height * 16 / 9, height, frame_rate: Some(frame_rate) };
     let presented = Presented {
         name: name.to_owned(),
+        label: None,
         track,
         codec: codec.to_owned(),
         peak_bandwidth: u64::from(height) * 1000,
@@ -21,10 +23,23 @@ fn video(name: &str, codec: &str, height: u32, frame_rate: (u32, u32)) -> (Prese
 }
 
 fn audio(name: &str, language: Option<&str>) -> (Presented, Timeline) {
-    let track =
-        PresentedTrack::Audio { channels: 2, sample_rate: Some(48_000), language: language.map(Into::into) };
+    let track = PresentedTrack::Audio {
+        channels: 2,
+        sample_rate: Some(48_000),
+        language: language.map(Into::into),
+        role: Role::Main,
+    };
     let (presented, _) = video(name, "mp4a.40.2", 128, (1, 1));
     (Presented { track, ..presented }, timeline(name, 48_000, &[287_744, 288_768, 288_768, 96_256]))
+}
+
+fn text(name: &str, language: Option<&str>, role: Role) -> (Presented, Timeline) {
+    let track = PresentedTrack::Text { language: language.map(Into::into), role };
+    let (presented, timeline) = video(name, "wvtt", 1, (1, 1));
+    (
+        Presented { track, ..presented },
+        Timeline { files: Files::Whole(format!("{name}-1-all.vtt")), ..timeline },
+    )
 }
 
 fn timeline(name: &str, timescale: u32, durations: &[u64]) -> Timeline {
@@ -102,6 +117,38 @@ fn codecs_and_audio_tracks_are_sets_of_their_own() {
     assert_eq!(roles, [1, 1, 1, 0], "one audio track is the main one");
     let ids: Vec<_> = mpd.periods[0].adaptations.iter().map(|set| set.id.as_deref().unwrap()).collect();
     assert_eq!(ids, ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn tracks_say_what_they_are_for() {
+    let (mut comments, timeline) = audio("audio_2", Some("en"));
+    comments.label = Some("The makers".to_owned());
+    comments.track = PresentedTrack::Audio {
+        channels: 2,
+        sample_rate: None,
+        language: Some("en".into()),
+        role: Role::Commentary,
+    };
+    let renditions = vec![
+        audio("audio", None),
+        (comments, timeline),
+        text("subtitles", Some("de"), Role::Main),
+        text("subtitles_2", None, Role::Captions),
+        text("subtitles_3", Some("de"), Role::Forced),
+    ];
+    let mpd = parse(&manifest(ManifestKind::Static, renditions));
+    let sets = &mpd.periods[0].adaptations;
+    let roles: Vec<Vec<&str>> =
+        sets.iter().map(|set| set.Role.iter().map(|role| role.value.as_deref().unwrap()).collect()).collect();
+    assert_eq!(roles, [["main"], ["commentary"], ["subtitle"], ["caption"], ["forced-subtitle"]]);
+    assert_eq!(sets[1].Label[0].content, "The makers");
+    let text = &sets[2];
+    assert_eq!((text.contentType.as_deref(), text.mimeType.as_deref()), (Some("text"), Some("text/vtt")));
+    assert_eq!((text.lang.as_deref(), sets[3].lang.as_deref()), (Some("de"), None));
+    let [track] = &text.representations[..] else { panic!("one file") };
+    assert_eq!(track.codecs, None, "the MIME type says it");
+    assert!(track.SegmentTemplate.is_none() && track.SegmentList.is_none());
+    assert_eq!(track.BaseURL[0].base, "subtitles-1-all.vtt");
 }
 
 #[test]

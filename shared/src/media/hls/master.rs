@@ -22,6 +22,8 @@ pub struct Variant {
     pub frame_rate: Option<(u32, u32)>,
     /// [`AudioRendition::group`] to play with it; `None` when it has no audio or is audio itself.
     pub audio_group: Option<String>,
+    /// [`SubtitleRendition::group`] that can be shown with it; `None` when there is none.
+    pub subtitle_group: Option<String>,
     /// The rung's name, for quality menus. Not an attribute of the RFC, whose clients skip what they do not know;
     /// hls.js and Video.js show it. Left out when empty.
     pub name: String,
@@ -44,6 +46,27 @@ pub struct AudioRendition {
     pub default: bool,
     /// Can be chosen for the viewer's language. Taken as true when `default` is, as the RFC demands.
     pub autoselect: bool,
+    /// What it is good for besides its language: media characteristic tags (RFC 8216bis, 4.4.6.1).
+    pub characteristics: Option<&'static str>,
+}
+
+/// One text track that variants can be shown with. None is shown unasked: DEFAULT is always NO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubtitleRendition {
+    /// The group that variants refer to.
+    pub group: String,
+    /// The name in a player's menu, unique within the group.
+    pub name: String,
+    /// Language by RFC 5646, when it is known.
+    pub language: Option<String>,
+    /// Where its media playlist is, relative to the master playlist.
+    pub uri: String,
+    /// Can be chosen for the viewer's language.
+    pub autoselect: bool,
+    /// Only what nobody could follow without it.
+    pub forced: bool,
+    /// As with sound.
+    pub characteristics: Option<&'static str>,
 }
 
 /// The I-frames of one quality, which players show while a viewer scrubs.
@@ -68,6 +91,8 @@ pub struct MasterPlaylist {
     pub variants: Vec<Variant>,
     /// The audio tracks of all groups.
     pub audio: Vec<AudioRendition>,
+    /// The text tracks of all groups.
+    pub subtitles: Vec<SubtitleRendition>,
     /// The I-frames of the qualities.
     pub iframes: Vec<IframeVariant>,
 }
@@ -77,6 +102,7 @@ impl MasterPlaylist {
     pub fn render(&self) -> String {
         let mut out = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
         self.audio.iter().for_each(|rendition| rendition.render_into(&mut out));
+        self.subtitles.iter().for_each(|rendition| rendition.render_into(&mut out));
         self.variants.iter().for_each(|variant| variant.render_into(&mut out));
         self.iframes.iter().for_each(|variant| variant.render_into(&mut out));
         out
@@ -85,17 +111,41 @@ impl MasterPlaylist {
 
 // Writing to a String cannot fail, so the results of `write!` are dropped.
 
+/// What `EXT-X-MEDIA` says of every kind of track.
+fn media_into(
+    out: &mut String,
+    kind: &str,
+    (group, name): (&str, &str),
+    language: Option<&str>,
+    characteristics: Option<&str>,
+) {
+    let _ = write!(out, "#EXT-X-MEDIA:TYPE={kind},GROUP-ID={},NAME={}", quoted(group), quoted(name));
+    if let Some(language) = language {
+        let _ = write!(out, ",LANGUAGE={}", quoted(language));
+    }
+    if let Some(characteristics) = characteristics {
+        let _ = write!(out, ",CHARACTERISTICS={}", quoted(characteristics));
+    }
+}
+
+impl SubtitleRendition {
+    fn render_into(&self, out: &mut String) {
+        let names = (self.group.as_str(), self.name.as_str());
+        media_into(out, "SUBTITLES", names, self.language.as_deref(), self.characteristics);
+        let _ = writeln!(
+            out,
+            ",DEFAULT=NO,AUTOSELECT={},FORCED={},URI={}",
+            yes_or_no(self.autoselect),
+            yes_or_no(self.forced),
+            quoted(&self.uri)
+        );
+    }
+}
+
 impl AudioRendition {
     fn render_into(&self, out: &mut String) {
-        let _ = write!(
-            out,
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID={},NAME={}",
-            quoted(&self.group),
-            quoted(&self.name)
-        );
-        if let Some(language) = &self.language {
-            let _ = write!(out, ",LANGUAGE={}", quoted(language));
-        }
+        let names = (self.group.as_str(), self.name.as_str());
+        media_into(out, "AUDIO", names, self.language.as_deref(), self.characteristics);
         let _ = writeln!(
             out,
             ",DEFAULT={},AUTOSELECT={},CHANNELS=\"{}\",URI={}",
@@ -124,6 +174,9 @@ impl Variant {
         }
         if let Some(group) = &self.audio_group {
             let _ = write!(out, ",AUDIO={}", quoted(group));
+        }
+        if let Some(group) = &self.subtitle_group {
+            let _ = write!(out, ",SUBTITLES={}", quoted(group));
         }
         if !self.name.is_empty() {
             let _ = write!(out, ",NAME={}", quoted(&self.name));

@@ -61,7 +61,7 @@ pub struct MediaPlaylist {
     /// In seconds, at least [`target_duration`] of the longest segment there is and, while the playlist grows, that
     /// there will be: it may never change.
     pub target_duration: u32,
-    /// Where the init segment is, relative to the playlist; `None` for MPEG-TS, which has none.
+    /// Where the init segment is, relative to the playlist; `None` for MPEG-TS and WebVTT, which have none.
     pub map_uri: Option<String>,
     /// Each segment is one I-frame, for scrubbing (RFC 8216, 4.3.3.6).
     pub iframes_only: bool,

@@ -10,7 +10,7 @@ mod media;
 mod text;
 
 pub use bandwidth::{Bandwidth, MeasuredSegment, measure_bandwidth};
-pub use master::{AudioRendition, IframeVariant, MasterPlaylist, Variant};
+pub use master::{AudioRendition, IframeVariant, MasterPlaylist, SubtitleRendition, Variant};
 pub use media::{ByteRange, MediaPlaylist, PlaylistKind, Segment, Ticks, target_duration};
 
 /// `EXT-X-MAP` in a playlist that is not made of I-frames alone needs 6; 7 is what Apple's tools write for fMP4

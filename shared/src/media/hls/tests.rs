@@ -13,6 +13,7 @@ fn variant() -> Variant {
         resolution: Some((1280, 720)),
         frame_rate: Some((30000, 1001)),
         audio_group: Some("aac".to_owned()),
+        subtitle_group: Some("text".to_owned()),
         name: "720p".to_owned(),
     }
 }
@@ -26,6 +27,19 @@ fn rendition() -> AudioRendition {
         channels: 2,
         default: true,
         autoselect: false,
+        characteristics: None,
+    }
+}
+
+fn subtitles() -> SubtitleRendition {
+    SubtitleRendition {
+        group: "text".to_owned(),
+        name: "Deutsch".to_owned(),
+        language: Some("de".to_owned()),
+        uri: "text/media.m3u8".to_owned(),
+        autoselect: true,
+        forced: true,
+        characteristics: Some("public.easy-to-read"),
     }
 }
 
@@ -52,6 +66,7 @@ fn master_playlist_reads_as_meant() {
     let parsed = parse_master(&MasterPlaylist {
         variants: vec![variant()],
         audio: vec![rendition()],
+        subtitles: vec![subtitles()],
         iframes: vec![iframes()],
     });
     assert_eq!((parsed.version, parsed.independent_segments), (Some(7), true));
@@ -70,7 +85,12 @@ fn master_playlist_reads_as_meant() {
     assert_eq!(stream.closed_captions, Some(ClosedCaptionGroupId::None));
     let name = stream.other_attributes.as_ref().and_then(|attributes| attributes.get("NAME"));
     assert_eq!(name, Some(&QuotedOrUnquoted::Quoted("720p".to_owned())));
-    let [audio] = parsed.alternatives.as_slice() else { panic!("one rendition") };
+    assert_eq!(stream.subtitles.as_deref(), Some("text"));
+    let [audio, text] = parsed.alternatives.as_slice() else { panic!("a rendition of each kind") };
+    assert_eq!((text.group_id.as_str(), text.name.as_str()), ("text", "Deutsch"));
+    assert_eq!((text.default, text.autoselect, text.forced), (false, true, true));
+    assert_eq!(text.characteristics.as_deref(), Some("public.easy-to-read"));
+    assert_eq!(text.uri.as_deref(), Some("text/media.m3u8"));
     assert_eq!((audio.group_id.as_str(), audio.name.as_str()), ("aac", "English"));
     assert_eq!((audio.language.as_deref(), audio.channels.as_deref()), (Some("en"), Some("2")));
     assert_eq!(audio.uri.as_deref(), Some("audio/media.m3u8"));
@@ -85,10 +105,12 @@ fn master_playlist_of_audio_alone() {
         resolution: None,
         frame_rate: None,
         audio_group: None,
+        subtitle_group: None,
         name: String::new(),
         ..variant()
     };
-    let playlist = MasterPlaylist { variants: vec![audio_only], audio: vec![], iframes: vec![] };
+    let playlist =
+        MasterPlaylist { variants: vec![audio_only], audio: vec![], subtitles: vec![], iframes: vec![] };
     let expected = "#EXTM3U\n\
         #EXT-X-VERSION:7\n\
         #EXT-X-INDEPENDENT-SEGMENTS\n\
@@ -102,7 +124,9 @@ fn master_playlist_of_audio_alone() {
 fn frame_rates_have_three_decimals() {
     for (rate, expected) in [((24000, 1001), "23.976"), ((25, 1), "25.000"), ((60000, 1001), "59.940")] {
         let variant = Variant { frame_rate: Some(rate), ..variant() };
-        let text = MasterPlaylist { variants: vec![variant], audio: vec![], iframes: vec![] }.render();
+        let text =
+            MasterPlaylist { variants: vec![variant], audio: vec![], subtitles: vec![], iframes: vec![] }
+                .render();
         assert!(text.contains(&format!(",FRAME-RATE={expected},")), "{text}");
     }
 }
@@ -115,12 +139,18 @@ fn strings_cannot_break_out() {
     let playlist = MasterPlaylist {
         variants: vec![variant],
         audio: vec![rendition],
+        subtitles: vec![SubtitleRendition {
+            name: hostile.into(),
+            language: Some(hostile.into()),
+            ..subtitles()
+        }],
         iframes: vec![IframeVariant { uri: hostile.into(), ..iframes() }],
     };
-    assert_eq!(playlist.render().lines().count(), 7);
+    assert_eq!(playlist.render().lines().count(), 8);
     let parsed = parse_master(&playlist);
     assert_eq!(parsed.variants[0].uri, "%23a\"#EXT-X-ENDLISTb");
     assert_eq!(parsed.alternatives[0].name, "a'#EXT-X-ENDLISTb");
+    assert_eq!(parsed.alternatives[1].name, "a'#EXT-X-ENDLISTb");
 }
 
 fn ticks(ticks: u64, timescale: u32) -> Ticks {

@@ -4,11 +4,13 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{AudioRecipe, Codec, FieldError, Hardware, Preset, Profile, RateControl, Rung};
+use super::{AudioRecipe, AudioTracks, Codec, FieldError, Hardware, Preset, Profile, RateControl, Rung};
 
 const MAX_RUNGS: usize = 12;
 const DEFAULT_AUDIO_BITRATE: u64 = 128_000;
 const DEFAULT_SEGMENT_SECONDS: u64 = 6;
+/// LUFS: from what cinemas ask for to what would be all limiter.
+const LOUDNESS: std::ops::RangeInclusive<f64> = -31.0..=-10.0;
 
 pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     let mut faults = Faults::default();
@@ -34,7 +36,7 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
         }
     };
     let audio = match fields.get("audio") {
-        None => Some(AudioRecipe { bitrate: DEFAULT_AUDIO_BITRATE }),
+        None => Some(AudioRecipe::at(DEFAULT_AUDIO_BITRATE)),
         Some(Value::Null) => None,
         Some(value) => audio(&mut faults, value),
     };
@@ -100,10 +102,14 @@ fn rung(
             format!("{at}/name"),
             "must be 1 to 32 lower-case letters, digits or underscores, for example \"720p\"",
         );
-    } else if name.starts_with("audio") || ["master", "playlist"].contains(&name.as_str()) {
+    } else if ["audio", "subtitles"].iter().any(|word| name.starts_with(word))
+        || ["master", "playlist"].contains(&name.as_str())
+    {
         faults.add(
             format!("{at}/name"),
-            format!("\"{name}\" is reserved: master, playlist and names that begin with audio are"),
+            format!(
+                "\"{name}\" is reserved: master, playlist and names that begin with audio or subtitles are"
+            ),
         );
     } else if !names.insert(name.clone()) {
         faults.add(format!("{at}/name"), format!("\"{name}\" is used twice; rung names must differ"));
@@ -167,10 +173,28 @@ fn rate_control(
 
 fn audio(faults: &mut Faults, value: &Value) -> Option<AudioRecipe> {
     let fields = faults.object("/audio", value)?;
-    faults.unknown("/audio", fields, &["bitrate"]);
+    faults.unknown("/audio", fields, &["bitrate", "tracks", "loudness"]);
     let bitrate =
         faults.number("/audio/bitrate", fields.get("bitrate"), 32_000..=320_000, Some(DEFAULT_AUDIO_BITRATE));
-    Some(AudioRecipe { bitrate })
+    let tracks = match fields.get("tracks") {
+        None => AudioTracks::All,
+        Some(value) => {
+            let found = AudioTracks::ALL.into_iter().find(|tracks| value.as_str() == Some(tracks.as_str()));
+            found.unwrap_or_else(|| {
+                let words = AudioTracks::ALL.map(AudioTracks::as_str);
+                faults.add("/audio/tracks", format!("must be one of {}", words.join(", ")));
+                AudioTracks::All
+            })
+        }
+    };
+    let loudness = fields.get("loudness").filter(|value| !value.is_null()).map(|value| {
+        value.as_f64().filter(|lufs| LOUDNESS.contains(lufs)).unwrap_or_else(|| {
+            let (least, most) = (LOUDNESS.start(), LOUDNESS.end());
+            faults.add("/audio/loudness", format!("must be a number of LUFS from {least} to {most}"));
+            *LOUDNESS.start()
+        })
+    });
+    Some(AudioRecipe { bitrate, tracks, loudness })
 }
 
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::Path;
 
-use reelmill_shared::job::task::AudioSpec;
+use reelmill_shared::job::task::{AudioSpec, LoudnessSpec};
 use reelmill_shared::media::grid::AAC_FRAME;
 
 use super::{Approach, ffmpeg_start, fragmented_mp4, guarded_input};
@@ -18,6 +18,9 @@ pub const AUDIO_LEAD: u64 = 48;
 pub const AUDIO_TAIL: u64 = 4;
 /// FFmpeg's AAC encoder puts one frame of priming before everything.
 pub const AUDIO_PRIMING: u64 = 1;
+
+/// How much of the end of a track tells its loudness: the meter speaks ten times a second.
+const METERED_SECONDS: f64 = 0.5;
 
 /// How long before the second it needs an encode of sound begins to read.
 const SEEK_MARGIN_SECONDS: f64 = 2.0;
@@ -62,8 +65,62 @@ impl AudioTimes {
     }
 }
 
-/// Encodes a span of one audio track to AAC-LC stereo behind the lead.
-pub fn audio(spec: &AudioSpec, files: &AudioFiles<'_>, approach: Approach) -> Vec<OsString> {
+/// The filters that make the samples to be encoded of a track that is read from the second before them.
+fn samples(spec: &AudioSpec, times: &AudioTimes) -> String {
+    let (rate, total) = (spec.grid.sample_rate, times.total);
+    // Holes in the timestamps become silence, and the sound starts at the second it should: late tracks behind silence.
+    format!(
+        "aresample={rate}:async=1:first_pts={first},\
+         aformat=sample_rates={rate}:channel_layouts=stereo,atrim=start_sample={skip},asetpts=N/SR/TB,\
+         adelay=delays={silence}S:all=1,apad=whole_len={total},atrim=end_sample={total}",
+        first = times.second * u64::from(spec.source_rate),
+        skip = times.skip,
+        silence = times.silence,
+    )
+}
+
+/// Measures the loudness of tracks as they are encoded. What is known at the end of each is written, as `key=value`, to the file of
+/// its place in `outputs`: names in the working directory.
+pub fn loudness(spec: &LoudnessSpec, input: &Path, outputs: &[String]) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1", "-sn", "-dn"]);
+    let times: Vec<AudioTimes> = spec.tracks.iter().map(AudioTimes::of).collect();
+    if times.iter().any(|times| times.second > 0) {
+        args.add(["-copyts", "-start_at_zero"]);
+    }
+    guarded_input(&mut args, input);
+    let mut graphs = vec![];
+    for (number, ((track, times), output)) in spec.tracks.iter().zip(&times).zip(outputs).enumerate() {
+        let mut graph = format!("[0:{}]", track.stream);
+        if times.second > 0 {
+            let _ = write!(graph, "atrim=start={},", times.second);
+        }
+        graph.push_str(&samples(track, times));
+        // The lead is no part of it. Each tenth of a second tells what is known so far: the last ones are enough.
+        let lead = AUDIO_LEAD * AAC_FRAME;
+        let last = (times.total - lead) as f64 / f64::from(track.grid.sample_rate) - METERED_SECONDS;
+        let _ = write!(
+            graph,
+            ",atrim=start_sample={lead},asetpts=N/SR/TB,ebur128=peak=true:metadata=1:framelog=verbose,\
+             aselect=gte(t\\,{last:.3}),ametadata=mode=print:file={output}[m{number}]"
+        );
+        graphs.push(graph);
+    }
+    args.add(["-filter_complex", &graphs.join(";")]);
+    for number in 0..graphs.len() {
+        args.add(["-map", &format!("[m{number}]")]);
+    }
+    args.add(["-f", "null", "-"]);
+    args.0
+}
+
+/// Encodes a span of one audio track to AAC-LC stereo behind the lead, louder by `gain_db`.
+pub fn audio(
+    spec: &AudioSpec,
+    files: &AudioFiles<'_>,
+    approach: Approach,
+    gain_db: Option<f64>,
+) -> Vec<OsString> {
     let times = AudioTimes::of(spec);
     let (rate, total) = (spec.grid.sample_rate, times.total);
     let mut args = ffmpeg_start();
@@ -78,21 +135,16 @@ pub fn audio(spec: &AudioSpec, files: &AudioFiles<'_>, approach: Approach) -> Ve
         args.add(["-noaccurate_seek", "-ss", &format!("{seconds}")]);
     }
     guarded_input(&mut args, files.input);
-    // Holes in the timestamps become silence, and the sound starts at the second it should: late tracks behind silence.
     let mut graph = format!("[0:{}]", spec.stream);
     if later {
         let second = times.second;
         let _ = write!(graph, "asplit[w][s];[w]atrim=end_sample=1[first];[s]atrim=start={second},");
     }
-    let _ = write!(
-        graph,
-        "aresample={rate}:async=1:first_pts={first},\
-         aformat=sample_rates={rate}:channel_layouts=stereo,atrim=start_sample={skip},asetpts=N/SR/TB,\
-         adelay=delays={silence}S:all=1,apad=whole_len={total},atrim=end_sample={total}[sound]",
-        first = times.second * u64::from(spec.source_rate),
-        skip = times.skip,
-        silence = times.silence,
-    );
+    graph.push_str(&samples(spec, &times));
+    if let Some(gain) = gain_db {
+        let _ = write!(graph, ",volume=volume={gain:.2}dB:precision=float");
+    }
+    graph.push_str("[sound]");
     args.add(["-filter_complex", &graph, "-map", "[sound]", "-threads", "1"]);
     args.add(["-c:a", "aac", "-b:a", &spec.bitrate.to_string(), "-flags:a", "+bitexact"]);
     let ceiling = spec.bitrate as f64 / 8.0 * (total as f64 / f64::from(rate) + 30.0) * 2.0;
@@ -111,6 +163,7 @@ pub fn audio(spec: &AudioSpec, files: &AudioFiles<'_>, approach: Approach) -> Ve
 pub(super) mod tests {
     use reelmill_shared::ids::{SetId, SourceId};
     use reelmill_shared::media::grid::{AudioGrid, AudioSpan};
+    use reelmill_shared::media::tracks::Role;
 
     use super::*;
 
@@ -120,6 +173,8 @@ pub(super) mod tests {
             source: SourceId::new(),
             extent: None,
             set: SetId::new(),
+            rung: "audio".into(),
+            position: 0,
             stream: 1,
             grid: AudioGrid { sample_rate: 48_000, frames: 5620, starts },
             span,
@@ -127,8 +182,15 @@ pub(super) mod tests {
             source_rate: 32_000,
             bitrate: 128_000,
             language: None,
+            label: None,
+            role: Role::Main,
+            normalise: false,
             deadline_seconds: 1,
         }
+    }
+
+    pub(in crate::ffmpeg::argv) fn measured(tracks: Vec<AudioSpec>) -> LoudnessSpec {
+        LoudnessSpec { source: SourceId::new(), target: -23.0, tracks, deadline_seconds: 1 }
     }
 
     #[test]
@@ -163,7 +225,7 @@ pub(super) mod tests {
             witness: Path::new("/s/first"),
         };
         let line = |span, approach| {
-            let args = audio(&spec(span), &files, approach);
+            let args = audio(&spec(span), &files, approach, None);
             args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let whole = line(None, Approach::Seek);
@@ -172,5 +234,34 @@ pub(super) mod tests {
         assert!(later.find("-ss 26 ").is_some_and(|at| at < later.find("-i file:").unwrap()), "{later}");
         assert!(later.contains("atrim=start=28,aresample=48000:async=1:first_pts=896000,"), "{later}");
         assert!(later.ends_with("-map [first] -f framecrc file:/s/first"), "{later}");
+        let louder = audio(&spec(None), &files, Approach::Seek, Some(-3.456));
+        let graph = louder.iter().find(|arg| arg.to_string_lossy().contains("aresample")).unwrap();
+        assert!(
+            graph.to_string_lossy().ends_with(",volume=volume=-3.46dB:precision=float[sound]"),
+            "{graph:?}"
+        );
+    }
+
+    #[test]
+    fn loudness_is_measured_of_the_samples_that_are_encoded() {
+        let track = |stream, offset_ms| AudioSpec { stream, offset_ms, ..spec(None) };
+        let line = |tracks: Vec<AudioSpec>| {
+            let files = ["l-0.txt", "l-1.txt"].map(str::to_owned);
+            let args = loudness(&measured(tracks), Path::new("/s/source"), &files);
+            args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let two = line(vec![track(1, 0), track(2, 0)]);
+        assert!(
+            two.contains("[0:1]aresample=48000") && two.contains("file=l-0.txt[m0];[0:2]aresample"),
+            "{two}"
+        );
+        // 5,620 frames and the tail, less half a second.
+        assert!(two.contains("aselect=gte(t\\,119.479)"), "{two}");
+        assert!(two.ends_with("-map [m0] -map [m1] -f null -") && !two.contains("-copyts"), "{two}");
+        let part = line(vec![track(1, 2500)]);
+        assert!(
+            part.contains("-copyts -start_at_zero") && part.contains("[0:1]atrim=start=1,aresample"),
+            "{part}"
+        );
     }
 }
