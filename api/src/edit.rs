@@ -9,7 +9,7 @@ use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::media::profile::FieldError;
 
 use crate::auth::Caller;
-use crate::dto::edit::{EditDto, WatermarkDto};
+use crate::dto::edit::{EditDto, SourceMetadata, WatermarkDto};
 use crate::problem::Answer;
 use crate::state::App;
 use crate::submit::fault;
@@ -72,7 +72,8 @@ pub(crate) async fn edit(
         Some(mark) => watermark(app, caller, mark, faults).await?,
         None => None,
     };
-    Ok(Edit { start_ms, end_ms, crop, pad, max_width, max_height, max_frame_rate, watermark })
+    let keep_metadata = wanted.metadata == Some(SourceMetadata::Keep);
+    Ok(Edit { start_ms, end_ms, crop, pad, max_width, max_height, max_frame_rate, watermark, keep_metadata })
 }
 
 fn shape(text: &str) -> Option<(u32, u32)> {

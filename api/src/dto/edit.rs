@@ -22,6 +22,17 @@ pub(crate) struct EditDto {
     pub(crate) max_height: Option<u32>,
     pub(crate) max_frame_rate: Option<u32>,
     pub(crate) watermark: Option<WatermarkDto>,
+    /// What becomes of the source's own metadata (title, artist, date, place …): `keep` writes it into MP4 files. `drop` where it is
+    /// left out.
+    pub(crate) metadata: Option<SourceMetadata>,
+}
+
+/// What becomes of a source's own metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceMetadata {
+    Keep,
+    Drop,
 }
 
 /// What is cut off at each side, in pixels of the picture as it is seen (upright, square pixels).

@@ -257,6 +257,64 @@ async fn media_downloads_are_made_later_of_what_is_there() {
     farm.stop().await;
 }
 
+/// What a source says of itself is nobody's business, unless somebody makes it so; also in a file that is made later.
+#[tokio::test]
+async fn media_downloads_tell_of_the_source_only_where_it_was_asked_for() {
+    let farm = Farm::builder().start().await;
+    let api = &farm.client;
+    let source = farm.dir.path().join("tagged.mp4");
+    let tags = [
+        ("title", "Ein Film; \"A=B\" # 1\nzwei"),
+        ("artist", "Ä. Mann"),
+        ("date", "2019-05-01"),
+        ("location", "+52.5200+013.4050/"),
+    ];
+    let mut make = Command::new("ffmpeg");
+    make.args(["-nostdin", "-v", "error", "-i"]).arg(media::clip(farm.dir.path(), 2, "320x180"));
+    for (name, value) in tags {
+        make.args(["-metadata", &format!("{name}={value}")]);
+    }
+    assert!(make.args(["-c", "copy"]).arg(&source).status().unwrap().success());
+
+    for (metadata, outputs) in [
+        (None, json!(["hls", "mp4"])),
+        (Some("drop"), json!(["hls", "mp4"])),
+        (Some("keep"), json!(["hls", "mp4"])),
+        (Some("keep"), json!(["hls"])),
+    ] {
+        let upload = api.upload(&source).await;
+        let mut body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile(), "outputs": outputs, "force": true });
+        if let Some(metadata) = metadata {
+            body["edit"] = json!({ "metadata": metadata });
+        }
+        let job = api.post("/jobs", &body).await;
+        let job = api.wait_for(text(&job, "id")).await;
+        assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+        let id = text(&job, "recording_id");
+        if outputs == json!(["hls"]) {
+            let job = post(api, id, "mp4").await.2;
+            assert_eq!(api.wait_for(text(&job, "id")).await["status"], "succeeded");
+        }
+        let file = save(&farm, id, "best").await;
+        let told = probe_file(&["-show_format"], file.to_str().unwrap());
+        let told = |name: &str| told["format"]["tags"][name].as_str().unwrap_or_default().to_owned();
+        if metadata == Some("keep") {
+            assert_eq!(
+                (told("title").as_str(), told("artist").as_str()),
+                ("Ein Film; \"A=B\" # 1 zwei", "Ä. Mann")
+            );
+            assert_eq!(told("date"), "2019-05-01");
+        } else {
+            for (name, _) in tags {
+                assert_eq!(told(name), "", "{name}");
+            }
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.windows(8).any(|eight| eight == b"+52.5200"), "the place is in the file");
+        }
+    }
+    farm.stop().await;
+}
+
 async fn post(api: &Client, id: &str, format: &str) -> (StatusCode, reqwest::header::HeaderMap, Value) {
     answer(api.request(Method::POST, &format!("/api/v1/recordings/{id}/transcode?format={format}"))).await
 }

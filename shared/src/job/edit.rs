@@ -30,6 +30,10 @@ pub struct Edit {
     pub max_frame_rate: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Watermark>,
+    /// What the source's container says of the work goes into files that are made of it. Else nobody learns it: it may say where
+    /// somebody lives.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_metadata: bool,
 }
 
 /// What is cut off at each side, in pixels of the picture as seen: upright, square pixels.

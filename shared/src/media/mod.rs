@@ -13,6 +13,7 @@ pub mod probe;
 pub mod profile;
 pub mod representative;
 pub mod storyboard;
+pub mod tags;
 pub mod thumbnails;
 pub mod tracks;
 pub mod ts;

@@ -1,5 +1,7 @@
 //! What was found out about a source. The worker fills it in from ffprobe; planning needs nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::grid::Rate;
@@ -23,6 +25,9 @@ pub struct Probe {
     /// Those of them that are text.
     #[serde(default)]
     pub text: Vec<TextStream>,
+    /// What the container says of the work, as far as it is known (`media::tags`).
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
     /// Things a person should know that do not stop the job.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -49,17 +49,23 @@ impl Role {
 
 /// A title as a file has it, made fit for a menu; `None` where nothing is left of it.
 pub fn title(raw: &str) -> Option<String> {
+    let quoted: String = raw.chars().take(MAX_NAME * 16).filter(|c| *c != '"').collect();
+    plain(&quoted, MAX_NAME)
+}
+
+/// Text of a file on one line, without signs that nobody sees, at most so many characters of it; `None` where nothing is left.
+pub fn plain(raw: &str, most: usize) -> Option<String> {
     // Signs that turn the direction of what follows would reach beyond the name.
     let turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain: String = raw
         .chars()
-        .take(MAX_NAME * 16)
+        .take(most * 16)
         .map(|c| if c.is_control() { ' ' } else { c })
-        .filter(|c| !turning(*c) && *c != '"')
+        .filter(|c| !turning(*c))
         .collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
-    let name: String = words.join(" ").chars().take(MAX_NAME).collect();
-    Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
+    let text: String = words.join(" ").chars().take(most).collect();
+    Some(text.trim_end().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// A name for each track, all different, from its title and its language (BCP 47).

@@ -126,6 +126,7 @@ fn probe() -> Probe {
         audio: vec![],
         subtitles: 0,
         text: vec![],
+        tags: std::collections::BTreeMap::new(),
         warnings: vec![],
     }
 }

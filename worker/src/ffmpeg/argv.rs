@@ -63,7 +63,8 @@ pub(super) fn ffmpeg_start() -> Args {
 }
 
 /// What is asked of ffprobe.
-const DESCRIBED: &str = "format=format_name,start_time,duration,bit_rate:stream=index,codec_type,codec_name,width,height,\
+const DESCRIBED: &str = "format=format_name,start_time,duration,bit_rate:format_tags=title,artist,album_artist,album,composer,genre,date,\
+creation_time,comment,description,synopsis,copyright,show,episode_id,network,location:stream=index,codec_type,codec_name,width,height,\
 sample_aspect_ratio,pix_fmt,field_order,color_transfer,r_frame_rate,avg_frame_rate,time_base,start_time,duration,sample_rate,\
 channels:stream_disposition=default,attached_pic,comment,forced,hearing_impaired,visual_impaired:\
 stream_tags=language,title,rotate:stream_side_data=rotation";
@@ -371,6 +372,13 @@ mod tests {
     const GRID: Grid = Grid { rate: Rate { num: 30, den: 1 }, gop_frames: 60, segment_gops: 3, frames: 300 };
 
     #[test]
+    fn every_tag_that_may_be_kept_is_asked_for() {
+        let line = text(&describe(Path::new("/s/source")));
+        let asked = line.split("format_tags=").nth(1).and_then(|rest| rest.split(':').next()).unwrap();
+        assert_eq!(asked.split(',').collect::<Vec<_>>(), reelmill_shared::media::tags::KNOWN);
+    }
+
+    #[test]
     fn rungs_that_share_a_size_share_a_scaler() {
         let capped = GRID.capped(Some(24));
         let rungs = vec![
@@ -489,7 +497,7 @@ mod tests {
             loudness(&audio::tests::measured(vec![audio::tests::spec(None)]), input, &["m".into()]),
             subtitles(&[2], input, &outputs),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
-            mp4(&[input, input], 12_800, output),
+            mp4(&[input, input], 12_800, &Default::default(), output),
             count_frames(input),
             glimpse(0, 5.0, (160, 90), input, output, Path::new("/s/first")),
             sheets(&Storyboard::of(&GRID, 640, 360), input, output),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::grid::Rate;
 use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, VideoStream};
+use reelmill_shared::media::tags;
 use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ struct Format {
     start_time: Option<String>,
     duration: Option<String>,
     bit_rate: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -168,6 +171,7 @@ impl Described {
             audio,
             subtitles: subtitles.len() as u32,
             text,
+            tags: tags::known(&format.tags),
             warnings,
         })
     }

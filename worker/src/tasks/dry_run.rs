@@ -189,6 +189,7 @@ mod tests {
                 end_seconds: Some(40.0),
             }],
             text: vec![],
+            tags: std::collections::BTreeMap::new(),
             subtitles: 0,
             warnings: vec![],
         }

@@ -1,5 +1,6 @@
 //! Puts a rendition of a finished set, with its sound, into one MP4 to be downloaded. Encodes nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use futures::StreamExt;
 use reelmill_shared::db::downloads::Download;
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::db::sets::{self, Rendition, TrackKind};
+use reelmill_shared::db::{jobs, sources};
 use reelmill_shared::ids::SetId;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::Mp4Spec;
@@ -40,7 +42,8 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     let output = bench.dir.join("download.mp4");
     let inputs: Vec<&Path> = tracks.iter().map(|(_, path)| path.as_path()).collect();
     let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
-    let args = argv::mp4(&inputs, main.timescale, &output);
+    let tags = tags(bench, spec.set).await?;
+    let args = argv::mp4(&inputs, main.timescale, &tags, &output);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
     check_exit("writing the MP4", &ended)?;
@@ -52,6 +55,16 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     let bytes = store(bench, &output, &key).await?;
     let download = Download { rung: spec.download.rung.clone(), key, bytes };
     Ok(vec![Publication::Download { recording: spec.recording, set: spec.set, download }])
+}
+
+/// What the source of a set says of the work, where who had the set made wanted it kept.
+async fn tags(bench: &Bench, set: SetId) -> Result<BTreeMap<String, String>, TaskError> {
+    let maker = jobs::maker(&bench.shop.db, set).await.map_err(index)?;
+    let Some(spec) = maker.map(|job| job.spec).filter(|spec| spec.edit.keep_metadata) else {
+        return Ok(BTreeMap::new());
+    };
+    let source = sources::get(&bench.shop.db, spec.source).await.map_err(index)?;
+    Ok(source.and_then(|source| source.probe).map(|probe| probe.tags).unwrap_or_default())
 }
 
 /// Brings a rendition here as one file: the init segment and all segments.

@@ -47,6 +47,7 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
             .collect(),
         subtitles: 0,
         text: vec![],
+        tags: std::collections::BTreeMap::new(),
         warnings: vec![],
     }
 }
