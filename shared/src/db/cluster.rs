@@ -23,7 +23,6 @@ mod server;
 mod tests;
 
 use std::fmt::Write;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -32,7 +31,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use binaries::Binaries;
-use place::DataDir;
+use place::{DataDir, Lock};
 use server::{Server, Settings};
 
 /// The role that owns everything, and the only one there is.
@@ -62,7 +61,7 @@ pub struct Cluster {
     password: String,
     location: PathBuf,
     // Fields are dropped in order: the lock must outlive the server.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a cluster could not be started or stopped.

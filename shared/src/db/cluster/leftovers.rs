@@ -70,11 +70,14 @@ fn processes(cluster: &Path, postmaster: Option<i32>) -> Vec<i32> {
 }
 
 /// Every process of a server has the cluster as its working directory. A zombie has no links, and counts as
-/// gone.
+/// gone. One that is ending loses its program first, then the shared memory, which the next server must not find in use, and
+/// the directory at last: until then only its name tells what it was.
 fn is_server(pid: i32, cluster: &Path) -> bool {
-    let link = |name: &str| fs::read_link(PathBuf::from(format!("/proc/{pid}/{name}"))).ok();
+    let of = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    let link = |name: &str| fs::read_link(of(name)).ok();
     // "postgres (deleted)" after the package was upgraded.
     let program = link("exe").and_then(|exe| exe.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let program = program.or_else(|| fs::read_to_string(of("comm")).ok().map(|name| name.trim().to_owned()));
     program.is_some_and(|name| name == "postgres" || name.starts_with("postgres "))
         && link("cwd").as_deref() == Some(cluster)
 }

@@ -15,6 +15,24 @@ use super::{ClusterError, io_error};
 #[derive(Debug)]
 pub(super) struct DataDir(PathBuf);
 
+/// Keeps everybody else away from a data directory until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+#[cfg(test)]
+impl Lock {
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do: a program that another thread is just about to start has it open, too, until it runs.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Where a cluster is, or is going to be.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -42,10 +60,10 @@ impl DataDir {
 
     /// Takes the directory for this process. Whoever holds the lock owns the server, so that a server that
     /// runs while nobody holds it is left over from a killed run, and never somebody's.
-    pub(super) fn lock(&self) -> Result<File, ClusterError> {
+    pub(super) fn lock(&self) -> Result<Lock, ClusterError> {
         let path = self.0.join("postgres.lock");
         let failed = || io_error("lock", &path);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
@@ -60,8 +78,9 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(failed()(source)),
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed())?;
-        Ok(file)
+        let mut lock = Lock(file);
+        lock.0.set_len(0).and_then(|()| writeln!(lock.0, "{}", std::process::id())).map_err(failed())?;
+        Ok(lock)
     }
 
     /// The password of a place's cluster. It is kept before the cluster is made: a cluster without its

@@ -19,6 +19,19 @@ async fn a_killed_first_start_leaves_nothing_half() {
     cluster.stop().await.unwrap();
 }
 
+/// As a program that another thread starts in the very moment has it.
+#[test]
+fn a_lock_ends_though_somebody_has_its_file_open() {
+    let dir = data_dir();
+    let data = DataDir::open(dir.path()).unwrap();
+    let lock = data.lock().unwrap();
+    assert!(matches!(data.lock(), Err(ClusterError::InUse { .. })));
+    let copy = lock.file().try_clone().unwrap();
+    drop(lock);
+    drop(data.lock().unwrap());
+    drop(copy);
+}
+
 #[tokio::test]
 async fn what_is_missing_is_said_and_not_replaced() {
     let dir = data_dir();
