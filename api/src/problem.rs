@@ -321,8 +321,14 @@ impl IntoResponse for Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
-        if matches!(error, DbError::Gone) {
-            return Self::new(Kind::Conflict, "what the request refers to was deleted a moment ago");
+        let conflict = match &error {
+            DbError::Gone => Some("what the request refers to was deleted a moment ago".to_owned()),
+            DbError::Busy(_) => Some(format!("{error}; ask again when it is over")),
+            DbError::Changed => Some(format!("{error}; ask again")),
+            _ => None,
+        };
+        if let Some(detail) = conflict {
+            return Self::new(Kind::Conflict, detail);
         }
         let kind = match &error {
             DbError::Pool(_) => Kind::Unavailable,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike, Utc};
 use reelmill_shared::broker::{Ring, ring_later};
-use reelmill_shared::db::jobs::{self, Job, NewJob};
+use reelmill_shared::db::jobs::{self, Basis, Job, NewJob};
 use reelmill_shared::db::recordings::NewRecording;
 use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::edit::Edit;
@@ -88,6 +88,8 @@ pub(crate) struct Frozen {
     pub(crate) edit: Edit,
     /// What is there of it.
     pub(crate) adopt: Option<Adopt>,
+    /// What the recording had when the recipe was made for it.
+    pub(crate) basis: Option<Basis>,
 }
 
 /// Bytes of metadata a job or recording may carry.
@@ -111,7 +113,7 @@ pub(crate) async fn submit_dry(app: &App, caller: &Caller, wish: Wish) -> Answer
 async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer<Job> {
     let mut faults = vec![];
     let frozen = wish.frozen.is_some();
-    let Frozen { profile: frozen_profile, edit: frozen_edit, adopt } = wish.frozen.unwrap_or_default();
+    let Frozen { profile: frozen_profile, edit: frozen_edit, adopt, basis } = wish.frozen.unwrap_or_default();
     let profile = match wish.kind {
         _ if frozen => frozen_profile,
         JobKind::Transcode => profile(app, caller, wish.profile.as_ref(), &mut faults).await?,
@@ -200,6 +202,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
         run_at: wish.run_at.filter(|_| !dry_run),
         traceparent: Some(wish.traceparent.clone()),
         tasks,
+        adds_to: basis,
         new_recording: makes_recording.then(|| NewRecording {
             id: recording_id,
             title: wish.title.clone().or(resolved.name).unwrap_or_else(|| "Untitled".to_owned()),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::jobs::{self, Job, JobFilter};
+use reelmill_shared::db::jobs::{self, Basis, Job, JobFilter};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets;
 use reelmill_shared::ids::RecordingId;
@@ -44,28 +44,24 @@ pub(crate) async fn quality(
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     let recording = find(&app, &caller, id).await?;
-    let newest = newest(&app, &recording).await?;
-    if let Some(job) = newest.as_ref().filter(|job| !job.status.is_final() && job.spec.profile.is_some()) {
-        // Each would be built around what is there now, and the last one would be without what the other makes.
-        let detail =
-            format!("the job {} still makes qualities of this recording; ask again when it is over", job.id);
-        return Err(Problem::new(Kind::Conflict, detail));
-    }
-    let there = there(&app, &recording).await?;
+    // Each job is built around what is there now: of two at once the last would be without what the other makes.
+    let basis = jobs::basis(&app.db, id).await?;
+    let there = there(&app, basis).await?;
     let kind = if there.is_some() { JobKind::VodConvert } else { JobKind::Transcode };
     let recipe = match there {
         Some(there) => there,
-        None => newest.map_or_else(Frozen::default, |job| Frozen {
+        None => newest(&app, &recording).await?.map_or_else(Frozen::default, |job| Frozen {
             profile: job.spec.profile,
             edit: job.spec.edit,
-            adopt: None,
+            ..Frozen::default()
         }),
     };
-    let Some(basis) = recipe.profile.or_else(|| Profile::built_in("web")) else {
+    let Some(profile) = recipe.profile.or_else(|| Profile::built_in("web")) else {
         return Err(Problem::new(Kind::Internal, "there is no profile to begin with"));
     };
-    let rungs = chosen(&app, &caller, &basis, recipe.adopt.as_ref(), &body.profiles).await?;
-    let frozen = Frozen { profile: Some(Profile { name: None, rungs, ..basis }), ..recipe };
+    let rungs = chosen(&app, &caller, &profile, recipe.adopt.as_ref(), &body.profiles).await?;
+    let frozen =
+        Frozen { profile: Some(Profile { name: None, rungs, ..profile }), basis: Some(basis), ..recipe };
     let input = InputDto { recording_id: Some(id), ..InputDto::default() };
     let wish = Wish {
         frozen: Some(frozen),
@@ -77,22 +73,14 @@ pub(crate) async fn quality(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(whole(&app, job).await?)).into_response())
 }
 
-/// What a recording has, with the recipe it was made by; `None` where nothing is finished.
-async fn there(app: &App, recording: &Recording) -> Answer<Option<Frozen>> {
-    // Not what is remembered of it: what became ready a moment ago would be left behind.
-    let sets = sets::of_recording(&app.db, recording.id).await?;
-    let Some(set) = sets.into_iter().find(|set| set.active && set.is_finished()) else {
-        return Ok(None);
-    };
-    let Some(spec) = jobs::maker(&app.db, set.set_id).await?.map(|job| job.spec) else {
-        return Ok(None);
-    };
-    let segments = sets::prefixes(&app.db, set.set_id).await?;
-    let adopt = Adopt {
-        set: set.set_id,
-        renditions: segments.into_iter().map(|(name, segments)| (name, segments as u64)).collect(),
-    };
-    Ok(Some(Frozen { profile: spec.profile, edit: spec.edit, adopt: Some(adopt) }))
+/// The recipe that what a recording has was made by; `None` where nothing is finished.
+async fn there(app: &App, basis: Basis) -> Answer<Option<Frozen>> {
+    let Some(set) = basis.set else { return Ok(None) };
+    let Some(spec) = jobs::maker(&app.db, set).await?.map(|job| job.spec) else { return Ok(None) };
+    let segments = sets::prefixes(&app.db, set).await?;
+    let renditions = segments.into_iter().map(|(name, segments)| (name, segments as u64)).collect();
+    let adopt = Some(Adopt { set, renditions });
+    Ok(Some(Frozen { profile: spec.profile, edit: spec.edit, adopt, ..Frozen::default() }))
 }
 
 /// How far a recording's newest transcode or conversion is.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Client, Farm, media};
 use reqwest::header::HeaderMap;
@@ -93,6 +94,46 @@ async fn reuse_only_missing_qualities_are_encoded() {
     assert_eq!((&job["status"], encodes(&job)), (&json!("succeeded"), 0), "{job}");
     assert!(job["result"]["plan"]["warnings"][0].as_str().unwrap().starts_with("1080p is left out"), "{job}");
     assert_eq!(names(&client.get(&format!("/recordings/{id}")).await), ["360p", "tiny", "audio"]);
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn reuse_of_many_wishes_at_once_one_is_accepted_and_none_is_lost() {
+    let farm = Farm::builder().processes(2, 1, 1).start().await;
+    let client = &farm.client;
+    let dir = tempfile::tempdir().unwrap();
+    let recording = client.transcode(&media::clip(dir.path(), 6, "640x360"), &json!("fast")).await;
+    let id = text(&recording, "id");
+    let apis = [farm.api(0), farm.api(1)];
+    let mut expected = vec!["360p".to_owned(), "audio".to_owned()];
+    for round in 0..3 {
+        let wish = |n: usize| {
+            let name = format!("r{round}_{n}");
+            let rung =
+                json!({ "name": name, "width": 320, "height": 180, "crf": 30, "max_bitrate": 300_000 });
+            let api = &apis[n % 2];
+            async move { (name, quality(api, id, json!([rung])).await) }
+        };
+        let mut accepted = vec![];
+        for (name, answer) in join_all((0..8).map(wish)).await {
+            match answer.0 {
+                StatusCode::ACCEPTED => accepted.push((name, text(&answer.2, "id").to_owned())),
+                _ => is_problem(&answer, 409, "conflict"),
+            }
+        }
+        let [(name, job)] = &accepted[..] else { panic!("one of eight is accepted: {accepted:?}") };
+        let job = client.wait_for(job).await;
+        assert_eq!(job["status"], "succeeded", "{}", job["error"]);
+        expected.push(name.clone());
+    }
+    expected.sort();
+    until("the new set to be known", Duration::from_secs(10), || async {
+        let recording = client.get(&format!("/recordings/{id}")).await;
+        let mut names: Vec<String> = names(&recording).into_iter().map(str::to_owned).collect();
+        names.sort();
+        (names == expected).then_some(())
+    })
+    .await;
     farm.stop().await;
 }
 

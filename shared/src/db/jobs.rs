@@ -53,10 +53,19 @@ pub struct NewJob {
     pub run_at: Option<DateTime<Utc>>,
     pub traceparent: Option<String>,
     pub tasks: Vec<NewTask>,
+    /// Where the job adds to what its recording has: what that was when the job was thought out.
+    pub adds_to: Option<Basis>,
     /// Made in the same transaction where the job comes with a new recording.
     pub new_recording: Option<NewRecording>,
     /// The source is not stored yet; its row is made in the same transaction.
     pub new_source: bool,
+}
+
+/// What a recording has of qualities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    /// The set that is played; `None` where none is finished.
+    pub set: Option<SetId>,
 }
 
 /// Columns of a job.
@@ -87,6 +96,10 @@ fn read(row: &Row) -> Result<Job, DbError> {
 
 /// Writes job, tasks, event and, where they are new, source and recording, in one transaction. Statements that do not need each
 /// other's rows share a round trip: a worker waits for the commit.
+///
+/// # Errors
+/// [`DbError::Gone`] where recording or source were deleted; of a job that adds to its recording [`DbError::Busy`] where another one that
+/// encodes for it is open, and [`DbError::Changed`] where another set is played by now.
 pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {
     retrying(|| submit_once(db, project, new)).await
 }
@@ -105,7 +118,10 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     }
     match (&new.new_recording, new.recording_id) {
         (Some(recording), _) => recordings::insert(&tx, project, recording).await?,
-        (None, Some(recording)) => recordings::hold(&tx, recording).await?,
+        (None, Some(recording)) => match new.adds_to {
+            Some(basis) => stands(&tx, recording, basis).await?,
+            None => recordings::hold(&tx, recording).await?,
+        },
         (None, None) => {}
     }
     let job = insert(&tx, project, new).await?;
@@ -121,6 +137,40 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
     let job = if new.tasks.is_empty() { pass(&tx, &job).await? } else { job };
     tx.commit().await?;
     Ok(job)
+}
+
+/// What a recording has now.
+///
+/// # Errors
+/// [`DbError::Busy`] where an open job is about to change that.
+pub async fn basis(db: &Db, recording: RecordingId) -> Result<Basis, DbError> {
+    read_basis(&db.get().await?, recording).await
+}
+
+async fn read_basis(client: &impl GenericClient, recording: RecordingId) -> Result<Basis, DbError> {
+    // In one statement: a job that ends meanwhile is open, or its set is there.
+    let statement = client
+        .prepare_cached(
+            "select (select id from jobs where recording_id = $1 and status in ('queued', 'running')
+                       and jsonb_typeof(spec -> 'profile') = 'object' order by id limit 1) as open,
+                    (select set_id from recording_sets
+                     where recording_id = $1 and active and static_prefix is not null
+                     order by ordinal desc limit 1) as set",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[&recording.0]).await?;
+    match row.get::<_, Option<_>>("open") {
+        Some(job) => Err(DbError::Busy(JobId(job))),
+        None => Ok(Basis { set: row.get::<_, Option<_>>("set").map(SetId) }),
+    }
+}
+
+/// Makes sure that a recording has just what `basis` says and that nothing is about to change that; until the caller's transaction ends
+/// nobody else who asks this is answered.
+async fn stands(tx: &impl GenericClient, recording: RecordingId, basis: Basis) -> Result<(), DbError> {
+    // In a statement of its own: the next one must see what was committed by who held the recording until now.
+    recordings::hold_alone(tx, recording).await?;
+    if read_basis(tx, recording).await? == basis { Ok(()) } else { Err(DbError::Changed) }
 }
 
 /// Brings a new job in which there is nothing to do to its end, by the way of all others. In the caller's transaction.

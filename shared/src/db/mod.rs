@@ -35,6 +35,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use crate::config::DatabaseConfig;
+use crate::ids::JobId;
 use crate::job::state::UnknownWord;
 
 pub use deadpool_postgres::{GenericClient, Transaction};
@@ -64,6 +65,12 @@ pub enum DbError {
     /// What the write refers to was deleted meanwhile.
     #[error("what this refers to was deleted")]
     Gone,
+    /// Another job encodes for the recording, so that what the write builds on is about to change.
+    #[error("the job {0} still makes qualities of this recording")]
+    Busy(JobId),
+    /// What the write builds on was changed meanwhile.
+    #[error("the recording has other qualities by now")]
+    Changed,
     #[error("{0}")]
     Settings(String),
 }

@@ -226,6 +226,14 @@ pub(crate) async fn hold(client: &impl GenericClient, id: RecordingId) -> Result
     client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
 }
 
+/// The same, and keeps others from building on it at the same time.
+pub(crate) async fn hold_alone(client: &impl GenericClient, id: RecordingId) -> Result<(), DbError> {
+    let statement = client
+        .prepare_cached("select 1 from recordings where id = $1 and deleted_at is null for no key update")
+        .await?;
+    client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
+}
+
 /// Deletes a recording for its users, at once. What it leaves goes with [`discard`], after its jobs are cancelled.
 /// False where there is no such recording.
 pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {

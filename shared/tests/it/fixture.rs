@@ -52,24 +52,18 @@ impl Fixture {
         tasks: Vec<NewTask>,
     ) -> JobId {
         let recording_id = RecordingId::new();
-        let new = NewJob {
-            id: JobId::new(),
-            kind: JobKind::Transcode,
-            recording_id: Some(recording_id),
-            priority,
+        let recording = NewRecording {
+            id: recording_id,
+            title: "test".into(),
+            access: Access::Private,
+            source_id: spec.source,
             metadata: json!({}),
-            run_at: None,
-            traceparent: None,
-            tasks,
-            new_recording: Some(NewRecording {
-                id: recording_id,
-                title: "test".into(),
-                access: Access::Private,
-                source_id: spec.source,
-                metadata: json!({}),
-            }),
+        };
+        let new = NewJob {
+            priority,
+            new_recording: Some(recording),
             new_source: true,
-            spec,
+            ..new_job(recording_id, spec, tasks)
         };
         jobs::submit(&self.db, project, &new).await.unwrap();
         new.id
@@ -91,6 +85,24 @@ impl Fixture {
     pub(crate) async fn done(self) {
         self.db.close();
         self.database.drop().await;
+    }
+}
+
+/// A transcode of a recording and a source that are there.
+pub(crate) fn new_job(recording: RecordingId, spec: JobSpec, tasks: Vec<NewTask>) -> NewJob {
+    NewJob {
+        id: JobId::new(),
+        kind: JobKind::Transcode,
+        recording_id: Some(recording),
+        priority: 50,
+        metadata: json!({}),
+        run_at: None,
+        traceparent: None,
+        tasks,
+        adds_to: None,
+        new_recording: None,
+        new_source: false,
+        spec,
     }
 }
 

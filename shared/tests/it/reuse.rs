@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use reelmill_shared::db::finish::{self, AttemptNote, Publication};
+use reelmill_shared::db::jobs::{self, Basis, NewJob};
 use reelmill_shared::db::reuse::{self, Borrowed};
 use reelmill_shared::db::sets::{self, Rendition};
 use reelmill_shared::db::tasks::Claimed;
 use reelmill_shared::db::{DbError, downloads, history, recordings};
 use reelmill_shared::ids::{ProjectId, RecordingId, SetId};
-use reelmill_shared::job::plan::{Adopted, NewSet, Plan, PlanSummary};
-use reelmill_shared::job::spec::Output;
+use reelmill_shared::job::plan::{self, Adopted, NewSet, Plan, PlanSummary};
+use reelmill_shared::job::spec::{JobSpec, Output};
 use reelmill_shared::job::state::JobStatus;
 use reelmill_testkit::wait::until;
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, claimant};
+use crate::fixture::{Fixture, claimant, new_job};
 
 const RECIPE: [u8; 32] = [7; 32];
 
@@ -191,6 +193,44 @@ async fn a_deletion_waits_for_a_borrower_and_then_leaves_him_the_set() {
     borrowing.batch_execute("commit").await.unwrap();
     deleting.await.unwrap().unwrap();
     assert_eq!(swept(&fixture, &made).await, 0);
+    fixture.done().await;
+}
+
+/// What a job adds to is what it was thought out on, or it is not written.
+#[tokio::test]
+async fn jobs_that_add_to_a_recording_come_one_after_the_other() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let (made, recording, set) = finished(&fixture, project).await;
+    let open = || fixture.count("select count(*) from jobs where status in ('queued', 'running')");
+    // What probes and thumbnails wait for is none of their business.
+    let look = JobSpec { profile: None, ..made.job_spec.clone() };
+    let look = new_job(recording, look.clone(), plan::opening(&look, true));
+    jobs::submit(&fixture.db, project, &look).await.unwrap();
+
+    let adding = |set: Option<SetId>| NewJob {
+        adds_to: Some(Basis { set }),
+        ..new_job(recording, made.job_spec.clone(), plan::opening(&made.job_spec, true))
+    };
+    for stale in [None, Some(SetId::new())] {
+        let refused = jobs::submit(&fixture.db, project, &adding(stale)).await;
+        assert!(matches!(refused, Err(DbError::Changed)), "{refused:?}");
+    }
+    assert_eq!(open().await, 1);
+    let wishes: Vec<NewJob> = (0..8).map(|_| adding(Some(set))).collect();
+    let answers = join_all(wishes.iter().map(|new| jobs::submit(&fixture.db, project, new))).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let [Ok(accepted)] = &accepted[..] else { panic!("one is accepted: {accepted:?}") };
+    for refused in &refused {
+        assert!(matches!(refused, Err(DbError::Busy(job)) if *job == accepted.id), "{refused:?}");
+    }
+    assert_eq!((refused.len(), open().await), (7, 2));
+
+    jobs::cancel(&fixture.db, project, accepted.id).await.unwrap();
+    jobs::submit(&fixture.db, project, &adding(Some(set))).await.unwrap();
+    recordings::delete(&fixture.db, project, recording).await.unwrap();
+    let late = jobs::submit(&fixture.db, project, &adding(Some(set))).await;
+    assert!(matches!(late, Err(DbError::Gone)), "{late:?}");
     fixture.done().await;
 }
 
