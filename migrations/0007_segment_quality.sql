@@ -12,5 +12,8 @@ create table segment_quality (
     -- 0 to 1: mean of the frames, and of the worst of them.
     ssim       double precision,
     worst_ssim double precision,
+    -- 0 to 100: mean of the frames, and of the worst of them.
+    vmaf       double precision,
+    worst_vmaf double precision,
     primary key (set_id, rung, number)
 );

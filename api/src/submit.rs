@@ -18,7 +18,7 @@ use crate::dto::edit::EditDto;
 use crate::dto::job::{InputDto, PosterDto, SeriesDto};
 use crate::edit::edit;
 use crate::problem::{Answer, Problem};
-use crate::quality::quality;
+use crate::quality::{measurable, quality};
 use crate::state::App;
 
 mod input;
@@ -138,7 +138,8 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
         faults.push(fault("/ladder", "only goes with kind transcode"));
     }
     let ladder = wish.ladder.unwrap_or_default();
-    let quality = quality(wish.kind, wish.quality.as_ref(), &mut faults);
+    let measurable = measurable(&app.db, wish.quality.as_ref()).await?;
+    let quality = quality(wish.kind, wish.quality.as_ref(), &measurable, &mut faults);
     let priority = match wish.priority.unwrap_or(50) {
         priority @ 0..=100 => priority as i16,
         _ => {

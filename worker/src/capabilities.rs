@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use reelmill_shared::job::capability::{Capability, Pool};
 use reelmill_shared::job::encoder::Encoder;
+use reelmill_shared::job::quality::Metric;
 use reelmill_shared::job::task::EncodeRung;
 use reelmill_shared::media::cmaf::{Demuxer, Event};
 use reelmill_shared::media::grid::Span;
 use tokio_util::sync::CancellationToken;
 
-use crate::ffmpeg::Programs;
 use crate::ffmpeg::encoders::proof;
 use crate::ffmpeg::process::{Limits, Run, run};
+use crate::ffmpeg::{Programs, argv, figures};
 use crate::packager::Cut;
 use crate::scratch::Scratch;
 use crate::tasks::VideoCut;
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 4;
 
 /// Tries what workers of `pool` may be asked for and gives what works; says of the rest why it does not.
 pub(crate) async fn prove(programs: &Programs, pool: Pool, scratch: &Scratch) -> Vec<Capability> {
-    let asked = std::iter::once(Capability::Base).chain(
+    let asked = [Capability::Base, Capability::Libvmaf].into_iter().chain(
         Encoder::ALL
             .iter()
             .copied()
@@ -41,6 +42,10 @@ pub(crate) async fn prove(programs: &Programs, pool: Pool, scratch: &Scratch) ->
     while let Some((capability, outcome)) = tried.next().await {
         match outcome {
             Ok(()) => proven.push(capability),
+            // Most builds of FFmpeg are without it, and only who wants it misses it.
+            Err(reason) if capability == Capability::Libvmaf => {
+                tracing::info!(%capability, reason, "this worker cannot do that");
+            }
             Err(reason) => tracing::warn!(%capability, reason, "this worker cannot do that"),
         }
     }
@@ -52,6 +57,7 @@ async fn try_out(programs: &Programs, capability: Capability, scratch: &Scratch)
     let outcome = match capability {
         Capability::Base => sounds(&programs.ffmpeg, &dir).await,
         Capability::Encoder(encoder) => encodes(&programs.ffmpeg, encoder, &dir).await,
+        Capability::Libvmaf => measures(&programs.ffmpeg, Metric::Vmaf, &dir).await,
     };
     // It goes with the worker's at the latest.
     let _ = tokio::fs::remove_dir_all(&dir).await;
@@ -90,6 +96,18 @@ async fn encodes(ffmpeg: &Path, encoder: Encoder, dir: &Path) -> Result<(), Stri
     Ok(())
 }
 
+/// Not only that the filter is there: that its model is too, and that what it says can be read.
+async fn measures(ffmpeg: &Path, metric: Metric, dir: &Path) -> Result<(), String> {
+    let file = argv::figures_file(metric, 0);
+    let (args, frames) = argv::comparison(metric, &file);
+    ffmpeg_succeeds(ffmpeg, &args, dir, Limits::standard(PATIENCE, 1)).await?;
+    match figures::read(&dir.join(file), metric, frames).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(format!("FFmpeg's figures for {metric} do not read")),
+        Err(error) => Err(error.message),
+    }
+}
+
 fn keeps_to_the_grid(rung: &EncodeRung, file: &[u8]) -> Result<(), String> {
     let mut demuxer = Demuxer::new(file.len());
     demuxer.push(file);
@@ -117,6 +135,8 @@ async fn ffmpeg_succeeds(ffmpeg: &Path, args: &[OsString], dir: &Path, limits: L
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use reelmill_shared::ids::WorkerId;
 
     use super::*;
@@ -127,7 +147,11 @@ mod tests {
         let scratch = Scratch::open(root.path(), WorkerId::new()).unwrap();
         let programs = Programs::find().unwrap();
         let here = prove(&programs, Pool::Cpu, &scratch).await;
+        let filters = std::process::Command::new(&programs.ffmpeg).args(["-v", "error", "-filters"]).output();
+        let filters = String::from_utf8(filters.unwrap().stdout).unwrap();
+        let has_vmaf = filters.split_whitespace().any(|word| word == "libvmaf");
         let software: Vec<Capability> = std::iter::once(Capability::Base)
+            .chain(has_vmaf.then_some(Capability::Libvmaf))
             .chain(
                 reelmill_shared::media::codec::Codec::ALL
                     .map(|codec| Capability::Encoder(Encoder::software(codec))),
@@ -161,5 +185,33 @@ mod tests {
         ffmpeg_succeeds(&ffmpeg, &args, &dir, Limits::standard(PATIENCE, 1)).await.unwrap();
         let why = keeps_to_the_grid(&rung, &std::fs::read(&file).unwrap()).unwrap_err();
         assert!(why.contains("not what was planned"), "{why}");
+    }
+
+    /// An FFmpeg that runs this for every command.
+    fn stand_in(dir: &Path, script: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let file = dir.join("ffmpeg");
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn a_metric_is_proven_by_figures_that_read() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path();
+        let ffmpeg = Programs::find().unwrap().ffmpeg;
+        for metric in Metric::EVERYWHERE {
+            measures(&ffmpeg, *metric, dir).await.unwrap();
+        }
+        let frame = |n: u32| format!(r#"{{"frameNum": {n}, "metrics": {{"vmaf": 9{n}.5}}}}"#);
+        let log = |frames: &[String]| format!(r#"{{"frames": [{}]}}"#, frames.join(","));
+        let writing = |text: &str| stand_in(dir, &format!("echo '{text}' > vmaf-0.txt"));
+        measures(&writing(&log(&[frame(0), frame(1)])), Metric::Vmaf, dir).await.unwrap();
+        let why = measures(&writing(&log(&[frame(0)])), Metric::Vmaf, dir).await.unwrap_err();
+        assert!(why.contains("do not read"), "a frame is missing: {why}");
+        let refusing = stand_in(dir, "echo \"No such filter: 'libvmaf'\" >&2; exit 1");
+        let why = measures(&refusing, Metric::Vmaf, dir).await.unwrap_err();
+        assert!(why.contains("No such filter"), "{why}");
     }
 }

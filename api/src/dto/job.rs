@@ -61,9 +61,9 @@ pub(crate) struct NewJobDto {
     /// For `transcode`. `auto`: a few samples of the source decide which of the profile's rungs are worth making and under which ceilings; see `ladder` in
     /// the job's `result`. `fixed` where it is left out.
     pub(crate) ladder: Option<LadderChoice>,
-    /// For `transcode`. How near is each rendition to the source? `true`, or an object with `metrics` (`psnr`, `ssim`; both where it is left out) and
-    /// what the mean of every rendition must reach, or the job fails: `min_psnr` (dB), `min_ssim`. The report is `quality` in the job's
-    /// `result`.
+    /// For `transcode`. How near is each rendition to the source? `true`, or an object with `metrics` (`psnr`, `ssim`, `vmaf`; where it is
+    /// left out the first two, and `vmaf` if a worker that is there has an FFmpeg with libvmaf) and what the mean of every rendition must
+    /// reach, or the job fails: `min_psnr` (dB), `min_ssim`, `min_vmaf` (0 to 100). The report is `quality` in the job's `result`.
     pub(crate) quality: Option<Value>,
 }
 

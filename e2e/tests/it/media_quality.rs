@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, media};
 use serde_json::{Value, json};
 
@@ -28,6 +30,14 @@ async fn ended(farm: &Farm, source: &Path, wishes: Value) -> Value {
     body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
     let job = farm.client.post("/jobs", &body).await;
     farm.client.wait_for(text(&job, "id")).await
+}
+
+/// What the farm's only worker measures where nothing is named.
+async fn measurable(farm: &Farm) -> Vec<&'static str> {
+    let workers = farm.client.get("/workers").await;
+    let capabilities = workers["workers"][0]["capabilities"].as_array().unwrap();
+    let vmaf = capabilities.contains(&json!("libvmaf"));
+    ["psnr", "ssim"].into_iter().chain(vmaf.then_some("vmaf")).collect()
 }
 
 /// What FFmpeg itself says of two files: its averages of PSNR and SSIM.
@@ -65,6 +75,8 @@ async fn media_quality_is_what_ffmpeg_says_of_the_whole() {
     let count = |kind: &str| tasks.iter().filter(|task| task["kind"] == kind).count();
     assert!(count("quality") > 6 && count("report") == 1, "it was cut: {} spans", count("quality"));
 
+    let metrics = measurable(&farm).await;
+
     let mut expected = Expected::video((25, 1), 812, &[("large", 640, 360)]).sound(44_100);
     expected.rungs.push(Rung {
         name: "small".into(),
@@ -89,6 +101,10 @@ async fn media_quality_is_what_ffmpeg_says_of_the_whole() {
         println!("{}: {} and {psnr} dB, {} and {ssim}", track.name, mean("psnr"), mean("ssim"));
         assert!((mean("psnr") - psnr).abs() < 0.01, "{} is {psnr} dB: {told}", track.name);
         assert!((mean("ssim") - ssim).abs() < 0.0005, "{} is {ssim}: {told}", track.name);
+        assert_eq!(told.as_object().unwrap().len(), 1 + metrics.len(), "{told}");
+        if metrics.contains(&"vmaf") {
+            assert!((0.0..=100.0).contains(&mean("vmaf")), "{told}");
+        }
         for metric in ["psnr", "ssim"] {
             let summary = &told[metric];
             let worst = summary["worst_segments"].as_array().unwrap();
@@ -166,10 +182,58 @@ async fn media_quality_can_fail_a_job_for_good() {
 
     let upload = farm.client.upload(&clip).await;
     let wrong = json!({
-        "kind": "transcode", "input": {"upload_id": upload}, "quality": {"metrics": ["vmaf"], "min_ssim": 2},
+        "kind": "transcode", "input": {"upload_id": upload}, "quality": {"metrics": ["sharpness"], "min_ssim": 2},
     });
     let (status, body) = farm.client.try_post("/jobs", &wrong).await;
     assert_eq!((status.as_u16(), pointers(&body)), (422, vec!["/quality/metrics/0", "/quality/min_ssim"]));
+    farm.stop().await;
+}
+
+/// Where nobody can measure it, it is refused; where somebody says he can, it waits for him.
+#[tokio::test]
+async fn media_quality_by_vmaf_needs_a_worker_that_has_it() {
+    let farm = farm().await;
+    if measurable(&farm).await.contains(&"vmaf") {
+        return farm.stop().await;
+    }
+    let clip = media::clip(farm.dir.path(), 6, "640x360");
+    let upload = farm.client.upload(&clip).await;
+    let wish = |quality: Value| json!({"kind": "transcode", "input": {"upload_id": upload}, "profile": profile(), "quality": quality});
+    for (quality, pointer) in [
+        (json!({"metrics": ["psnr", "vmaf"], "min_vmaf": 80}), "/quality/metrics/1"),
+        (json!({"min_vmaf": 80}), "/quality/min_vmaf"),
+    ] {
+        let (status, body) = farm.client.try_post("/jobs", &wish(quality)).await;
+        assert_eq!((status.as_u16(), pointers(&body)), (422, vec![pointer]));
+        assert!(body.to_string().contains("no worker's FFmpeg was built with libvmaf"), "{body}");
+    }
+
+    let db = farm.database.connect().await;
+    let declared = "insert into workers (id, name, pool, slots, capabilities, version)
+                    values (gen_random_uuid(), 'declared', 'cpu', 1, array['base', 'libvmaf'], '0')";
+    db.batch_execute(declared).await.unwrap();
+    let job = farm.client.post("/jobs", &wish(json!(true))).await;
+    let id = text(&job, "id");
+    until("the report to be all that is missing", Duration::from_secs(60), || async {
+        let job = farm.client.get(&format!("/jobs/{id}")).await;
+        let tasks = job["tasks"].as_array().unwrap();
+        let open: Vec<&str> = tasks
+            .iter()
+            .filter(|task| task["status"] != "succeeded")
+            .map(|task| text(task, "kind"))
+            .collect();
+        (open.contains(&"report") && open.iter().all(|kind| ["quality", "report"].contains(kind)))
+            .then_some(())
+    })
+    .await;
+    let waiting = "select distinct class, status, attempts from tasks where kind = 'quality'";
+    let waiting = db.query_one(waiting, &[]).await.unwrap();
+    assert_eq!(
+        (waiting.get::<_, &str>(0), waiting.get::<_, &str>(1), waiting.get::<_, i32>(2)),
+        ("libvmaf", "ready", 0),
+        "nobody without it takes them"
+    );
+    farm.client.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     farm.stop().await;
 }
 

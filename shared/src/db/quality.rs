@@ -20,13 +20,16 @@ pub(crate) async fn publish(
     let worst_mse = column(|segment| segment.square_error.map(|figure| figure.worst));
     let ssim = column(|segment| segment.similarity.map(|figure| figure.mean));
     let worst_ssim = column(|segment| segment.similarity.map(|figure| figure.worst));
+    let vmaf = column(|segment| segment.vmaf.map(|figure| figure.mean));
+    let worst_vmaf = column(|segment| segment.vmaf.map(|figure| figure.worst));
     client
         .execute(
-            "insert into segment_quality (set_id, rung, number, frames, mse, worst_mse, ssim, worst_ssim)
-             select $1, rung, number, frames, mse, worst_mse, ssim, worst_ssim
-             from unnest($2::text[], $3::int[], $4::int[], $5::float8[], $6::float8[], $7::float8[], $8::float8[])
-                  as q (rung, number, frames, mse, worst_mse, ssim, worst_ssim)",
-            &[&set.0, &rungs, &numbers, &frames, &mse, &worst_mse, &ssim, &worst_ssim],
+            "insert into segment_quality
+                 (set_id, rung, number, frames, mse, worst_mse, ssim, worst_ssim, vmaf, worst_vmaf)
+             select $1, q.*
+             from unnest($2::text[], $3::int[], $4::int[], $5::float8[], $6::float8[], $7::float8[], $8::float8[],
+                         $9::float8[], $10::float8[]) as q",
+            &[&set.0, &rungs, &numbers, &frames, &mse, &worst_mse, &ssim, &worst_ssim, &vmaf, &worst_vmaf],
         )
         .await?;
     Ok(())
@@ -38,8 +41,8 @@ pub async fn of_set(db: &Db, set: SetId) -> Result<Vec<SegmentQuality>, DbError>
         .get()
         .await?
         .query(
-            "select rung, number, frames, mse, worst_mse, ssim, worst_ssim from segment_quality
-             where set_id = $1 order by rung, number",
+            "select rung, number, frames, mse, worst_mse, ssim, worst_ssim, vmaf, worst_vmaf
+             from segment_quality where set_id = $1 order by rung, number",
             &[&set.0],
         )
         .await?;
@@ -57,5 +60,6 @@ fn read(row: &Row) -> SegmentQuality {
         frames: row.get::<_, i32>("frames").max(0) as u32,
         square_error: figure("mse", "worst_mse"),
         similarity: figure("ssim", "worst_ssim"),
+        vmaf: figure("vmaf", "worst_vmaf"),
     }
 }

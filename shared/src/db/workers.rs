@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::leader::Leadership;
 use super::{Db, DbError};
 use crate::ids::WorkerId;
-use crate::job::capability::Pool;
+use crate::job::capability::{Capability, Pool};
 use crate::job::encoder::{Encoder, Gpus};
 use crate::job::state::words;
 
@@ -128,6 +128,19 @@ pub async fn gpus(db: &Db) -> Result<Gpus, DbError> {
         }
     }
     Ok(gpus)
+}
+
+/// True where a worker of `pool` that is there has proven `capability`.
+pub async fn any_has(db: &Db, pool: Pool, capability: Capability) -> Result<bool, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_one(
+            "select exists (select 1 from workers where state = 'active' and pool = $1 and $2 = any(capabilities))",
+            &[&pool.as_str(), &capability.as_str()],
+        )
+        .await?;
+    Ok(row.get(0))
 }
 
 /// Marks workers that have not been heard of for `silence` as gone, guarded by leadership. Returns how many.

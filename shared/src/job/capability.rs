@@ -21,6 +21,8 @@ pub enum Capability {
     /// FFmpeg and ffprobe run, and FFmpeg's own AAC encoder works.
     Base,
     Encoder(Encoder),
+    /// FFmpeg was built with libvmaf and compares two pictures by it.
+    Libvmaf,
 }
 
 impl Capability {
@@ -29,6 +31,7 @@ impl Capability {
         match self {
             Self::Base => "base",
             Self::Encoder(encoder) => encoder.as_str(),
+            Self::Libvmaf => "libvmaf",
         }
     }
 }
@@ -83,5 +86,6 @@ mod tests {
         let mixed = of(&[Encoder::Libx264, Encoder::Libsvtav1, Encoder::LibvpxVp9, Encoder::Libx264]);
         assert_eq!(mixed, "libsvtav1+libvpx-vp9+libx264");
         assert_eq!(bell(&mixed), "libsvtav1");
+        assert_eq!(bell(&Class::of(&[Capability::Base, Capability::Libvmaf]).to_string()), "libvmaf");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::Capability;
 use super::state::words;
 
 words! {
@@ -11,6 +12,8 @@ words! {
         Psnr = "psnr",
         /// Structural similarity over all planes, 0 to 1: mean of all frames.
         Ssim = "ssim",
+        /// Netflix's assessment of what people would see, 0 to 100, by the model that libvmaf takes by itself: mean of all frames.
+        Vmaf = "vmaf",
     }
 }
 
@@ -31,6 +34,8 @@ pub struct Least {
     pub psnr: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssim: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmaf: Option<f64>,
 }
 
 impl Least {
@@ -43,6 +48,7 @@ impl Least {
         match metric {
             Metric::Psnr => self.psnr,
             Metric::Ssim => self.ssim,
+            Metric::Vmaf => self.vmaf,
         }
     }
 }
@@ -50,7 +56,7 @@ impl Least {
 /// One metric of a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figure {
-    /// Of the frames: the square error for PSNR, the similarity for SSIM.
+    /// Of the frames: the square error for PSNR, the similarity for SSIM, the score for VMAF.
     pub mean: f64,
     /// Of the frame that is worst.
     pub worst: f64,
@@ -65,6 +71,7 @@ pub struct SegmentQuality {
     pub frames: u32,
     pub square_error: Option<Figure>,
     pub similarity: Option<Figure>,
+    pub vmaf: Option<Figure>,
 }
 
 impl SegmentQuality {
@@ -72,16 +79,28 @@ impl SegmentQuality {
         match metric {
             Metric::Psnr => self.square_error,
             Metric::Ssim => self.similarity,
+            Metric::Vmaf => self.vmaf,
         }
     }
 }
 
 impl Metric {
+    /// What FFmpeg measures however it was built.
+    pub const EVERYWHERE: &'static [Self] = &[Self::Psnr, Self::Ssim];
+
+    /// What a worker must have proven to measure it.
+    pub fn needs(self) -> Capability {
+        match self {
+            Self::Psnr | Self::Ssim => Capability::Base,
+            Self::Vmaf => Capability::Libvmaf,
+        }
+    }
+
     /// The figure of some frames, of which each has one of `values`; `None` of none.
     pub fn figure(self, values: &[f64]) -> Option<Figure> {
         let worst = match self {
             Self::Psnr => values.iter().copied().reduce(f64::max),
-            Self::Ssim => values.iter().copied().reduce(f64::min),
+            Self::Ssim | Self::Vmaf => values.iter().copied().reduce(f64::min),
         };
         Some(Figure { mean: values.iter().sum::<f64>() / values.len() as f64, worst: worst? })
     }
@@ -91,6 +110,7 @@ impl Metric {
         match self {
             Self::Psnr => (psnr(value) * 1e4).round() / 1e4,
             Self::Ssim => (value * 1e6).round() / 1e6,
+            Self::Vmaf => (value * 1e4).round() / 1e4,
         }
     }
 
@@ -98,6 +118,7 @@ impl Metric {
         match self {
             Self::Psnr => format!("{value:.2} dB"),
             Self::Ssim => format!("{value:.4}"),
+            Self::Vmaf => format!("{value:.2}"),
         }
     }
 
@@ -105,12 +126,15 @@ impl Metric {
         match self {
             Self::Psnr => "PSNR",
             Self::Ssim => "SSIM",
+            Self::Vmaf => "VMAF",
         }
     }
 }
 
 /// Where nothing differs, PSNR is infinite, which JSON cannot say.
 pub const MOST_PSNR: f64 = 100.0;
+/// The top of VMAF's scale.
+pub const MOST_VMAF: f64 = 100.0;
 
 /// PSNR in dB of a mean square error of 8-bit samples, at most [`MOST_PSNR`].
 pub fn psnr(square_error: f64) -> f64 {
@@ -132,6 +156,8 @@ pub struct RenditionQuality {
     pub psnr: Option<Summary>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssim: Option<Summary>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmaf: Option<Summary>,
 }
 
 /// One metric of a rendition.
@@ -189,6 +215,7 @@ impl Report {
                 name: name.clone(),
                 psnr: summary(Metric::Psnr)?,
                 ssim: summary(Metric::Ssim)?,
+                vmaf: summary(Metric::Vmaf)?,
             })
         };
         Ok(Self { renditions: rungs.iter().map(rendition).collect::<Result<_, String>>()? })
@@ -223,6 +250,7 @@ impl Report {
                 [
                     short(rendition, Metric::Psnr, rendition.psnr.as_ref()),
                     short(rendition, Metric::Ssim, rendition.ssim.as_ref()),
+                    short(rendition, Metric::Vmaf, rendition.vmaf.as_ref()),
                 ]
             })
             .flatten()
@@ -265,6 +293,7 @@ mod tests {
             frames,
             square_error: Some(Figure { mean: mse, worst: mse * 2.0 }),
             similarity: Some(Figure { mean: ssim, worst: ssim - 0.1 }),
+            vmaf: None,
         }
     }
 
@@ -308,12 +337,37 @@ mod tests {
         let measured = [segment("a", 0, 10, 1.0, 0.99), segment("b", 0, 10, 10.0, 0.9)];
         let rungs = [("a".to_owned(), 1), ("b".to_owned(), 1)];
         let report = Report::new(&rungs, &BOTH, 6.0, &measured).unwrap();
-        assert_eq!(report.shortfall(&Least { psnr: Some(38.0), ssim: Some(0.9) }), None);
-        let told = report.shortfall(&Least { psnr: Some(40.0), ssim: Some(0.95) }).unwrap();
+        assert_eq!(report.shortfall(&Least { psnr: Some(38.0), ssim: Some(0.9), vmaf: None }), None);
+        let told = report.shortfall(&Least { psnr: Some(40.0), ssim: Some(0.95), vmaf: None }).unwrap();
         assert_eq!(
             told,
             "b has a PSNR of 38.13 dB (its worst segment, number 0 at 0.0 s, has 38.13 dB), and at least 40.00 dB were asked for; \
              b has a SSIM of 0.9000 (its worst segment, number 0 at 0.0 s, has 0.9000), and at least 0.9500 were asked for"
+        );
+    }
+
+    #[test]
+    fn vmaf_is_a_mean_of_frames_where_more_is_better() {
+        let score = |number, frames, mean| SegmentQuality {
+            square_error: None,
+            similarity: None,
+            vmaf: Some(Figure { mean, worst: mean - 10.0 }),
+            ..segment("a", number, frames, 0.0, 0.0)
+        };
+        let measured = [score(0, 150, 96.0), score(1, 150, 92.5), score(2, 50, 80.0)];
+        let report = Report::new(&[("a".into(), 3)], &[Metric::Vmaf], 6.0, &measured).unwrap();
+        let rendition = &report.renditions[0];
+        assert_eq!((&rendition.psnr, &rendition.ssim), (&None, &None));
+        let vmaf = rendition.vmaf.as_ref().unwrap();
+        // (96 + 92.5) * 150 + 80 * 50 over 350 frames.
+        assert_eq!((vmaf.mean, vmaf.min), (92.2143, 70.0));
+        let named: Vec<(u32, f64)> = vmaf.worst_segments.iter().map(|w| (w.number, w.value)).collect();
+        assert_eq!(named, [(2, 80.0), (1, 92.5), (0, 96.0)]);
+        let least = |score| Least { vmaf: Some(score), ..Least::default() };
+        assert_eq!(report.shortfall(&least(92.2)), None);
+        assert_eq!(
+            report.shortfall(&least(93.0)).unwrap(),
+            "a has a VMAF of 92.21 (its worst segment, number 2 at 12.0 s, has 80.00), and at least 93.00 were asked for"
         );
     }
 }

@@ -447,6 +447,10 @@ impl TaskSpec {
                 Class::of(&encoders)
             }
             Self::Complexity(_) => Class::of(&[Capability::Encoder(Encoder::Libx264)]),
+            Self::Quality(quality) => {
+                let needed: Vec<Capability> = quality.metrics.iter().map(|metric| metric.needs()).collect();
+                Class::of(&needed)
+            }
             Self::Fetch(_)
             | Self::Probe(_)
             | Self::Remux(_)
@@ -456,7 +460,6 @@ impl TaskSpec {
             | Self::Thumbnail(_)
             | Self::Storyboard(_)
             | Self::Thumbnails(_)
-            | Self::Quality(_)
             | Self::Report(_)
             | Self::Finish(_)
             | Self::Mp4(_) => Class::of(&[]),

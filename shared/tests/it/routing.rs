@@ -1,14 +1,15 @@
-//! Work for hardware goes to workers that have proven it, and to nobody else.
+//! Work that not every worker can do goes to those that have proven it, and to nobody else.
 
 use reelmill_shared::broker::Ring;
 use reelmill_shared::db::tasks::Claimant;
 use reelmill_shared::db::workers::{self, Registration, WorkerState};
 use reelmill_shared::ids::{RecordingId, WorkerId};
-use reelmill_shared::job::capability::Pool;
+use reelmill_shared::job::capability::{Capability, Pool};
 use reelmill_shared::job::encoder::{Encoder, Gpus};
 use reelmill_shared::job::plan::{self, Circumstances, NewTask};
+use reelmill_shared::job::quality::{Least, Metric, QualityWish};
 use reelmill_shared::job::spec::JobSpec;
-use reelmill_shared::job::task::TaskSpec;
+use reelmill_shared::job::task::{TaskKind, TaskSpec};
 use reelmill_shared::media::grid::Rate;
 use reelmill_shared::media::probe::{Probe, Transfer, VideoStream};
 use reelmill_shared::media::profile::Profile;
@@ -55,6 +56,50 @@ async fn hardware_is_preferred_where_it_is_and_awaited_where_it_is_required() {
     fixture.done().await;
 }
 
+#[tokio::test]
+async fn vmaf_is_measured_by_who_has_libvmaf() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("default").await;
+    let has = async |pool| workers::any_has(&fixture.db, pool, Capability::Libvmaf).await.unwrap();
+    let id = WorkerId::new();
+    let capabilities = words(&["base", "libvmaf", "libx264"]);
+    let measurer = Registration {
+        id,
+        name: "measurer",
+        pool: "cpu",
+        slots: 1,
+        capabilities: &capabilities,
+        version: "0",
+    };
+    assert!(!has(Pool::Cpu).await);
+    workers::register(&fixture.db, &measurer).await.unwrap();
+    assert!(has(Pool::Cpu).await && !has(Pool::Gpu).await, "it is asked for nothing in the other pool");
+    let measurer = Claimant { worker_id: id, capabilities, ..claimant() };
+
+    let measuring = |metrics: &[Metric]| {
+        let wish = QualityWish { metrics: metrics.to_vec(), least: Least::default() };
+        let spec = JobSpec { quality: Some(wish), ..spec() };
+        let plan = plan_of(&spec, Gpus::default());
+        let compare = plan.into_iter().find(|task| task.spec.kind() == TaskKind::Quality).unwrap();
+        // As if all it waits for were done.
+        (spec, NewTask { blocked_by: 0, unblocks: vec![], ..compare })
+    };
+    let (spec, compare) = measuring(Metric::ALL);
+    assert_eq!(Ring::from(&compare).queue().capability, "libvmaf");
+    fixture.job_of(project, 50, spec, vec![compare]).await;
+    assert!(fixture.claim(&claimant()).await.is_none(), "it never proved libvmaf");
+    workers::touch(&fixture.db, id, WorkerState::Gone).await.unwrap();
+    assert!(!has(Pool::Cpu).await, "nobody new is promised what is gone");
+    let TaskSpec::Quality(claimed) = fixture.claim(&measurer).await.unwrap().spec else { panic!() };
+    assert_eq!(claimed.metrics, Metric::ALL);
+
+    let (spec, compare) = measuring(Metric::EVERYWHERE);
+    assert_eq!(Ring::from(&compare).queue().capability, "base");
+    fixture.job_of(project, 50, spec, vec![compare]).await;
+    assert!(fixture.claim(&claimant()).await.is_some(), "anybody measures the others");
+    fixture.done().await;
+}
+
 /// A worker that says it has proven NVENC.
 async fn card(fixture: &Fixture) -> Claimant {
     let id = WorkerId::new();
@@ -79,6 +124,14 @@ fn planned(hardware: &str, gpus: Gpus) -> (JobSpec, Vec<NewTask>) {
         {"name": "hevc", "width": 640, "height": 360, "codec": "hevc", "crf": 28, "max_bitrate": 500_000},
     ]});
     let spec = JobSpec { profile: Some(Profile::from_json(&profile).unwrap()), ..spec() };
+    let is_encode = |task: &NewTask| matches!(task.spec, TaskSpec::Encode(_));
+    let encodes: Vec<NewTask> = plan_of(&spec, gpus).into_iter().filter(is_encode).collect();
+    // Without the finish they unblock.
+    (spec, encodes.into_iter().map(|task| NewTask { unblocks: vec![], ..task }).collect())
+}
+
+/// The tasks of a job with a short source.
+fn plan_of(spec: &JobSpec, gpus: Gpus) -> Vec<NewTask> {
     let circumstances = Circumstances {
         max_duration_seconds: 3600.0,
         free_slots: 1,
@@ -87,18 +140,14 @@ fn planned(hardware: &str, gpus: Gpus) -> (JobSpec, Vec<NewTask>) {
         gpus,
     };
     let plan = plan::transcode(
-        &spec,
+        spec,
         spec.source,
         RecordingId::new(),
         &probe(),
         plan::Settled::default(),
         &circumstances,
-    )
-    .unwrap();
-    let is_encode = |task: &NewTask| matches!(task.spec, TaskSpec::Encode(_));
-    let encodes: Vec<NewTask> = plan.tasks.into_iter().filter(is_encode).collect();
-    // Without the finish they unblock.
-    (spec, encodes.into_iter().map(|task| NewTask { unblocks: vec![], ..task }).collect())
+    );
+    plan.unwrap().tasks
 }
 
 fn probe() -> Probe {

@@ -19,7 +19,7 @@ mod subtitles;
 mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio, loudness};
-pub use compare::{CompareFiles, compare, crf, figures_file, sample, smaller};
+pub use compare::{CompareFiles, compare, comparison, crf, figures_file, sample, smaller};
 pub use mp4::{count_frames, mp4};
 pub use stills::{PictureAt, glimpse, picture, sheets, thumbnails};
 pub use subtitles::{MAX_SUBTITLES, subtitles};

@@ -119,9 +119,9 @@ async fn sample(
         let mut smaller = None;
         if argv::smaller(spec, place).is_some() {
             let mut means = vec![];
-            for metric in [Metric::Psnr, Metric::Ssim] {
-                let path = bench.dir.join(argv::figures_file(metric, place));
-                let Some(values) = figures::read(&path, metric, frames).await? else { return Ok(None) };
+            for metric in Metric::EVERYWHERE {
+                let path = bench.dir.join(argv::figures_file(*metric, place));
+                let Some(values) = figures::read(&path, *metric, frames).await? else { return Ok(None) };
                 means.extend(metric.figure(&values).map(|figure| figure.mean));
             }
             let [square_error, similarity] = means[..] else { return Ok(None) };

@@ -112,33 +112,31 @@ async fn segments(
     rung: &EncodeRung,
 ) -> Result<Vec<SegmentQuality>, TaskError> {
     let span = spec.encoded.rung_span(rung);
-    let mut values: [Option<Vec<f64>>; 2] = [None, None];
-    for (metric, values) in [Metric::Psnr, Metric::Ssim].into_iter().zip(&mut values) {
-        if !spec.metrics.contains(&metric) {
-            continue;
-        }
-        let path = bench.dir.join(argv::figures_file(metric, place));
-        let read = figures::read(&path, metric, span.frames).await?;
-        *values = Some(read.ok_or_else(|| {
+    let mut values: Vec<(Metric, Vec<f64>)> = vec![];
+    for metric in &spec.metrics {
+        let path = bench.dir.join(argv::figures_file(*metric, place));
+        let read = figures::read(&path, *metric, span.frames).await?.ok_or_else(|| {
             TaskError::retryable(
                 Reason::CheckFailed,
                 format!("not all {} frames of {} could be compared with the source", span.frames, rung.name),
             )
-        })?);
+        })?;
+        values.push((*metric, read));
     }
     let length = rung.grid.segment_frames();
     let count = span.frames.div_ceil(length);
-    let [square_errors, similarities] = &values;
-    let figure = |metric: Metric, values: &Option<Vec<f64>>, n: u64| {
-        metric.figure(values.as_deref()?.chunks(length as usize).nth(n as usize)?)
+    let figure = |metric: Metric, n: u64| {
+        let (_, values) = values.iter().find(|(known, _)| *known == metric)?;
+        metric.figure(values.chunks(length as usize).nth(n as usize)?)
     };
     Ok((0..count)
         .map(|n| SegmentQuality {
             rung: rung.name.clone(),
             number: (span.first / length + n) as u32,
             frames: length.min(span.frames - n * length) as u32,
-            square_error: figure(Metric::Psnr, square_errors, n),
-            similarity: figure(Metric::Ssim, similarities, n),
+            square_error: figure(Metric::Psnr, n),
+            similarity: figure(Metric::Ssim, n),
+            vmaf: figure(Metric::Vmaf, n),
         })
         .collect())
 }

@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_viewer_waits_for_the_report_only_where_the_figures_decide() {
-        for (least, waits) in [(Least::default(), false), (Least { ssim: Some(0.9), psnr: None }, true)] {
+        for (least, waits) in
+            [(Least::default(), false), (Least { ssim: Some(0.9), ..Least::default() }, true)]
+        {
             let plan = planned(&measured("web", least), 60.0, None);
             let [report] = of_kind(&plan, "report")[..] else { panic!("one report") };
             assert_eq!(report.blocked_by as usize, of_kind(&plan, "quality").len());
@@ -118,6 +120,24 @@ mod tests {
         assert!(of_kind(&planned(&spec("web"), 60.0, None), "quality").is_empty(), "nobody asked");
         let sound = planned(&measured("audio", Least::default()), 60.0, None);
         assert!(of_kind(&sound, "report").is_empty(), "nothing to see");
+    }
+
+    #[test]
+    fn only_what_measures_vmaf_needs_libvmaf() {
+        let classes = |metrics: &[Metric]| {
+            let wish = QualityWish { metrics: metrics.to_vec(), least: Least::default() };
+            let spec = JobSpec { quality: Some(wish), ..spec("web") };
+            let plan = planned(&spec, 60.0, None);
+            let class = |kind| {
+                let mut classes: Vec<String> =
+                    of_kind(&plan, kind).iter().map(|task| task.spec.class().to_string()).collect();
+                classes.dedup();
+                classes
+            };
+            [class("quality"), class("report"), class("finish")].concat()
+        };
+        assert_eq!(classes(Metric::EVERYWHERE), ["base", "base", "base"]);
+        assert_eq!(classes(Metric::ALL), ["libvmaf", "base", "base"]);
     }
 
     #[test]

@@ -30,6 +30,31 @@ pub fn figures_file(metric: Metric, place: usize) -> String {
     format!("{metric}-{place}.txt")
 }
 
+/// The filter that measures, what was made first and the original second, and passes on what was made. `shortest`: a frame that one of them
+/// lacks must show, not be filled in.
+fn measuring(metric: Metric, file: &str) -> String {
+    let printed = |key: &str| format!("{metric}=shortest=1,metadata=mode=print:key={key}:file={file}");
+    match metric {
+        Metric::Psnr => printed(figures::SQUARE_ERROR),
+        Metric::Ssim => printed(figures::SIMILARITY),
+        Metric::Vmaf => format!("libvmaf=shortest=1:log_fmt=json:log_path={file}"),
+    }
+}
+
+/// One FFmpeg that compares a moment of two test pictures by `metric`, which writes into `file` of the working directory what it finds; and
+/// the number of frames it then has.
+pub fn comparison(metric: Metric, file: &str) -> (Vec<OsString>, u64) {
+    const FRAMES: u64 = 2;
+    let mut args = super::ffmpeg_start();
+    for pattern in ["testsrc2", "smptebars"] {
+        let picture = format!("{pattern}=size=256x144:rate=25,trim=end_frame={FRAMES}");
+        args.add(["-f", "lavfi", "-i", &picture]);
+    }
+    let graph = format!("[0:v]format=yuv420p[m];[1:v]format=yuv420p[o];[m][o]{}[q]", measuring(metric, file));
+    args.add(["-filter_complex", &graph, "-map", "[q]", "-f", "null", "-"]);
+    (args.0, FRAMES)
+}
+
 /// One FFmpeg that makes of the source once more what the encoders were given, decodes what they made of it, and compares both.
 pub fn compare(spec: &QualitySpec, files: &CompareFiles<'_>, approach: Approach) -> Vec<OsString> {
     let encoded = in_memory(&spec.encoded);
@@ -80,7 +105,7 @@ pub fn sample(
         let _ = write!(graph, ";[r{place}]split=3[e{place}][o{place}][b{place}];[b{place}]");
         let size = |rung: &EncodeRung| format!("scale=w={}:h={}:flags=bicubic", rung.width, rung.height);
         let _ = write!(graph, "{},{},format=yuv420p[m{place}]", size(smaller), size(rung));
-        measure(&mut graph, Metric::ALL, place, "m", "o");
+        measure(&mut graph, Metric::EVERYWHERE, place, "m", "o");
     }
     args.add(["-filter_complex", &graph]);
     for (place, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
@@ -117,7 +142,7 @@ fn counted(rate: Rate) -> String {
     format!("settb=expr={}/{},setpts=N", rate.den, rate.num)
 }
 
-/// Compares two streams by all metrics. `shortest`: a frame that one of them lacks must show, not be filled in.
+/// Compares two streams by all metrics.
 fn measure(graph: &mut String, metrics: &[Metric], place: usize, made: &str, original: &str) {
     let count = metrics.len();
     let _ = write!(graph, ";[{original}{place}]split={count}");
@@ -131,9 +156,8 @@ fn measure(graph: &mut String, metrics: &[Metric], place: usize, made: &str, ori
         }
         let _ = write!(
             graph,
-            "[{original}_{metric}{place}]{metric}=shortest=1,metadata=mode=print:key={}:file={}",
-            figures::key(*metric),
-            figures_file(*metric, place)
+            "[{original}_{metric}{place}]{}",
+            measuring(*metric, &figures_file(*metric, place))
         );
     }
     let _ = write!(graph, "[q{place}]");
@@ -192,6 +216,30 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
+    }
+
+    #[test]
+    fn vmaf_tells_in_a_log_of_its_own() {
+        let metrics = vec![Metric::Psnr, Metric::Vmaf];
+        let made = [PathBuf::from("/s/a"), PathBuf::from("/s/b")];
+        let files = CompareFiles {
+            input: Path::new("/s/source"),
+            watermark: None,
+            made: &made,
+            witness: Path::new("/s/first"),
+        };
+        let orders = QualitySpec { encoded: two_rungs(), metrics };
+        let line = text(&compare(&orders, &files, Approach::Seek));
+        for part in [
+            "[o1]split=2[o_psnr1][o_vmaf1];[m1][o_psnr1]psnr=",
+            ":file=psnr-1.txt[vmaf1];[vmaf1][o_vmaf1]libvmaf=shortest=1:log_fmt=json:log_path=vmaf-1.txt[q1]",
+            ":file=psnr-0.txt[vmaf0];[vmaf0][o_vmaf0]libvmaf=shortest=1:log_fmt=json:log_path=vmaf-0.txt[q0]",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        let alone = QualitySpec { metrics: vec![Metric::Vmaf], ..orders };
+        let line = text(&compare(&alone, &files, Approach::Seek));
+        assert!(line.contains("[o0]split=1[o_vmaf0];[m0][o_vmaf0]libvmaf=shortest=1"), "{line}");
     }
 
     #[test]
