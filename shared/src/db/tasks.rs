@@ -236,18 +236,19 @@ fn claim_sql() -> String {
              select project_id, count(*) as n from task_leases where pool = $1 group by project_id
          ),
          ranked as (
-             select q.class, q.project_id, coalesce(r.n, 0) / p.weight as share, h.ready_key
+             select q.class, q.project_id, coalesce(r.n, 0) / p.weight as share, h.ready_key, h.id
              from queues q
              join projects p on p.id = q.project_id
              left join running r on r.project_id = q.project_id
              cross join lateral (
-                 select ready_key from tasks t
+                 select ready_key, id from tasks t
                  where t.status = 'ready' and t.pool = $1 and t.class = q.class and t.project_id = q.project_id
                    and t.ready_key <= now() and t.ready_at <= now()
                  order by t.ready_key, t.id limit 1) h
              where string_to_array(q.class, '+') <@ $2::text[]
              -- Projects with the same share take turns by chance: priority ranks within a project, never between them.
-             order by share, md5(q.project_id::text || now()::text), ready_key
+             -- What became ready at once is taken in the order of the plan, whatever its class.
+            order by share, md5(q.project_id::text || now()::text), ready_key, id
          ),
          picked as (
              select t.id from ranked, lateral (

@@ -8,7 +8,7 @@ use reelmill_shared::job::capability::{Capability, Pool};
 use reelmill_shared::job::encoder::{Encoder, Gpus};
 use reelmill_shared::job::plan::{self, Circumstances, NewTask};
 use reelmill_shared::job::quality::{Least, Metric, QualityWish};
-use reelmill_shared::job::spec::JobSpec;
+use reelmill_shared::job::spec::{JobSpec, Output};
 use reelmill_shared::job::task::{TaskKind, TaskSpec};
 use reelmill_shared::media::grid::Rate;
 use reelmill_shared::media::probe::{Probe, Transfer, VideoStream};
@@ -97,6 +97,24 @@ async fn vmaf_is_measured_by_who_has_libvmaf() {
     assert_eq!(Ring::from(&compare).queue().capability, "base");
     fixture.job_of(project, 50, spec, vec![compare]).await;
     assert!(fixture.claim(&claimant()).await.is_some(), "anybody measures the others");
+    fixture.done().await;
+}
+
+/// The lead before the poster: what a viewer waits for comes first in the plan.
+#[tokio::test]
+async fn a_plan_is_taken_in_its_order_whatever_the_classes() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("default").await;
+    let spec = JobSpec { outputs: vec![Output::Hls, Output::Thumbnail], ..spec() };
+    let ready = plan_of(&spec, Gpus::default()).into_iter().filter(|task| task.blocked_by == 0);
+    let ready: Vec<NewTask> = ready.map(|task| NewTask { unblocks: vec![], ..task }).collect();
+    let classes: Vec<String> = ready.iter().map(|task| task.spec.class().to_string()).collect();
+    assert_eq!(classes, ["libx264", "base"]);
+    let order: Vec<_> = ready.iter().map(|task| task.id).collect();
+    fixture.job_of(project, 50, spec, ready).await;
+    for id in order {
+        assert_eq!(fixture.claim(&claimant()).await.unwrap().hold.task_id, id);
+    }
     fixture.done().await;
 }
 
