@@ -3,15 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::capability::Pool;
-use super::edit::Edit;
 use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
 use super::estimate::is_work;
 use super::quality::QualityWish;
-use super::spec::{DownloadRequest, JobSpec, Moment, Output, PictureRequest, Poster};
+use super::spec::{DownloadRequest, JobSpec, Output};
 use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, Extent, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec,
-    RemuxSpec, TaskSpec, ThumbnailSpec,
+    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec, RemuxSpec,
+    TaskSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::complexity::RungVerdict;
@@ -23,14 +22,23 @@ use crate::media::profile::Profile;
 mod adopt;
 mod audio;
 mod encoders;
+mod expect;
+mod glance;
 mod ladder;
+mod pictures;
 mod quality;
 mod stills;
 mod text;
 mod video;
 
+use expect::{Expectations, expectations};
+use glance::fits;
+use pictures::poster;
+
 pub use adopt::Adopted;
+pub use glance::{is_worth_a_glance, lead};
 pub use ladder::{Sampling, sampling};
+pub use pictures::{picture, poster_alone};
 
 /// A task about to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,8 +165,6 @@ pub struct Circumstances {
     pub gpus: Gpus,
 }
 
-/// Up to this length a source is looked into as a whole before anything is made of it: that takes less than two seconds.
-const GLANCED_SECONDS: f64 = 1800.0;
 /// Up to this length a source that cannot be cut is encoded as it is.
 const WHOLE_SECONDS: f64 = 30.0;
 /// Where the longest track is the audio by no more than this, the recording ends with the picture: codecs round
@@ -177,51 +183,6 @@ pub fn opening(spec: &JobSpec, stored: bool) -> Vec<NewTask> {
     vec![fetch, probe]
 }
 
-/// The one task of a job that takes a picture, whose source is stored; `None` where the job takes none.
-pub fn picture(spec: &JobSpec, recording: RecordingId) -> Option<NewTask> {
-    let (request, poster) = match (spec.picture, spec.poster) {
-        (Some(request), _) => (request, None),
-        (None, Some(poster)) => (poster.request(), Some(poster.moment)),
-        (None, None) => return None,
-    };
-    Some(NewTask::new(TaskSpec::Thumbnail(thumbnail(spec, spec.source, recording, request, poster))))
-}
-
-/// The poster of what a transcode makes of `source`. Without a wish the recording keeps the moment it has, but not where that may be
-/// cut away.
-fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId) -> TaskSpec {
-    let request = spec.poster.unwrap_or(Poster::DEFAULT).request();
-    let moment = spec.poster.map(|poster| poster.moment).or(spec.edit.is_trimmed().then_some(Moment::Usual));
-    TaskSpec::Thumbnail(thumbnail(spec, source, recording, request, moment))
-}
-
-/// The poster of a recording whose set is there already; `None` where the job wants none or there is nothing to see.
-pub fn poster_alone(spec: &JobSpec, recording: RecordingId, probe: &Probe) -> Option<NewTask> {
-    let wanted = spec.outputs.contains(&Output::Thumbnail)
-        && spec.profile.as_ref().is_some_and(|profile| !profile.rungs.is_empty());
-    (wanted && probe.video.is_some()).then(|| NewTask::new(poster(spec, spec.source, recording)))
-}
-
-fn thumbnail(
-    spec: &JobSpec,
-    source: SourceId,
-    recording: RecordingId,
-    picture: PictureRequest,
-    poster: Option<Moment>,
-) -> ThumbnailSpec {
-    let Edit { start_ms, end_ms, .. } = spec.edit;
-    let deadline_seconds = deadline(0.0);
-    ThumbnailSpec {
-        source,
-        recording,
-        picture,
-        poster,
-        offset_ms: start_ms.unwrap_or(0),
-        end_ms,
-        deadline_seconds,
-    }
-}
-
 /// The task that puts a rendition of a finished set, which lasts `seconds`, into one file.
 pub fn download(recording: RecordingId, set: SetId, download: DownloadRequest, seconds: f64) -> NewTask {
     NewTask::new(TaskSpec::Mp4(Mp4Spec { recording, set, download, deadline_seconds: deadline(seconds) }))
@@ -236,42 +197,6 @@ pub fn remux(spec: &JobSpec, source: SourceId, probe: &Probe) -> Option<NewTask>
         let deadline_seconds = deadline(video.end_seconds);
         NewTask::new(TaskSpec::Remux(RemuxSpec { source, remuxed: SourceId::new(), deadline_seconds }))
     })
-}
-
-/// Plans the beginning of a source so long that looking into all of it would keep a viewer waiting: the lead and the sound beside it,
-/// then the probe of the whole. `glance` is what its first seconds and its header tell. `None` where it is not worth it, or nothing
-/// could be made: the probe of the whole says why. `extent` is what of the source is enough for it.
-pub fn lead(
-    spec: &JobSpec,
-    source: SourceId,
-    glance: &Probe,
-    extent: Option<&Extent>,
-    circumstances: &Circumstances,
-) -> Option<Plan> {
-    if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
-        return None;
-    }
-    // How loud it is only the whole can tell.
-    let drawn =
-        draw(spec, source, SetId::new(), glance, circumstances).ok().filter(|it| it.measure.is_none())?;
-    let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
-    let audio = drawn.sound.first().map(audio::lead);
-    let led = Led { video: video.clone(), audio: audio.clone() };
-    let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));
-    let video = EncodeSpec { extent: extent.cloned(), ..video };
-    let audio = audio.map(|audio| AudioSpec { extent: extent.cloned(), ..audio });
-    let works = [Some(TaskSpec::Encode(video)), audio.map(TaskSpec::Audio)];
-    let works: Vec<TaskSpec> = works.into_iter().flatten().collect();
-    let Expectations { renditions, .. } = expectations(&works);
-    let mut tasks: Vec<NewTask> = works.into_iter().map(|work| NewTask::new(work).then(&mut probe)).collect();
-    tasks.push(probe);
-    let summary = PlanSummary { renditions, subtitles: vec![], warnings: drawn.warnings };
-    Some(Plan { set: drawn.set, duration_seconds: drawn.duration_seconds, tasks, adopted: None, summary })
-}
-
-/// True where looking into all of a source that says it lasts this long would keep a viewer waiting.
-pub fn is_worth_a_glance(declared_seconds: f64) -> bool {
-    declared_seconds > GLANCED_SECONDS
 }
 
 /// What of a source is to be made, before it is cut into tasks.
@@ -456,17 +381,6 @@ fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, fin
     tasks.push(report);
 }
 
-/// Whether what was led is a piece of what is to be made.
-fn fits(led: &Led, drawn: &Drawn) -> bool {
-    let video = drawn.video.as_ref().is_some_and(|whole| video::leads(&led.video, whole));
-    video
-        && match (&led.audio, drawn.sound.first()) {
-            (Some(led), Some(whole)) => audio::leads(led, whole),
-            (None, None) => true,
-            _ => false,
-        }
-}
-
 /// The files that a plan is offered as, best first: the pictures, each with the sound, or the sound where there is no picture.
 fn files_of(video: Option<&EncodeSpec>) -> Vec<DownloadRequest> {
     let Some(video) = video else {
@@ -495,65 +409,6 @@ fn longest_segment<'a>(video: Option<&Grid>, audio: impl Iterator<Item = &'a Aud
         Ticks { ticks: frames * AAC_FRAME, timescale: grid.sample_rate }
     });
     of_video.into_iter().chain(of_audio).map(target_duration).max().unwrap_or(1)
-}
-
-/// What the finish task must find, and what a person is told, of the planned renditions.
-struct Expectations {
-    /// Segments by name.
-    expect: Vec<(String, u64)>,
-    renditions: Vec<PlannedRendition>,
-    subtitles: Vec<PlannedText>,
-}
-
-fn expectations(works: &[TaskSpec]) -> Expectations {
-    let mut expect: Vec<(String, u64)> = vec![];
-    let (mut renditions, mut subtitles) = (vec![], vec![]);
-    for work in works {
-        match work {
-            // Made in chunks: each names its rungs again.
-            TaskSpec::Encode(encode) => {
-                for rung in &encode.rungs {
-                    if expect.iter().any(|(name, _)| *name == rung.name) {
-                        continue;
-                    }
-                    expect.push((rung.name.clone(), rung.grid.segments()));
-                    renditions.push(PlannedRendition {
-                        name: rung.name.clone(),
-                        width: Some(rung.width),
-                        height: Some(rung.height),
-                        encoder: Some(rung.encoder),
-                        label: None,
-                        language: None,
-                        bitrate: rung.rate_control.max_bitrate(),
-                    });
-                }
-            }
-            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| *name == audio.rung) => {
-                expect.push((audio.rung.clone(), audio.grid.starts.len() as u64));
-                renditions.push(PlannedRendition {
-                    name: audio.rung.clone(),
-                    width: None,
-                    height: None,
-                    encoder: None,
-                    label: audio.label.clone(),
-                    language: audio.language.clone(),
-                    bitrate: audio.bitrate,
-                });
-            }
-            TaskSpec::Subtitles(text) => {
-                for track in &text.tracks {
-                    expect.push((track.rung.clone(), text.grid.segments()));
-                    subtitles.push(PlannedText {
-                        name: track.rung.clone(),
-                        label: track.label.clone(),
-                        language: track.language.clone(),
-                    });
-                }
-            }
-            _ => {}
-        }
-    }
-    Expectations { expect, renditions, subtitles }
 }
 
 fn duration(probe: &Probe, video: Option<&VideoStream>, audio: Option<&AudioStream>) -> f64 {

@@ -193,12 +193,12 @@ impl Span {
 }
 
 impl Grid {
-    /// Cuts the grid into spans of `segments` segments, behind those whose lengths in segments are in `first`. The last takes
-    /// everything from `decodable` on, where only the last picture is held: nothing could be decoded for a span beyond it.
-    pub fn spans(&self, first: &[u64], segments: u64, decodable: u64) -> Vec<Span> {
-        let lengths = first.iter().copied().chain(std::iter::repeat(segments));
+    /// Cuts the grid into spans of so many segments each, as far as it goes. The last takes everything from `decodable` on, where only the
+    /// last picture is held: nothing could be decoded for a span beyond it.
+    pub fn spans(&self, segments: impl IntoIterator<Item = u64>, decodable: u64) -> Vec<Span> {
         let mut next = 0;
-        let starts: Vec<u64> = lengths
+        let starts: Vec<u64> = segments
+            .into_iter()
             .map_while(|length| {
                 let (start, step) = (next, length.max(1) * self.segment_frames());
                 next += step;
@@ -369,7 +369,7 @@ mod tests {
             let grid = Grid::new(rate(num, den), frames, 6);
             let capped = grid.capped(Some(24));
             for segments in 1..5 {
-                let spans = grid.spans(&[1], segments, decodable);
+                let spans = grid.spans([1].into_iter().chain(std::iter::repeat(segments)), decodable);
                 let (mut next, mut rung_next) = (0, 0);
                 for span in &spans {
                     assert_eq!(span.first, next);

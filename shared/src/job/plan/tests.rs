@@ -160,6 +160,7 @@ fn a_long_source_is_led_and_begins_with_short_chunks() {
         })
         .collect();
     assert_eq!(lengths[..4], [6.0, 12.0, 24.0, 60.0]);
+    assert_eq!(lengths[9..], [60.0, 30.0, 30.0, 30.0, 30.0, 24.0]);
     assert_eq!(lengths[1..].iter().sum::<f64>(), 600.0);
     assert_eq!((plan.set.target_duration, plan.set.needs_audio), (6, true));
 }

@@ -18,6 +18,8 @@ const SHORTEST_CHUNK_SECONDS: f64 = 20.0;
 const LONGEST_CHUNK_SECONDS: f64 = 60.0;
 /// Chunks near the beginning are shorter, in segments: somebody may be watching already.
 const FIRST_CHUNKS: [u64; 2] = [2, 4];
+/// So many chunks near the end are cut in two.
+const LAST_CHUNKS: u64 = 3;
 /// Up to this length a source is not led: it is encoded soon anyway, and the lead decodes its segment once more.
 const UNLED_SECONDS: f64 = 30.0;
 /// An encode never gets more threads of idle slots than this: x264 gains little beyond.
@@ -180,7 +182,19 @@ fn chunks(grid: &Grid, end_seconds: f64, leads: bool, circumstances: &Circumstan
     let segments = (length / segment).round().max(1.0) as u64;
     // Only where there are more chunks than slots: else all are under way at once, and short ones help nobody.
     let many = grid.duration() / length > f64::from(circumstances.free_slots.max(1)) + 1.0;
-    let first: Vec<u64> =
-        FIRST_CHUNKS.into_iter().filter(|first| leads && many && *first < segments).collect();
-    grid.spans(&first, segments, grid.rate.frames_in(end_seconds))
+    let first = FIRST_CHUNKS.into_iter().filter(|first| leads && many && *first < segments);
+    let decodable = grid.rate.frames_in(end_seconds);
+    let half = (segments / 2).max(1);
+    if !many || half as f64 * segment < SHORTEST_CHUNK_SECONDS {
+        return grid.spans(first.chain(std::iter::repeat(segments)), decodable);
+    }
+    // Slots become free at different times: the last chunks are short, so that none works long when the others are idle.
+    let mut begun = first.clone().sum::<u64>();
+    let rest = std::iter::repeat_with(move || {
+        let length =
+            if grid.segments().saturating_sub(begun) > LAST_CHUNKS * segments { segments } else { half };
+        begun += length;
+        length
+    });
+    grid.spans(first.chain(rest), decodable)
 }

@@ -1,0 +1,63 @@
+//! What the tasks of a plan make together.
+
+use super::{PlannedRendition, PlannedText};
+use crate::job::task::TaskSpec;
+
+/// What the finish task must find, and what a person is told, of the planned renditions.
+pub(super) struct Expectations {
+    /// Segments by name.
+    pub(super) expect: Vec<(String, u64)>,
+    pub(super) renditions: Vec<PlannedRendition>,
+    pub(super) subtitles: Vec<PlannedText>,
+}
+
+pub(super) fn expectations(works: &[TaskSpec]) -> Expectations {
+    let mut expect: Vec<(String, u64)> = vec![];
+    let (mut renditions, mut subtitles) = (vec![], vec![]);
+    for work in works {
+        match work {
+            // Made in chunks: each names its rungs again.
+            TaskSpec::Encode(encode) => {
+                for rung in &encode.rungs {
+                    if expect.iter().any(|(name, _)| *name == rung.name) {
+                        continue;
+                    }
+                    expect.push((rung.name.clone(), rung.grid.segments()));
+                    renditions.push(PlannedRendition {
+                        name: rung.name.clone(),
+                        width: Some(rung.width),
+                        height: Some(rung.height),
+                        encoder: Some(rung.encoder),
+                        label: None,
+                        language: None,
+                        bitrate: rung.rate_control.max_bitrate(),
+                    });
+                }
+            }
+            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| *name == audio.rung) => {
+                expect.push((audio.rung.clone(), audio.grid.starts.len() as u64));
+                renditions.push(PlannedRendition {
+                    name: audio.rung.clone(),
+                    width: None,
+                    height: None,
+                    encoder: None,
+                    label: audio.label.clone(),
+                    language: audio.language.clone(),
+                    bitrate: audio.bitrate,
+                });
+            }
+            TaskSpec::Subtitles(text) => {
+                for track in &text.tracks {
+                    expect.push((track.rung.clone(), text.grid.segments()));
+                    subtitles.push(PlannedText {
+                        name: track.rung.clone(),
+                        label: track.label.clone(),
+                        language: track.language.clone(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    Expectations { expect, renditions, subtitles }
+}

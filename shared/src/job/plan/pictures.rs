@@ -1,0 +1,53 @@
+//! Pictures taken out of the source: a recording's poster, and what somebody asks for by its time.
+
+use super::{NewTask, deadline};
+use crate::ids::{RecordingId, SourceId};
+use crate::job::edit::Edit;
+use crate::job::spec::{JobSpec, Moment, Output, PictureRequest, Poster};
+use crate::job::task::{TaskSpec, ThumbnailSpec};
+use crate::media::probe::Probe;
+
+/// The one task of a job that takes a picture, whose source is stored; `None` where the job takes none.
+pub fn picture(spec: &JobSpec, recording: RecordingId) -> Option<NewTask> {
+    let (request, poster) = match (spec.picture, spec.poster) {
+        (Some(request), _) => (request, None),
+        (None, Some(poster)) => (poster.request(), Some(poster.moment)),
+        (None, None) => return None,
+    };
+    Some(NewTask::new(TaskSpec::Thumbnail(thumbnail(spec, spec.source, recording, request, poster))))
+}
+
+/// The poster of what a transcode makes of `source`. Without a wish the recording keeps the moment it has, but not where that may be
+/// cut away.
+pub(super) fn poster(spec: &JobSpec, source: SourceId, recording: RecordingId) -> TaskSpec {
+    let request = spec.poster.unwrap_or(Poster::DEFAULT).request();
+    let moment = spec.poster.map(|poster| poster.moment).or(spec.edit.is_trimmed().then_some(Moment::Usual));
+    TaskSpec::Thumbnail(thumbnail(spec, source, recording, request, moment))
+}
+
+/// The poster of a recording whose set is there already; `None` where the job wants none or there is nothing to see.
+pub fn poster_alone(spec: &JobSpec, recording: RecordingId, probe: &Probe) -> Option<NewTask> {
+    let wanted = spec.outputs.contains(&Output::Thumbnail)
+        && spec.profile.as_ref().is_some_and(|profile| !profile.rungs.is_empty());
+    (wanted && probe.video.is_some()).then(|| NewTask::new(poster(spec, spec.source, recording)))
+}
+
+fn thumbnail(
+    spec: &JobSpec,
+    source: SourceId,
+    recording: RecordingId,
+    picture: PictureRequest,
+    poster: Option<Moment>,
+) -> ThumbnailSpec {
+    let Edit { start_ms, end_ms, .. } = spec.edit;
+    let deadline_seconds = deadline(0.0);
+    ThumbnailSpec {
+        source,
+        recording,
+        picture,
+        poster,
+        offset_ms: start_ms.unwrap_or(0),
+        end_ms,
+        deadline_seconds,
+    }
+}
