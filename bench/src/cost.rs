@@ -202,8 +202,16 @@ pub(crate) fn plain_command(job: &Value, source: &Path, dir: &Path) -> anyhow::R
 
 /// A graph that begins with the first frame of every rung and ends with the last of the source.
 fn unlimited(graph: &str) -> String {
-    let cut = |filter: &&str| !filter.starts_with("trim=") && !filter.starts_with("tpad=");
-    graph.split(',').filter(cut).collect::<Vec<_>>().join(",")
+    let kept = |filter: &&str| !filter.starts_with("trim=") && !filter.starts_with("tpad=");
+    let chain = |chain: &str| {
+        let mut filters = chain;
+        while let Some((_, rest)) = filters.strip_prefix('[').and_then(|label| label.split_once(']')) {
+            filters = rest;
+        }
+        let (labels, filters) = chain.split_at(chain.len() - filters.len());
+        labels.to_owned() + &filters.split(',').filter(kept).collect::<Vec<_>>().join(",")
+    };
+    graph.split(';').map(chain).collect::<Vec<_>>().join(";")
 }
 
 pub(crate) fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
@@ -220,4 +228,14 @@ pub(crate) fn plain_cost(args: &[String]) -> anyhow::Result<Cost> {
 fn own_children() -> anyhow::Result<f64> {
     let [_, _, user, system] = times("/proc/self/stat")?;
     Ok(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_graph_loses_its_limits_and_nothing_else() {
+        let graph = "[0:0]fps=25,trim=end_frame=300,split=2[a][b];[a]trim=start_frame=150,scale=w=640[x];[b]scale=w=1280[y]";
+        let whole = "[0:0]fps=25,split=2[a][b];[a]scale=w=640[x];[b]scale=w=1280[y]";
+        assert_eq!(super::unlimited(graph), whole);
+    }
 }
