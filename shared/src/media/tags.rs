@@ -37,9 +37,33 @@ pub fn known(raw: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     raw.iter().filter_map(value).collect()
 }
 
+/// Tags as a file of FFmpeg's metadata format ("Metadata" in its format documentation): `=`, `;`, `#` and `\\` are escaped, and no value
+/// has a line end.
+pub fn ffmetadata(tags: &BTreeMap<String, String>) -> String {
+    let mut text = ";FFMETADATA1\n".to_owned();
+    for (name, value) in tags {
+        text.push_str(name);
+        text.push('=');
+        for c in value.chars() {
+            if matches!(c, '=' | ';' | '#' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_in_a_value_ends_it() {
+        let tags = [("title".to_owned(), "[STREAM] a=b;c#d\\".to_owned())].into();
+        assert_eq!(ffmetadata(&tags), ";FFMETADATA1\ntitle=[STREAM] a\\=b\\;c\\#d\\\\\n");
+    }
 
     #[test]
     fn only_what_is_known_is_kept_and_only_as_text() {

@@ -497,7 +497,7 @@ mod tests {
             loudness(&audio::tests::measured(vec![audio::tests::spec(None)]), input, &["m".into()]),
             subtitles(&[2], input, &outputs),
             picture(0, PictureAt::First, (320, 180), false, false, input, output),
-            mp4(&[input, input], 12_800, &Default::default(), output),
+            mp4(&[input, input], 12_800, None, output),
             count_frames(input),
             glimpse(0, 5.0, (160, 90), input, output, Path::new("/s/first")),
             sheets(&Storyboard::of(&GRID, 640, 360), input, output),

@@ -1,7 +1,6 @@
 //! Puts a rendition of a finished set, with its sound, into one MP4 to be downloaded. Encodes nothing.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,6 +12,7 @@ use reelmill_shared::ids::SetId;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::Mp4Spec;
 use reelmill_shared::media::grid::AAC_FRAME;
+use reelmill_shared::media::tags;
 use reelmill_shared::storage::keys;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,8 +42,8 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     let output = bench.dir.join("download.mp4");
     let inputs: Vec<&Path> = tracks.iter().map(|(_, path)| path.as_path()).collect();
     let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
-    let tags = tags(bench, spec.set).await?;
-    let args = argv::mp4(&inputs, main.timescale, &tags, &output);
+    let kept = kept_tags(bench, spec.set).await?;
+    let args = argv::mp4(&inputs, main.timescale, kept.as_deref(), &output);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
     check_exit("writing the MP4", &ended)?;
@@ -57,14 +57,17 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     Ok(vec![Publication::Download { recording: spec.recording, set: spec.set, download }])
 }
 
-/// What the source of a set says of the work, where who had the set made wanted it kept.
-async fn tags(bench: &Bench, set: SetId) -> Result<BTreeMap<String, String>, TaskError> {
+/// A file with what the source of a set says of the work, where who had the set made wanted it kept.
+async fn kept_tags(bench: &Bench, set: SetId) -> Result<Option<PathBuf>, TaskError> {
     let maker = jobs::maker(&bench.shop.db, set).await.map_err(index)?;
     let Some(spec) = maker.map(|job| job.spec).filter(|spec| spec.edit.keep_metadata) else {
-        return Ok(BTreeMap::new());
+        return Ok(None);
     };
     let source = sources::get(&bench.shop.db, spec.source).await.map_err(index)?;
-    Ok(source.and_then(|source| source.probe).map(|probe| probe.tags).unwrap_or_default())
+    let Some(probe) = source.and_then(|source| source.probe) else { return Ok(None) };
+    let path = bench.dir.join("tags.txt");
+    tokio::fs::write(&path, tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
+    Ok(Some(path))
 }
 
 /// Brings a rendition here as one file: the init segment and all segments.
