@@ -119,7 +119,7 @@ pub(crate) async fn serve(
     let content_type = if rendition.kind == TrackKind::Video { "video/mp4" } else { "audio/mp4" };
     let file = MediaFile { key: file.key, bytes: file.bytes };
     // The address means another file once the recording was encoded anew.
-    let caching = if private { Caching::PrivateBrief } else { Caching::Brief };
+    let caching = if private { Caching::PrivateSettled } else { Caching::Settled };
     let mut response = send(&app.storage, &file, content_type, caching, method, headers).await?;
     if let Ok(value) = HeaderValue::from_str(&disposition(&recording.title, &rendition.rung)) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);

@@ -24,11 +24,14 @@ pub(crate) enum Caching {
     Immutable,
     /// By anybody, for a day.
     Day,
+    /// By anybody, for a while, because another encoding may take its place: longer by who answers many.
+    Settled,
     /// By anybody, but asked for again after a moment.
     Brief,
     /// The same, but only by the one who asked: the address needs a key.
     PrivateImmutable,
     PrivateDay,
+    PrivateSettled,
     PrivateBrief,
 }
 
@@ -38,6 +41,7 @@ impl Caching {
         match self {
             Self::Immutable | Self::PrivateImmutable => Self::PrivateImmutable,
             Self::Day | Self::PrivateDay => Self::PrivateDay,
+            Self::Settled | Self::PrivateSettled => Self::PrivateSettled,
             Self::Brief | Self::PrivateBrief => Self::PrivateBrief,
         }
     }
@@ -46,9 +50,11 @@ impl Caching {
         HeaderValue::from_static(match self {
             Self::Immutable => "public, max-age=31536000, immutable",
             Self::Day => "public, max-age=86400",
+            Self::Settled => "public, max-age=10, s-maxage=60, stale-while-revalidate=60",
             Self::Brief => "public, max-age=2",
             Self::PrivateImmutable => "private, max-age=31536000, immutable",
             Self::PrivateDay => "private, max-age=86400",
+            Self::PrivateSettled => "private, max-age=10",
             Self::PrivateBrief => "private, max-age=2",
         })
     }
@@ -156,12 +162,13 @@ impl About {
 
 /// Sends text that was just rendered.
 pub(crate) fn send_text(
-    text: String,
+    text: impl Into<Bytes>,
     content_type: &'static str,
     caching: Caching,
     method: &Method,
     headers: &HeaderMap,
 ) -> Response {
+    let text: Bytes = text.into();
     let etag = etag(&text);
     let mut response = if is_known(headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()

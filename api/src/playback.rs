@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
+use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{self, Rendition, SetReference};
@@ -44,7 +45,7 @@ const JPEG: &str = "image/jpeg";
 const TRANSPORT: &str = "video/mp2t";
 
 /// What segments are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Container {
     /// Fragmented MP4 (and WebVTT), as stored; the sound beside the picture.
@@ -55,7 +56,7 @@ pub(crate) enum Container {
 }
 
 /// What a file name under `stream/` means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum StreamFile {
     Master(Container),
     /// `following`: the manifest as it goes on for a player that has followed it since it grew.
@@ -177,8 +178,16 @@ async fn growing(app: &App, set: SetId) -> Answer<Arc<Vec<(Rendition, usize)>>> 
     let renditions = sets::renditions(&app.db, set).await?;
     let prefixes = sets::prefixes(&app.db, set).await?;
     let presented: Vec<_> = renditions.iter().map(presented).collect();
-    let visible = presentation::visible(&presented, |name| prefixes.get(name).copied().unwrap_or(0));
-    let found = Arc::new(renditions.into_iter().zip(visible).filter(|(_, has)| *has > 0).collect::<Vec<_>>());
+    let has = |name: &str| prefixes.get(name).map_or(0, |prefix| prefix.segments);
+    let visible = presentation::visible(&presented, has);
+    let mut listed: Vec<_> = renditions.into_iter().zip(visible).filter(|(_, has)| *has > 0).collect();
+    for (rendition, _) in &mut listed {
+        // Not every encoder keeps to its ceiling.
+        let so_far =
+            prefixes.get(&rendition.rung).map_or(0, |prefix| rendition.bits_per_second(prefix.densest));
+        rendition.peak_bandwidth = rendition.peak_bandwidth.max(so_far);
+    }
+    let found = Arc::new(listed);
     app.caches.growing.insert(set, Arc::clone(&found)).await;
     Ok(found)
 }
@@ -194,13 +203,14 @@ pub(crate) async fn serve(
 ) -> Answer<Response> {
     let caching = |caching: Caching| if private { caching.private() } else { caching };
     match file {
-        StreamFile::Master(_) | StreamFile::Playlist { .. } | StreamFile::Iframes { .. } => {
-            let text = playlist(app, recording, file).await?;
-            Ok(send_text(text, PLAYLIST, caching(Caching::Brief), method, headers))
-        }
-        StreamFile::Manifest { following } => {
-            let text = manifest(app, recording, *following).await?;
-            Ok(send_text(text, MANIFEST, caching(Caching::Brief), method, headers))
+        StreamFile::Master(_)
+        | StreamFile::Playlist { .. }
+        | StreamFile::Iframes { .. }
+        | StreamFile::Manifest { .. } => {
+            let listing = listing(app, recording, file).await?;
+            let content_type = if matches!(file, StreamFile::Manifest { .. }) { MANIFEST } else { PLAYLIST };
+            let kept = if listing.is_settled { Caching::Settled } else { Caching::Brief };
+            Ok(send_text(listing.text, content_type, caching(kept), method, headers))
         }
         StreamFile::Init { rung, ordinal }
         | StreamFile::Text { rung, ordinal }
@@ -272,13 +282,47 @@ pub(crate) async fn locate(
     Ok(found)
 }
 
-async fn playlist(app: &App, recording: &Recording, file: &StreamFile) -> Answer<String> {
+/// A playlist or manifest.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    pub(crate) text: Bytes,
+    /// Nothing will be added to it.
+    is_settled: bool,
+}
+
+/// Of the set that a recording plays now. Rendered once for all who ask: that of a long recording takes every row of its index.
+async fn listing(app: &App, recording: &Recording, file: &StreamFile) -> Answer<Listing> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
-    let renditions = renditions(app, &reference).await?;
+    let key = (reference.set_id, reference.ordinal, file.clone());
+    if let Some(found) = app.caches.settled.get(&key).await {
+        return Ok(found);
+    }
+    let render = async {
+        let (text, is_settled) = match file {
+            StreamFile::Manifest { following } => manifest(app, recording, &reference, *following).await?,
+            _ => (playlist(app, recording, &reference, file).await?, reference.is_finished()),
+        };
+        Ok(Listing { text: text.into(), is_settled })
+    };
+    let found = app.caches.unsettled.try_get_with(key.clone(), render).await;
+    let found = found.map_err(|problem: Arc<Problem>| Problem::clone(&problem))?;
+    if found.is_settled {
+        app.caches.settled.insert(key, found.clone()).await;
+    }
+    Ok(found)
+}
+
+async fn playlist(
+    app: &App,
+    recording: &Recording,
+    reference: &SetReference,
+    file: &StreamFile,
+) -> Answer<String> {
+    let renditions = renditions(app, reference).await?;
     let (rung, container) = match file {
         StreamFile::Playlist { rung, container } => (rung, *container),
         StreamFile::Iframes { rung } => (rung, Container::Fmp4),
-        StreamFile::Master(Container::Ts) => return transport::master(app, &reference).await,
+        StreamFile::Master(Container::Ts) => return transport::master(app, reference).await,
         _ => {
             let presented: Vec<_> = renditions.iter().map(presented).collect();
             return Ok(presentation::master(&presented).render());
@@ -327,10 +371,15 @@ fn presented(rendition: &Rendition) -> Presented {
     rendition.presented(format!("{rung}.m3u8"), format!("{rung}-iframes.m3u8"))
 }
 
-async fn manifest(app: &App, recording: &Recording, following: bool) -> Answer<String> {
-    let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
+/// The manifest, and whether it stays like that.
+async fn manifest(
+    app: &App,
+    recording: &Recording,
+    reference: &SetReference,
+    following: bool,
+) -> Answer<(String, bool)> {
     let listed = if reference.is_finished() {
-        let finished = renditions(app, &reference).await?;
+        let finished = renditions(app, reference).await?;
         finished.iter().map(|rendition| (rendition.clone(), usize::MAX)).collect()
     } else {
         growing(app, reference.set_id).await?.to_vec()
@@ -366,7 +415,8 @@ async fn manifest(app: &App, recording: &Recording, following: bool) -> Answer<S
             next: FOLLOWING_NAME,
         }
     };
-    Ok(presentation::manifest(kind, timelines).render())
+    let is_settled = reference.is_finished() && matches!(kind, ManifestKind::Static);
+    Ok((presentation::manifest(kind, timelines).render(), is_settled))
 }
 
 fn not_ready(recording: &Recording) -> Problem {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, header};
-use moka::future::Cache;
+use moka::future::{Cache, CacheBuilder};
 use reelmill_shared::auth::token::Signer;
 use reelmill_shared::broker::Broker;
 use reelmill_shared::config::ApiConfig;
@@ -16,6 +16,7 @@ use reelmill_shared::storage::Storage;
 
 use crate::hub::Hub;
 use crate::media::MediaFile;
+use crate::playback::{Listing, StreamFile};
 use crate::transport::Transport;
 
 /// The shared state; cheap to clone.
@@ -32,6 +33,9 @@ pub struct Inner {
     pub(crate) caches: Caches,
 }
 
+/// A set, the ordinal that its files are named by, and which of its listings.
+type ListingOf = (SetId, i32, StreamFile);
+
 /// What is kept in memory. Everything but the keys and the references is immutable once it exists.
 pub(crate) struct Caches {
     /// By hash: a revoked key works on for a few seconds at most.
@@ -41,9 +45,23 @@ pub(crate) struct Caches {
     pub(crate) renditions: Cache<SetId, Arc<Vec<Rendition>>>,
     /// Renditions of sets that grow, with how many of their segments may be listed; for a moment, so that many viewers cost one look.
     pub(crate) growing: Cache<SetId, Arc<Vec<(Rendition, usize)>>>,
+    /// Playlists and manifests of finished sets.
+    pub(crate) settled: Cache<ListingOf, Listing>,
+    /// Those that may change, for a moment.
+    pub(crate) unsettled: Cache<ListingOf, Listing>,
     /// Which sets a recording plays; short, because deletion and new encodes change it.
     pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
     pub(crate) transport: Transport,
+}
+
+/// For so long many viewers of what grows cost one look.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Bytes of each cache of listings.
+const LISTINGS: u64 = 32 << 20;
+
+fn listings() -> CacheBuilder<ListingOf, Listing, Cache<ListingOf, Listing>> {
+    let bytes = |_: &_, listing: &Listing| u32::try_from(listing.text.len()).unwrap_or(u32::MAX);
+    Cache::builder().weigher(bytes).max_capacity(LISTINGS)
 }
 
 impl App {
@@ -54,7 +72,9 @@ impl App {
             keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
             files: Cache::builder().max_capacity(200_000).time_to_idle(Duration::from_secs(3600)).build(),
             renditions: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(3600)).build(),
-            growing: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
+            growing: Cache::builder().max_capacity(10_000).time_to_live(MOMENT).build(),
+            settled: listings().time_to_idle(Duration::from_secs(600)).build(),
+            unsettled: listings().time_to_live(MOMENT).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
             transport: Transport::new(config.ts_cache_bytes),
         };

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, Utc};
 use reelmill_shared::broker::{Ring, ring_later};
 use reelmill_shared::db::jobs::{self, Basis, Job, NewJob};
-use reelmill_shared::db::recordings::NewRecording;
+use reelmill_shared::db::recordings::{self, NewRecording};
 use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
@@ -19,6 +19,7 @@ use crate::dto::job::{InputDto, PosterDto, SeriesDto};
 use crate::edit::edit;
 use crate::problem::{Answer, Problem};
 use crate::quality::{measurable, quality};
+use crate::routes::transcode::unmade;
 use crate::state::App;
 
 mod input;
@@ -110,7 +111,28 @@ pub(crate) async fn submit_dry(app: &App, caller: &Caller, wish: Wish) -> Answer
     accept(app, caller, wish, true).await
 }
 
+/// A conversion of what was never encoded is a transcode.
+async fn encoding_first(app: &App, caller: &Caller, wish: Wish) -> Answer<Wish> {
+    let input = wish.input.recording_id.filter(|_| wish.frozen.is_none() && wish.profile.is_none());
+    let (JobKind::VodConvert, Some(id), Some(wanted)) = (wish.kind, input, &wish.outputs) else {
+        return Ok(wish);
+    };
+    let converted = |word: &String| CONVERTED.iter().any(|output| output.as_str() == word);
+    if wanted.is_empty() || !wanted.iter().all(converted) {
+        return Ok(wish);
+    }
+    // Another's or none is told with everything else that is wrong.
+    let Some(recording) = recordings::get(&app.db, caller.project_id, id).await? else { return Ok(wish) };
+    let Some(frozen) = unmade(app, &recording).await? else { return Ok(wish) };
+    let mut outputs = wanted.clone();
+    if outputs.iter().all(|output| *output == Output::Mp4.as_str()) {
+        outputs.push(Output::Hls.to_string());
+    }
+    Ok(Wish { kind: JobKind::Transcode, frozen: Some(frozen), outputs: Some(outputs), ..wish })
+}
+
 async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer<Job> {
+    let wish = encoding_first(app, caller, wish).await?;
     let mut faults = vec![];
     let frozen = wish.frozen.is_some();
     let Frozen { profile: frozen_profile, edit: frozen_edit, adopt, basis } = wish.frozen.unwrap_or_default();
@@ -185,7 +207,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
         dry_run,
     };
     if let (JobKind::Thumbnail, Some(recording)) = (wish.kind, resolved.recording) {
-        spec.edit = jobs::trim_of(&app.db, recording).await?;
+        spec.edit = jobs::edit_of(&app.db, recording).await?;
     }
     let tasks = match wish.kind {
         JobKind::VodConvert if spec.profile.is_none() => convert(app, recording_id, &mut spec).await?,

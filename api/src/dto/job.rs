@@ -206,6 +206,8 @@ pub(crate) struct TimingsDto {
     pub(crate) queued: Option<f64>,
     /// From submission to the moment the recording could first be played for this job's work.
     pub(crate) playable: Option<f64>,
+    /// From submission to the moment when all of it could.
+    pub(crate) ready: Option<f64>,
     /// From the first claim to the end.
     pub(crate) run: Option<f64>,
     /// From submission to the end.
@@ -238,6 +240,7 @@ impl JobDto {
             timings: TimingsDto {
                 queued: seconds(Some(job.created_at), job.started_at),
                 playable: seconds(Some(job.created_at), job.playable_at),
+                ready: seconds(Some(job.created_at), job.ready_at),
                 run: seconds(job.started_at, job.finished_at),
                 total: seconds(Some(job.created_at), job.finished_at),
             },

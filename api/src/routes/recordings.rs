@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
-use reelmill_shared::db::jobs::{self, JobFilter};
+use reelmill_shared::db::jobs;
 use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
 use reelmill_shared::db::{sources, stills};
 use reelmill_shared::ids::RecordingId;
@@ -169,13 +169,8 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
     let has_picture = has_poster(app, recording.id).await?;
     let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let mp4 = downloads::list(app, recording.id).await?;
-    let filter = JobFilter {
-        kind: Some(JobKind::Transcode),
-        recording_id: Some(recording.id),
-        ..JobFilter::default()
-    };
-    let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?;
-    let job_id = newest.first().map(|job| job.id);
+    let newest = jobs::newest_of(&app.db, &[recording.id], &[JobKind::Transcode]).await?;
+    let job_id = newest.get(&recording.id).map(|job| job.id);
     Ok(Gathered { recording, source, renditions, has_picture, has_storyboard, mp4, job_id }.into())
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::jobs::{self, Basis, Job, JobFilter};
+use reelmill_shared::db::jobs::{self, Basis, Job};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets;
 use reelmill_shared::ids::RecordingId;
@@ -17,6 +17,7 @@ use crate::auth::Caller;
 use crate::dto::job::{InputDto, JobDto};
 use crate::dto::transcode::{QualitiesDto, TranscodeProgressDto};
 use crate::extract::{Body, Path};
+use crate::playback::active_set;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::jobs::whole;
 use crate::routes::recordings::find;
@@ -73,12 +74,25 @@ pub(crate) async fn quality(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(whole(&app, job).await?)).into_response())
 }
 
+/// How a recording that has nothing finished is encoded: as it was to be the last time, else by the usual profile. `None` where it has
+/// something.
+pub(crate) async fn unmade(app: &App, recording: &Recording) -> Answer<Option<Frozen>> {
+    if active_set(app, recording.id).await?.is_some_and(|set| set.is_finished()) {
+        return Ok(None);
+    }
+    let basis = jobs::basis(&app.db, recording.id).await?;
+    let tried = newest(app, recording).await?.map(|job| (job.spec.profile, job.spec.edit));
+    let (profile, edit) = tried.unwrap_or_default();
+    let profile = profile.or_else(|| Profile::built_in("web"));
+    Ok(Some(Frozen { profile, edit, basis: Some(basis), ..Frozen::default() }))
+}
+
 /// The recipe that what a recording has was made by; `None` where nothing is finished.
 async fn there(app: &App, basis: Basis) -> Answer<Option<Frozen>> {
     let Some(set) = basis.set else { return Ok(None) };
     let Some(spec) = jobs::maker(&app.db, set).await?.map(|job| job.spec) else { return Ok(None) };
     let segments = sets::prefixes(&app.db, set).await?;
-    let renditions = segments.into_iter().map(|(name, segments)| (name, segments as u64)).collect();
+    let renditions = segments.into_iter().map(|(name, prefix)| (name, prefix.segments as u64)).collect();
     let adopt = Some(Adopt { set, renditions });
     Ok(Some(Frozen { profile: spec.profile, edit: spec.edit, adopt, ..Frozen::default() }))
 }
@@ -105,13 +119,8 @@ pub(crate) async fn progress(
 
 /// The newest job that made or makes something to be played or downloaded of a recording.
 async fn newest(app: &App, recording: &Recording) -> Answer<Option<Job>> {
-    let mut newest: Option<Job> = None;
-    for kind in [JobKind::Transcode, JobKind::VodConvert] {
-        let filter = JobFilter { kind: Some(kind), recording_id: Some(recording.id), status: None };
-        let found = jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop();
-        newest = newest.into_iter().chain(found).max_by_key(|job| job.id.0);
-    }
-    Ok(newest)
+    let kinds = [JobKind::Transcode, JobKind::VodConvert];
+    Ok(jobs::newest_of(&app.db, &[recording.id], &kinds).await?.remove(&recording.id))
 }
 
 /// As many as a profile may have.

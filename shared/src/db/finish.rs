@@ -164,7 +164,7 @@ pub async fn succeed(
         followed.playable = playable(&tx, claimed, publications).await?;
         let readies = |p: &Publication| matches!(p, Publication::Ready { .. } | Publication::Reused { .. });
         if publications.iter().any(readies) {
-            followed.ready = Some(jobs::since_stored(&tx, claimed.job_id).await?);
+            followed.ready = Some(jobs::set_ready(&tx, claimed.job_id).await?);
         }
         if pending == 0 {
             jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;

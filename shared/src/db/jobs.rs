@@ -1,5 +1,6 @@
 //! Jobs: submitted, read, cancelled.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -37,6 +38,8 @@ pub struct Job {
     pub started_at: Option<DateTime<Utc>>,
     /// When the recording could first be played for this job's work.
     pub playable_at: Option<DateTime<Utc>>,
+    /// When all of it could.
+    pub ready_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
 }
 
@@ -70,7 +73,8 @@ pub struct Basis {
 
 /// Columns of a job.
 pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, priority, spec, metadata, result, error, \
-                                  retry_of, traceparent, run_at, created_at, started_at, playable_at, finished_at";
+                                  retry_of, traceparent, run_at, created_at, started_at, playable_at, ready_at, \
+                                  finished_at";
 
 fn read(row: &Row) -> Result<Job, DbError> {
     Ok(Job {
@@ -90,6 +94,7 @@ fn read(row: &Row) -> Result<Job, DbError> {
         created_at: row.get("created_at"),
         started_at: row.get("started_at"),
         playable_at: row.get("playable_at"),
+        ready_at: row.get("ready_at"),
         finished_at: row.get("finished_at"),
     })
 }
@@ -248,16 +253,22 @@ pub async fn list(
     after: Option<JobId>,
     limit: i64,
 ) -> Result<Vec<Job>, DbError> {
-    let rows = db
-        .get()
-        .await?
+    // One plan serves all calls of a statement: a condition that may be absent keeps it from the index of those that have it.
+    let of_recording = match filter.recording_id {
+        Some(_) => "recording_id = $4",
+        None => "$4::uuid is null",
+    };
+    let text = format!(
+        "select {COLUMNS} from jobs
+         where project_id = $1 and ($2::text is null or status = $2) and ($3::text is null or kind = $3)
+           and {of_recording} and ($5::uuid is null or id < $5)
+         order by id desc limit $6"
+    );
+    let client = db.get().await?;
+    let statement = client.prepare_cached(&text).await?;
+    let rows = client
         .query(
-            &format!(
-                "select {COLUMNS} from jobs
-                 where project_id = $1 and ($2::text is null or status = $2) and ($3::text is null or kind = $3)
-                   and ($4::uuid is null or recording_id = $4) and ($5::uuid is null or id < $5)
-                 order by id desc limit $6"
-            ),
+            &statement,
             &[
                 &project.0,
                 &filter.status.map(|status| status.as_str()),
@@ -269,6 +280,25 @@ pub async fn list(
         )
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// The newest job of one of these kinds of each recording.
+pub async fn newest_of(
+    db: &Db,
+    recordings: &[RecordingId],
+    kinds: &[JobKind],
+) -> Result<HashMap<RecordingId, Job>, DbError> {
+    let client = db.get().await?;
+    let text = format!(
+        "select j.* from unnest($1::uuid[]) as r (id),
+             lateral (select {COLUMNS} from jobs where recording_id = r.id and kind = any($2)
+                      order by id desc limit 1) j"
+    );
+    let statement = client.prepare_cached(&text).await?;
+    let ids: Vec<_> = recordings.iter().map(|id| id.0).collect();
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    let rows = client.query(&statement, &[&ids, &kinds]).await?;
+    rows.iter().map(|row| Ok((RecordingId(row.get("recording_id")), read(row)?))).collect()
 }
 
 /// What came of a wish to cancel.
@@ -366,8 +396,14 @@ pub(super) async fn set_playable(tx: &impl GenericClient, id: JobId) -> Result<D
     since_stored(tx, id).await
 }
 
+/// Notes that the recording is whole for this job's work; returns how long that took. In the caller's guarded transaction.
+pub(super) async fn set_ready(tx: &impl GenericClient, id: JobId) -> Result<Duration, DbError> {
+    tx.execute("update jobs set ready_at = now() where id = $1", &[&id.0]).await?;
+    since_stored(tx, id).await
+}
+
 /// How long ago the job's source was stored, or the job submitted if that was later.
-pub(super) async fn since_stored(tx: &impl GenericClient, id: JobId) -> Result<Duration, DbError> {
+async fn since_stored(tx: &impl GenericClient, id: JobId) -> Result<Duration, DbError> {
     let row = tx
         .query_one(
             "select extract(epoch from now() - greatest(j.created_at, j.run_at, s.stored_at))::float8
@@ -434,21 +470,26 @@ pub async fn unfinished_thumbnail(
     Ok(row.map(|row| JobId(row.get(0))))
 }
 
-/// The part of its source that a recording shows: as the newest transcode of it that can be watched was asked for.
-pub async fn trim_of(db: &Db, recording: RecordingId) -> Result<Edit, DbError> {
+/// How a recording was made of its source: as the newest transcode of it that can be watched was asked for, but without a mark whose
+/// image is gone.
+pub async fn edit_of(db: &Db, recording: RecordingId) -> Result<Edit, DbError> {
     let row = db
         .get()
         .await?
         .query_opt(
-            "select spec -> 'edit' as edit from jobs
-             where recording_id = $1 and kind = 'transcode' and (status = 'succeeded' or playable_at is not null)
-             order by id desc limit 1",
+            "select j.spec -> 'edit' as edit, s.id is not null as is_marked
+             from jobs j
+             left join sources s on s.id::text = j.spec -> 'edit' -> 'watermark' ->> 'source' and s.deleted_at is null
+             where j.recording_id = $1 and j.kind = 'transcode'
+               and (j.status = 'succeeded' or j.playable_at is not null)
+             order by j.id desc limit 1",
             &[&recording.0],
         )
         .await?;
-    let edit: Option<Value> = row.and_then(|row| row.get("edit"));
+    let Some(row) = row else { return Ok(Edit::default()) };
+    let edit: Option<Value> = row.get("edit");
     let edit: Edit = edit.map(serde_json::from_value).transpose()?.unwrap_or_default();
-    Ok(Edit { start_ms: edit.start_ms, end_ms: edit.end_ms, ..Edit::default() })
+    Ok(Edit { watermark: edit.watermark.filter(|_| row.get("is_marked")), ..edit })
 }
 
 /// Jobs by kind and state, for the metrics.

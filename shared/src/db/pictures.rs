@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Db, DbError, GenericClient};
-use crate::ids::RecordingId;
+use crate::ids::{JobId, RecordingId};
 use crate::job::spec::PictureRequest;
 
 /// A stored JPEG.
@@ -106,6 +106,29 @@ pub(crate) async fn put(
                 &key,
                 &(bytes as i32),
             ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Drops the pictures of moments that an earlier job's cut or frame gave, where that of `job` is another one: from now on they would
+/// show something else than the recording. In the caller's guarded transaction.
+pub(crate) async fn forget_other_cut(
+    client: &impl GenericClient,
+    recording: RecordingId,
+    job: JobId,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "delete from pictures p using jobs mine
+             where mine.id = $2 and p.recording_id = $1 and p.at_ms >= 0
+               and p.created_at < coalesce(mine.playable_at, now())
+               and exists (
+                   select 1 from jobs old
+                   where old.recording_id = $1 and old.id <> mine.id and old.kind = mine.kind
+                     and (old.status = 'succeeded' or old.playable_at is not null)
+                     and old.spec -> 'edit' is distinct from mine.spec -> 'edit')",
+            &[&recording.0, &job.0],
         )
         .await?;
     Ok(())

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::sets::Playable;
-use super::{Db, DbError, GenericClient, retrying, stills};
+use super::{Db, DbError, GenericClient, pictures, retrying, stills};
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::error::TaskError;
 use crate::job::state::{Access, RecordingStatus};
@@ -167,6 +167,7 @@ pub(crate) async fn set_ready(
             &[&id.0, &duration_seconds],
         )
         .await?;
+    pictures::forget_other_cut(client, id, job).await?;
     let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingReady;
     append(client, NewEvent { project_id: project, kind, job_id: Some(job), recording_id: Some(id), data })

@@ -184,7 +184,7 @@ pub(super) async fn adopt(
         "insert into renditions (set_id, rung, position, kind, codec, width, height, fps_num, fps_den, sample_rate, channels,
              language, timescale, init_key, init_bytes, init_sha256, peak_bandwidth, average_bandwidth,
              iframe_peak_bandwidth, iframe_average_bandwidth, duration_ticks, epoch, label, role, text_key, text_bytes)
-         select $2, rung, a.position, kind, codec, width, height, fps_num, fps_den, sample_rate, channels,
+         select $2, rung, case when kind = 'video' then a.position else r.position end, kind, codec, width, height, fps_num, fps_den, sample_rate, channels,
              language, timescale, init_key, init_bytes, init_sha256, peak_bandwidth, average_bandwidth,
              iframe_peak_bandwidth, iframe_average_bandwidth, duration_ticks, epoch, label, role, text_key, text_bytes
          from renditions r join unnest($3::text[], $4::int[]) as a (rung, position) using (rung)

@@ -110,6 +110,11 @@ impl Rendition {
         })
     }
 
+    /// A density in bytes a tick as bits a second, rounded up.
+    pub fn bits_per_second(&self, density: f64) -> u64 {
+        (density * 8.0 * f64::from(self.timescale)).ceil() as u64
+    }
+
     fn ticks(&self, ticks: u64) -> hls::Ticks {
         hls::Ticks { ticks, timescale: self.timescale }
     }
@@ -446,19 +451,33 @@ pub async fn segments(db: &Db, set: SetId, rung: &str) -> Result<Vec<Segment>, D
     Ok(rows.iter().map(read_segment).collect())
 }
 
-/// How many segments from the first on each rendition of a set has without a hole.
-pub async fn prefixes(db: &Db, set: SetId) -> Result<HashMap<String, usize>, DbError> {
+/// What of a rendition can be played from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prefix {
+    /// From the first on, without a hole.
+    pub segments: usize,
+    /// Bytes a tick of the densest of them.
+    pub densest: f64,
+}
+
+/// What of each rendition of a set can be played from its beginning.
+pub async fn prefixes(db: &Db, set: SetId) -> Result<HashMap<String, Prefix>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select rung, count(*) filter (where number = place) as whole
-             from (select rung, number, row_number() over (partition by rung order by number) - 1 as place
+            "select rung, count(*) as whole, max(bytes::float8 / greatest(duration_ticks, 1)) as densest
+             from (select rung, number, bytes, duration_ticks,
+                          row_number() over (partition by rung order by number) - 1 as place
                    from segments where set_id = $1) s
-             group by rung",
+             where number = place group by rung",
         )
         .await?;
     let rows = client.query(&statement, &[&set.0]).await?;
-    Ok(rows.iter().map(|row| (row.get("rung"), row.get::<_, i64>("whole").max(0) as usize)).collect())
+    let prefix = |row: &Row| Prefix {
+        segments: row.get::<_, i64>("whole").max(0) as usize,
+        densest: row.get("densest"),
+    };
+    Ok(rows.iter().map(|row| (row.get("rung"), prefix(row))).collect())
 }
 
 /// One segment.

@@ -83,13 +83,23 @@ pub async fn find(
     Ok(row.map(|row| Picture { key: row.get("key"), bytes: row.get::<_, i32>("bytes").max(0) as u64 }))
 }
 
-/// The storyboard of a recording, with the ordinal of its set: that of the set it plays, else the newest.
+/// The storyboard of a recording, with the ordinal of its set: that of the set it plays, else the newest of those that were cut and
+/// framed like it.
 pub async fn storyboard(db: &Db, recording: RecordingId) -> Result<Option<(i32, Storyboard)>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select rs.ordinal, s.storyboard from recording_sets rs join sets s on s.id = rs.set_id
+            "select rs.ordinal, s.storyboard
+             from recording_sets rs
+             join sets s on s.id = rs.set_id
+             join jobs j on j.id = s.job_id
              where rs.recording_id = $1 and s.storyboard is not null
+               and not exists (
+                   select 1 from recording_sets played
+                   join sets ps on ps.id = played.set_id
+                   join jobs pj on pj.id = ps.job_id
+                   where played.recording_id = $1 and played.active
+                     and pj.spec -> 'edit' is distinct from j.spec -> 'edit')
              order by rs.active desc, rs.ordinal desc limit 1",
         )
         .await?;

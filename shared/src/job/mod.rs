@@ -6,6 +6,7 @@ pub mod edit;
 pub mod encoder;
 pub mod error;
 pub mod estimate;
+pub mod framing;
 pub mod plan;
 pub mod preview;
 pub mod quality;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::capability::{Capability, Class, Pool};
-use super::edit::Watermark;
+use super::edit::{Edit, Watermark};
 use super::encoder::Encoder;
 use super::quality::{Least, Metric};
 use super::spec::{DownloadRequest, Moment, PictureRequest};
@@ -301,11 +301,9 @@ pub struct ThumbnailSpec {
     /// Where the picture becomes the recording's poster: of which moment; `picture` gives the size.
     #[serde(default)]
     pub poster: Option<Moment>,
-    /// Where in the source the recording begins and ends.
+    /// As the recording is: the same part of the source, framed and marked alike.
     #[serde(default)]
-    pub offset_ms: u64,
-    #[serde(default)]
-    pub end_ms: Option<u64>,
+    pub edit: Edit,
     pub deadline_seconds: u64,
 }
 

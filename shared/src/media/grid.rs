@@ -47,14 +47,13 @@ impl Rate {
 
     /// The standard rate within 0.1 % of this one, else this one.
     pub fn snapped(self) -> Self {
-        STANDARD_RATES
-            .into_iter()
-            .filter(|rate| (self.as_f64() / rate.as_f64() - 1.0).abs() < 0.001)
-            .min_by(|a, b| {
-                let off = |r: &Rate| (self.as_f64() - r.as_f64()).abs();
-                off(a).total_cmp(&off(b))
-            })
-            .unwrap_or(self)
+        Self::standard_near(self.as_f64(), 0.001).unwrap_or(self)
+    }
+
+    /// The standard rate that is nearest to `measured` frames per second, where one is within this share of it.
+    pub fn standard_near(measured: f64, share: f64) -> Option<Self> {
+        let off = |rate: &Rate| (measured / rate.as_f64() - 1.0).abs();
+        STANDARD_RATES.into_iter().filter(|rate| off(rate) < share).min_by(|a, b| off(a).total_cmp(&off(b)))
     }
 
     /// Ticks per second for a track at this rate: a multiple of the numerator, at least 10,000, so that every frame
@@ -126,9 +125,11 @@ impl Grid {
         let gop = u64::from(self.gop_frames);
         // The most frames per GOP that stay within the cap.
         let kept = (gop * u64::from(cap) * u64::from(self.rate.den) / u64::from(self.rate.num)).max(1);
-        let rate = Rate::new(kept * u64::from(self.rate.num), gop * u64::from(self.rate.den));
+        let Some(rate) = Rate::new(kept * u64::from(self.rate.num), gop * u64::from(self.rate.den)) else {
+            return *self;
+        };
         Self {
-            rate: rate.unwrap_or(self.rate),
+            rate,
             gop_frames: kept as u32,
             segment_gops: self.segment_gops,
             frames: (self.frames * kept).div_ceil(gop),

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use reelmill_shared::job::task::{EncodeRung, EncodeSpec};
+use reelmill_shared::job::task::{CropArea, EncodeRung, EncodeSpec};
 use reelmill_shared::media::grid::{Rate, Span};
 
 use super::encoders::{self, Wish};
@@ -21,7 +21,7 @@ mod watermark;
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio, loudness};
 pub use compare::{CompareFiles, compare, comparison, crf, figures_file, sample, smaller};
 pub use mp4::{count_frames, mp4};
-pub use stills::{PictureAt, glimpse, picture, sheets, thumbnails};
+pub use stills::{Look, PictureAt, glimpse, picture, sheets, thumbnails};
 pub use subtitles::{MAX_SUBTITLES, subtitles};
 
 /// Containers that may be opened. Everything that can name other files or addresses (HLS, DASH, concat, playlists, SVG …)
@@ -211,7 +211,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
     let hold = if spec.is_last() { spec.hold_frames } else { 0 };
     graph.push_str(&to_grid(spec.grid.rate, spec.offset_ms, span, hold));
     if let Some(area) = spec.crop {
-        let _ = write!(graph, ",crop=w={}:h={}:x={}:y={}:exact=1", area.width, area.height, area.x, area.y);
+        let _ = write!(graph, ",{}", cropped(area));
     }
     if spec.tone_map {
         let _ = write!(graph, ",{TONE_MAP}");
@@ -240,7 +240,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let (width, height) = rung.content.unwrap_or((rung.width, rung.height));
         let _ = write!(graph, "scale=w={width}:h={height}:flags=bicubic,format=yuv420p,setsar=1");
         if rung.content.is_some() {
-            let _ = write!(graph, ",pad=w={}:h={}:x=-1:y=-1:color=black", rung.width, rung.height);
+            let _ = write!(graph, ",{}", bars((rung.width, rung.height)));
         }
         if let Some(mark) = &spec.watermark {
             watermark::overlay(&mut graph, mark, index, rung.width);
@@ -259,6 +259,16 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         graph.push_str(&watermark::images(mark, &widths));
     }
     graph
+}
+
+/// The filter that leaves an area of the frame.
+fn cropped(area: CropArea) -> String {
+    format!("crop=w={}:h={}:x={}:y={}:exact=1", area.width, area.height, area.x, area.y)
+}
+
+/// The filter that puts the frame into the middle of a black one of this size.
+fn bars((width, height): (u32, u32)) -> String {
+    format!("pad=w={width}:h={height}:x=-1:y=-1:color=black")
 }
 
 /// Exactly the frames of `span` at `rate`: the first is repeated where the track starts late, the last is held for at most
@@ -310,7 +320,6 @@ mod tests {
     use reelmill_shared::ids::{SetId, SourceId};
     use reelmill_shared::job::edit::{Corner, Watermark};
     use reelmill_shared::job::encoder::Encoder;
-    use reelmill_shared::job::task::CropArea;
     use reelmill_shared::media::grid::Grid;
     use reelmill_shared::media::profile::{Preset, RateControl};
     use reelmill_shared::media::storyboard::Storyboard;
@@ -496,7 +505,7 @@ mod tests {
             audio(&audio::tests::spec(None), &sound, Approach::Seek, None),
             loudness(&audio::tests::measured(vec![audio::tests::spec(None)]), input, &["m".into()]),
             subtitles(&[2], input, &outputs),
-            picture(0, PictureAt::First, (320, 180), false, false, input, output),
+            picture(&stills::tests::PLAIN, PictureAt::First, input, None, output),
             mp4(&[input, input], 12_800, None, output),
             count_frames(input),
             glimpse(0, 5.0, (160, 90), input, output, Path::new("/s/first")),

@@ -1,5 +1,7 @@
 //! Looks into a source: ffprobe's description, then every packet, because headers lie.
 
+mod timing;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -9,6 +11,8 @@ use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, Vi
 use reelmill_shared::media::tags;
 use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
+
+use self::timing::{Declared, Timing};
 
 /// What `ffprobe -show_format -show_streams` prints, as far as it is used.
 #[derive(Debug, Clone, Deserialize)]
@@ -72,8 +76,6 @@ pub struct Scanned {
 const MAX_GAP_SECONDS: f64 = 600.0;
 /// A container that declares more than this beyond its last packet was cut off.
 const MISSING_SECONDS: f64 = 1.0;
-/// Output rates are halved until they are no higher.
-const MAX_RATE: f64 = 61.0;
 /// Pixels flatter or taller than this are a broken header.
 const MAX_PIXEL_ASPECT: f64 = 10.0;
 /// Subtitles that are text. The others are pictures of text.
@@ -196,7 +198,9 @@ fn video_stream(
         TaskError::fatal(Reason::Damaged, "the video track holds no frames; the file may be cut off")
     })?;
     let interlaced = matches!(stream.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"));
-    let timing = timing(stream, &scanned.times, tick, interlaced);
+    let header = |text: &Option<String>| text.as_deref().and_then(Rate::parse);
+    let (nominal, average) = (header(&stream.r_frame_rate), header(&stream.avg_frame_rate));
+    let timing = Timing::of(Declared { nominal, average, interlaced }, &scanned.times, tick);
     if timing.gap > MAX_GAP_SECONDS {
         return Err(TaskError::fatal(
             Reason::LimitExceeded,
@@ -249,60 +253,6 @@ fn video_stream(
         end_seconds: end - start,
         packets: scanned.times.len() as u64,
     })
-}
-
-struct Timing {
-    rate: Rate,
-    variable: bool,
-    /// Longest hole in seconds.
-    gap: f64,
-}
-
-/// The rate frames really come at, and whether they keep to it.
-fn timing(stream: &Stream, times: &[i64], tick: f64, interlaced: bool) -> Timing {
-    let header = |text: &Option<String>| text.as_deref().and_then(Rate::parse);
-    let nominal = header(&stream.r_frame_rate);
-    let average = header(&stream.avg_frame_rate);
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let mut steps: Vec<f64> =
-        sorted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * tick).collect();
-    steps.sort_by(f64::total_cmp);
-    let gap = steps.last().copied().unwrap_or(0.0);
-    let Some(median) = steps.get(steps.len() / 2).copied().filter(|step| *step > 0.0) else {
-        let rate = average.or(nominal).unwrap_or(Rate { num: 25, den: 1 });
-        return Timing { rate: capped(rate.snapped()), variable: false, gap };
-    };
-    // A container that counts in milliseconds is off by one of its ticks here and there.
-    let slack = (2.0 * tick).max(0.0021);
-    let variable = gap - median > slack || median - steps.first().copied().unwrap_or(median) > slack;
-    let close = |rate: &Rate, to: f64| (rate.as_f64() / to - 1.0).abs() < 0.01;
-    let measured = if variable {
-        1.0 / median
-    } else {
-        let span = sorted[sorted.len() - 1].saturating_sub(sorted[0]) as f64 * tick;
-        (sorted.len() - 1) as f64 / span
-    };
-    let rate = if interlaced {
-        // Field-coded pictures come as two packets a frame.
-        average.or(nominal)
-    } else {
-        nominal.filter(|rate| close(rate, measured)).or(average.filter(|rate| close(rate, measured)))
-    };
-    let rate = rate.or_else(|| Rate::new((measured * 1000.0).round() as u64, 1000));
-    Timing { rate: capped(rate.unwrap_or(Rate { num: 25, den: 1 }).snapped()), variable, gap }
-}
-
-fn capped(rate: Rate) -> Rate {
-    let mut rate = rate;
-    while rate.as_f64() > MAX_RATE {
-        match Rate::new(u64::from(rate.num), u64::from(rate.den) * 2) {
-            Some(half) => rate = half,
-            None => break,
-        }
-    }
-    rate
 }
 
 fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
@@ -423,14 +373,6 @@ mod tests {
         let body =
             json!({ "format": { "format_name": "matroska,webm", "start_time": "0.0" }, "streams": [stream] });
         Described::parse(body.to_string().as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn millisecond_times_are_still_a_constant_rate() {
-        let times = (0..300).map(|n| (f64::from(n) * 1001.0 / 30.0).round() as i64);
-        let found = described(json!({"r_frame_rate": "30000/1001", "avg_frame_rate": "2997/100"}));
-        let video = found.probe(&scan(times, 33), 1).unwrap().video.unwrap();
-        assert_eq!((video.rate, video.variable_rate), (Rate { num: 30000, den: 1001 }, false));
     }
 
     #[test]

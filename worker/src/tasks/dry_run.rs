@@ -140,7 +140,9 @@ fn command(orders: &TaskSpec, probe: &Probe) -> Option<Vec<OsString>> {
         TaskSpec::Loudness(spec) => Some(argv::loudness(spec, input, &loudness::outputs(spec))),
         TaskSpec::Subtitles(spec) => Some(subtitles::command(spec, input, &subtitles::outputs(here, spec))),
         TaskSpec::Remux(_) => Some(argv::remux(&remux::tracks(probe), input, &here.join(remux::OUTPUT))),
-        TaskSpec::Thumbnail(spec) => thumbnail::command(spec, probe.video.as_ref()?, input, here),
+        TaskSpec::Thumbnail(spec) => {
+            thumbnail::command(spec, probe.video.as_ref()?, input, Path::new(WATERMARK), here)
+        }
         _ => None,
     }
 }

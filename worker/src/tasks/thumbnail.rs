@@ -7,6 +7,7 @@ use std::time::Duration;
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::db::pictures;
 use reelmill_shared::job::error::{Reason, TaskError};
+use reelmill_shared::job::framing::Framing;
 use reelmill_shared::job::spec::{Moment, PictureRequest};
 use reelmill_shared::job::task::ThumbnailSpec;
 use reelmill_shared::media::probe::{Transfer, VideoStream};
@@ -14,7 +15,7 @@ use reelmill_shared::storage::keys;
 use serde_json::json;
 
 use super::{Amount, Bench, check_exit, representative};
-use crate::ffmpeg::argv::{self, PictureAt};
+use crate::ffmpeg::argv::{self, Look, PictureAt};
 
 const OUTPUT: &str = "picture.jpg";
 /// Where a picture is taken that nobody gave a time for, in seconds; in the middle of what is shorter than twice that.
@@ -42,8 +43,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
                         .unwrap_or_else(|| part.usual())
                 }
             };
-            let is_trimmed = spec.offset_ms > 0 || spec.end_ms.is_some();
-            let is_usual = moment == Moment::Usual && !is_trimmed;
+            let is_usual = moment == Moment::Usual && !spec.edit.is_trimmed();
             (seconds, (!is_usual).then(|| milliseconds(seconds)))
         }
         (None, Some(ms)) => (part.start + ms as f64 / 1000.0, None),
@@ -55,10 +55,13 @@ pub(super) async fn perform(bench: &Bench, spec: &ThumbnailSpec) -> Result<Vec<P
         }
     };
     let seconds = part.within(seconds, video);
+    let look = look(spec, video)?;
+    let mark = bench.open_mark(spec.edit.watermark.as_ref()).await?;
+    let mark = mark.as_ref().map(|file| file.path.as_path());
     let output = bench.dir.join(OUTPUT);
     // Where the container's index leads nowhere, FFmpeg ends well without a picture.
     for at in [PictureAt::Seek(seconds), PictureAt::First] {
-        let args = line(spec, video, at, &file.path, &output);
+        let args = argv::picture(&look, at, &file.path, mark, &output);
         let ended = bench.ffmpeg("taking a picture", &args, Amount::seconds(1.0), deadline, 1).await?;
         if let Ok(jpeg) = tokio::fs::read(&output).await
             && !jpeg.is_empty()
@@ -85,9 +88,7 @@ struct Part {
 
 impl Part {
     fn of(spec: &ThumbnailSpec, video: &VideoStream) -> Self {
-        let start = spec.offset_ms as f64 / 1000.0;
-        let end = spec.end_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1000.0).min(video.end_seconds);
-        Self { start, length: (end - start).max(0.0) }
+        Self { start: spec.edit.start(), length: spec.edit.trimmed(video.end_seconds) }
     }
 
     fn usual(&self) -> f64 {
@@ -116,23 +117,32 @@ pub(super) fn command(
     spec: &ThumbnailSpec,
     video: &VideoStream,
     input: &Path,
+    watermark: &Path,
     dir: &Path,
 ) -> Option<Vec<OsString>> {
     let part = Part::of(spec, video);
     let seconds = part.within(part.at(spec.poster.unwrap_or(Moment::Usual))?, video);
-    Some(line(spec, video, PictureAt::Seek(seconds), input, &dir.join(OUTPUT)))
+    let mark = spec.edit.watermark.map(|_| watermark);
+    Some(argv::picture(&look(spec, video).ok()?, PictureAt::Seek(seconds), input, mark, &dir.join(OUTPUT)))
 }
 
-fn line(
-    spec: &ThumbnailSpec,
-    video: &VideoStream,
-    at: PictureAt,
-    input: &Path,
-    output: &Path,
-) -> Vec<OsString> {
-    let size = fit(video, spec.picture.width, spec.picture.height);
-    let tone_map = video.transfer != Transfer::Sdr;
-    argv::picture(video.index, at, size, video.interlaced, tone_map, input, output)
+/// As the recording is framed, in the largest size of that shape inside the box that was asked for, never larger than the video.
+fn look(spec: &ThumbnailSpec, video: &VideoStream) -> Result<Look, TaskError> {
+    let framing = Framing::of(&spec.edit, video)?;
+    let (width, height) = framing.canvas;
+    let (most_across, most_down) = (f64::from(spec.picture.width), f64::from(spec.picture.height));
+    let scale = (most_across / width).min(most_down / height).min(1.0);
+    let side = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
+    let size = (side(width), side(height));
+    Ok(Look {
+        stream: video.index,
+        deinterlace: video.interlaced,
+        tone_map: video.transfer != Transfer::Sdr,
+        crop: framing.crop,
+        size,
+        content: framing.content_on(size),
+        watermark: spec.edit.watermark,
+    })
 }
 
 /// `seconds` is where the recording shows the picture.
@@ -161,12 +171,4 @@ fn publications(
 /// Down, so that a seek by it still finds the frame.
 fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1000.0).max(0.0) as u64
-}
-
-/// The largest size of the video's shape inside the box, never larger than the video.
-fn fit(video: &VideoStream, width: u32, height: u32) -> (u32, u32) {
-    let (shown_width, shown_height) = video.display_size();
-    let scale = (f64::from(width) / shown_width).min(f64::from(height) / shown_height).min(1.0);
-    let side = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
-    (side(shown_width), side(shown_height))
 }

@@ -10,7 +10,7 @@ use crate::media::profile::Profile;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
     pub set: SetId,
-    /// Renditions by name, each with its place in the new ladder.
+    /// Renditions by name, each with its place in the new ladder; sound and text keep those they have.
     pub places: Vec<(String, i32)>,
 }
 

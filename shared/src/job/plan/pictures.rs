@@ -2,7 +2,6 @@
 
 use super::{NewTask, deadline};
 use crate::ids::{RecordingId, SourceId};
-use crate::job::edit::Edit;
 use crate::job::spec::{JobSpec, Moment, Output, PictureRequest, Poster};
 use crate::job::task::{TaskSpec, ThumbnailSpec};
 use crate::media::probe::Probe;
@@ -39,15 +38,6 @@ fn thumbnail(
     picture: PictureRequest,
     poster: Option<Moment>,
 ) -> ThumbnailSpec {
-    let Edit { start_ms, end_ms, .. } = spec.edit;
-    let deadline_seconds = deadline(0.0);
-    ThumbnailSpec {
-        source,
-        recording,
-        picture,
-        poster,
-        offset_ms: start_ms.unwrap_or(0),
-        end_ms,
-        deadline_seconds,
-    }
+    let edit = spec.edit.clone();
+    ThumbnailSpec { source, recording, picture, poster, edit, deadline_seconds: deadline(0.0) }
 }

@@ -2,10 +2,11 @@
 
 use super::{Circumstances, deadline, encoders};
 use crate::ids::{SetId, SourceId};
-use crate::job::edit::{Crop, Edit};
+use crate::job::edit::Edit;
 use crate::job::encoder::Encoder;
 use crate::job::error::TaskError;
-use crate::job::task::{CropArea, EncodeRung, EncodeSpec, TaskSpec};
+use crate::job::framing::Framing;
+use crate::job::task::{EncodeRung, EncodeSpec, TaskSpec};
 use crate::media::codec::Codec;
 use crate::media::grid::{Grid, Span};
 use crate::media::ladder;
@@ -36,8 +37,8 @@ pub(super) fn whole(
     video: &VideoStream,
     grid: Grid,
 ) -> Result<EncodeSpec, TaskError> {
-    let content = edit.cropped(video.display_size())?;
-    let canvas = edit.padded(content);
+    let framing = Framing::of(edit, video)?;
+    let canvas = framing.canvas;
     let share = edit.reduction(canvas);
     let limited: Vec<Rung> = profile.rungs.iter().cloned().map(|rung| edit.limited(rung)).collect();
     let rungs = (0..)
@@ -49,7 +50,7 @@ pub(super) fn whole(
             encoder: Encoder::software(fitted.rung.codec),
             width: fitted.width,
             height: fitted.height,
-            content: edit.pad.map(|_| within((fitted.width, fitted.height), content)),
+            content: framing.content_on((fitted.width, fitted.height)),
             grid: grid.capped(fitted.rung.max_frame_rate),
             rate_control: fitted.rung.rate_control,
         })
@@ -67,36 +68,13 @@ pub(super) fn whole(
         stored_size: (!video.display_matrix).then_some((video.width, video.height)),
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
-        crop: edit.crop.map(|crop| area(crop, video)),
+        crop: framing.crop,
         watermark: edit.watermark,
         preset: profile.preset,
         threads: 1,
         rungs,
         deadline_seconds: deadline(grid.duration()),
     })
-}
-
-/// The largest even size of this shape within a box.
-fn within((width, height): (u32, u32), (across, down): (f64, f64)) -> (u32, u32) {
-    let scale = (f64::from(width) / across).min(f64::from(height) / down);
-    let even = |side: f64, most: u32| ((side * scale / 2.0).round() as u32 * 2).clamp(2, most);
-    (even(across, width), even(down, height))
-}
-
-/// From pixels as seen to pixels of the frame as it is decoded, turned upright already; chroma is shared by two, so both ends are even.
-fn area(crop: Crop, video: &VideoStream) -> CropArea {
-    let seen = video.display_size();
-    let turned = video.rotation % 180 == 90;
-    let (width, height) = if turned { (video.height, video.width) } else { (video.width, video.height) };
-    let cut = |near: u32, far: u32, side: u32, seen: f64| {
-        let scale = f64::from(side) / seen;
-        let even = |length: u32| (f64::from(length) * scale / 2.0).round() as u32 * 2;
-        let first = even(near).min(side.saturating_sub(2));
-        (first, (side & !1).saturating_sub(first + even(far)).max(2))
-    };
-    let (x, width) = cut(crop.left, crop.right, width, seen.0);
-    let (y, height) = cut(crop.top, crop.bottom, height, seen.1);
-    CropArea { x, y, width, height }
 }
 
 /// The tasks that make `whole`, in the order of the recording: the lead, unless it is made already, then the chunks.

@@ -1,12 +1,13 @@
 //! Command lines that end in pictures.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::Path;
 
+use reelmill_shared::job::edit::Watermark;
+use reelmill_shared::job::task::CropArea;
 use reelmill_shared::media::storyboard::Storyboard;
 
-use super::{Args, DEINTERLACE, TONE_MAP, ffmpeg_start, guarded_input};
+use super::{Args, DEINTERLACE, TONE_MAP, bars, cropped, ffmpeg_start, guarded_input, watermark};
 use crate::ffmpeg::file_url;
 
 /// Which frame a picture is.
@@ -18,36 +19,74 @@ pub enum PictureAt {
     First,
 }
 
-/// Takes one picture, `width` x `height` square pixels.
+/// How a frame of a source becomes a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    pub stream: u32,
+    pub deinterlace: bool,
+    /// From a high dynamic range to BT.709.
+    pub tone_map: bool,
+    pub crop: Option<CropArea>,
+    /// Square pixels.
+    pub size: (u32, u32),
+    /// The size of what is not bars, where there are any.
+    pub content: Option<(u32, u32)>,
+    pub watermark: Option<Watermark>,
+}
+
+/// Takes one picture. `watermark` is the image on it, where there is one.
 pub fn picture(
-    stream: u32,
+    look: &Look,
     at: PictureAt,
-    size: (u32, u32),
-    deinterlace: bool,
-    tone_map: bool,
     input: &Path,
+    watermark: Option<&Path>,
     output: &Path,
 ) -> Vec<OsString> {
     let mut args = ffmpeg_start();
-    args.add(["-threads", "1"]);
+    args.add(["-threads", "1", "-filter_complex_threads", "1"]);
     if let PictureAt::Seek(seconds) = at {
         args.add(["-ss", &format!("{seconds:.3}")]);
     }
     guarded_input(&mut args, input);
-    let mut filters = String::new();
-    if deinterlace {
-        let _ = write!(filters, "{DEINTERLACE},");
+    if let Some(image) = watermark {
+        watermark::input(&mut args, image);
     }
-    if tone_map {
-        // Made small first: it costs by the pixel.
-        let _ = write!(filters, "scale=w={}:h={}:flags=bicubic,{TONE_MAP},", size.0, size.1);
-    }
-    filters.push_str(&jpeg_pixels(size));
-    args.add(["-map", &format!("0:{stream}"), "-frames:v", "1", "-vf", &filters]);
+    args.add(["-filter_complex", &look.graph(), "-map", "[picture]", "-frames:v", "1"]);
     jpeg(&mut args, "4");
     args.add(["-update", "1"]);
     args.0.push(file_url(output));
     args.0
+}
+
+impl Look {
+    fn graph(&self) -> String {
+        let (width, height) = self.content.unwrap_or(self.size);
+        let small = || format!("scale=w={width}:h={height}:flags=bicubic");
+        let mut filters = vec![];
+        filters.extend(self.deinterlace.then(|| DEINTERLACE.to_owned()));
+        filters.extend(self.crop.map(cropped));
+        if self.tone_map {
+            // Made small first: it costs by the pixel.
+            filters.extend([small(), TONE_MAP.to_owned()]);
+        }
+        if self.content.is_some() || self.watermark.is_some() {
+            filters.extend([small(), "format=yuv420p,setsar=1".to_owned()]);
+        }
+        filters.extend(self.content.map(|_| bars(self.size)));
+        let mut graph = format!("[0:{}]{}", self.stream, filters.join(","));
+        if let Some(mark) = &self.watermark {
+            watermark::overlay(&mut graph, mark, 0, self.size.0);
+        }
+        if !filters.is_empty() {
+            graph.push(',');
+        }
+        graph.push_str(&jpeg_pixels(self.size));
+        graph.push_str("[picture]");
+        if let Some(mark) = &self.watermark {
+            graph.push_str(&watermark::images(mark, &[self.size.0]));
+        }
+        graph
+    }
 }
 
 /// For how long after its place a glimpse may look for a keyframe, in seconds.
@@ -127,10 +166,20 @@ fn jpeg(args: &mut Args, quality: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use reelmill_shared::media::grid::{Grid, Rate};
 
     use super::*;
+
+    pub(in crate::ffmpeg::argv) const PLAIN: Look = Look {
+        stream: 2,
+        deinterlace: false,
+        tone_map: false,
+        crop: None,
+        size: (320, 180),
+        content: None,
+        watermark: None,
+    };
 
     fn text(args: &[OsString]) -> String {
         args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
@@ -144,6 +193,40 @@ mod tests {
         assert!(line.contains("-frames:v 2 ") && line.contains("scale=w=160:h=90:"), "{line}");
         assert!(line.contains(",tile=layout=5x5 ") && line.ends_with("file:sheet-%d.jpg"), "{line}");
         assert!(line.contains("-fps_mode passthrough"), "no frame is doubled or dropped: {line}");
+    }
+
+    #[test]
+    fn a_picture_is_framed_and_marked_as_the_recording_is() {
+        use reelmill_shared::ids::SourceId;
+        use reelmill_shared::job::edit::Corner;
+        let line = |look: &Look, image| {
+            text(&picture(look, PictureAt::First, Path::new("/s/v"), image, Path::new("/s/p.jpg")))
+        };
+        assert!(line(&PLAIN, None).contains(" [0:2]scale=w=320:h=180:flags=bicubic:out_color_matrix=bt601"));
+        let mark = Watermark {
+            source: SourceId::new(),
+            corner: Corner::TopLeft,
+            width_percent: 10,
+            margin_percent: 5,
+            opacity_percent: 50,
+        };
+        let framed = Look {
+            crop: Some(CropArea { x: 10, y: 0, width: 700, height: 480 }),
+            content: Some((262, 180)),
+            watermark: Some(mark),
+            ..PLAIN
+        };
+        let line = line(&framed, Some(Path::new("/s/mark")));
+        for words in [
+            "-i file:/s/v ",
+            "-i file:/s/mark ",
+            "[0:2]crop=w=700:h=480:x=10:y=0:exact=1,scale=w=262:h=180:flags=bicubic,",
+            ",setsar=1,pad=w=320:h=180:x=-1:y=-1:color=black[p0]",
+            "[p0];[p0][w0]overlay=x=16:y=16:",
+            "[picture];[1:0]format=rgba,",
+        ] {
+            assert!(line.contains(words), "{words} in {line}");
+        }
     }
 
     #[test]
