@@ -22,6 +22,7 @@ use crate::quality::{measurable, quality};
 use crate::routes::transcode::unmade;
 use crate::state::App;
 
+mod encoders;
 mod input;
 pub(crate) mod pictures;
 
@@ -187,6 +188,11 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     let Some(resolved) = resolved.filter(|_| faults.is_empty()) else {
         return Err(Problem::fields(faults));
     };
+    if let Some(profile) = &profile
+        && let Some(problem) = encoders::unknown(&app.db, profile).await?
+    {
+        return Err(problem);
+    }
 
     let recording_id = resolved.recording.unwrap_or_else(RecordingId::new);
     let mut spec = JobSpec {

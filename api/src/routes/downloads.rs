@@ -74,14 +74,15 @@ pub(crate) struct ConvertQuery {
 
 /// Convert a recording from what is stored of it.
 ///
-/// Encodes nothing: `mp4` makes the downloads that are missing; `hls` and `dash` are there already, so that their job is done at once.
-/// Qualities that are missing are made by `transcode/quality`.
+/// Encodes only what is missing: `mp4` makes the downloads that are not there; `hls` and `dash` are there already, so that their job is
+/// done at once. Of a recording that has nothing finished it is a transcode, by the recipe it was meant to have, else by `web`. More
+/// qualities are made by `transcode/quality`.
 #[utoipa::path(post, path = "/recordings/{id}/transcode", operation_id = "transcode", tag = "recordings", params(
     ("id" = RecordingId, Path), ConvertQuery,
 ), responses(
     (status = 202, description = "Accepted; Location is the job.", body = JobDto),
     (status = 404, description = "There is no such recording.", body = ProblemDocument),
-    (status = 422, description = "Nothing of the recording is finished yet.", body = ProblemDocument),
+    (status = 409, description = "Another job still makes qualities of the recording.", body = ProblemDocument),
 ))]
 pub(crate) async fn convert(
     State(app): State<App>,

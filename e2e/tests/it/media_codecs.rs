@@ -1,5 +1,7 @@
 //! Ladders of several codecs: each rendition is what it says it is, whole, in order, and cut like all the others.
 
+use std::process::Command;
+
 use reelmill_testkit::ffmpeg::probe_file;
 use reelmill_testkit::{Farm, media};
 use serde_json::{Value, json};
@@ -128,5 +130,30 @@ async fn media_codecs_leave_out_what_is_too_small() {
     let plan = &job["result"]["plan"];
     assert!(plan["warnings"][0].as_str().unwrap().starts_with("tiny is left out: 64x36"), "{plan}");
     assert_eq!(plan["renditions"][0]["encoder"], "libx264", "{plan}");
+    farm.stop().await;
+}
+
+/// Else the job would wait for ever.
+#[tokio::test]
+async fn media_codecs_that_no_worker_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap().stdout;
+    let real = String::from_utf8(real).unwrap();
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in *libsvtav1*) exit 1;; esac\nexec {} \"$@\"\n", real.trim());
+    let lacking = dir.path().join("ffmpeg");
+    std::fs::write(&lacking, script).unwrap();
+    std::fs::set_permissions(&lacking, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let farm = Farm::builder().set("PATH", path).start().await;
+    let upload = farm.client.upload(&media::clip(dir.path(), 2, "320x180")).await;
+    let body = |codec: &str| {
+        let rung = json!({ "name": "only", "width": 320, "height": 180, "codec": codec, "crf": 30, "max_bitrate": 400_000 });
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": { "rungs": [rung] } })
+    };
+    let (status, refused) = farm.client.try_post("/jobs", &body("av1")).await;
+    assert_eq!((status.as_u16(), &refused["errors"][0]["pointer"]), (422, &json!("/profile")), "{refused}");
+    assert!(refused["errors"][0]["detail"].as_str().unwrap().contains("libsvtav1"), "{refused}");
+    assert_eq!(farm.client.try_post("/jobs", &body("h264")).await.0, 201);
     farm.stop().await;
 }

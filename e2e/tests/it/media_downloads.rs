@@ -178,7 +178,7 @@ async fn answers_like_a_file(farm: &Farm, id: &str) {
     let headers = best.headers().clone();
     let whole = best.bytes().await.unwrap();
     assert_eq!(header(&headers, "content-type"), "video/mp4");
-    assert_eq!(header(&headers, "cache-control"), "private, max-age=2");
+    assert_eq!(header(&headers, "cache-control"), "private, max-age=10");
     assert_eq!(
         header(&headers, "content-disposition"),
         "attachment; filename=\"_ber_alles-large.mp4\"; filename*=UTF-8''%C3%9Cber_alles-large.mp4"
@@ -212,8 +212,8 @@ async fn media_downloads_are_made_later_of_what_is_there() {
     let job = api.submit(&clip, &mixed()).await;
     let id = text(&job, "recording_id");
     let early = post(api, id, "mp4").await;
-    is_problem(&early, 422, "validation");
-    assert_eq!(pointers(&early.2), ["/input/recording_id"]);
+    is_problem(&early, 409, "conflict");
+    assert!(text(&early.2, "detail").contains("ask again when it is over"), "{}", early.2);
     is_problem(&answer(api.request(Method::GET, &download(id, "large"))).await, 404, "not-ready");
     drop(held);
     api.wait_for(text(&job, "id")).await;
@@ -358,5 +358,24 @@ async fn media_downloads_of_sound_alone() {
     assert_eq!(packets(&file, "a"), packets(&sound.file, "a"));
     let head = api.request(Method::HEAD, &download(id, "audio")).send().await.unwrap();
     assert_eq!(header(head.headers(), "content-type"), "audio/mp4");
+    farm.stop().await;
+}
+
+/// What was only looked into is encoded first.
+#[tokio::test]
+async fn media_downloads_of_what_was_never_encoded() {
+    let farm = Farm::builder().start().await;
+    let api = &farm.client;
+    let upload = api.upload(&media::clip(farm.dir.path(), 2, "320x180")).await;
+    let probed = api.post("/jobs", &json!({ "kind": "probe", "input": { "upload_id": upload } })).await;
+    let id = text(&api.wait_for(text(&probed, "id")).await, "recording_id").to_owned();
+    let (status, _, job) = post(api, &id, "mp4").await;
+    assert_eq!((status, text(&job, "kind")), (StatusCode::ACCEPTED, "transcode"));
+    let job = api.wait_for(text(&job, "id")).await;
+    assert_eq!(listed(&job["outputs"]["mp4"])[0].0, "best", "{}", job["error"]);
+    assert!(job["timings"]["ready"].as_f64() <= job["timings"]["total"].as_f64(), "{}", job["timings"]);
+    let (status, _, job) = post(api, &id, "hls").await;
+    assert_eq!((status, text(&job, "kind")), (StatusCode::ACCEPTED, "vod_convert"), "nothing is left to do");
+    Playback::fetch(api, &id).await;
     farm.stop().await;
 }

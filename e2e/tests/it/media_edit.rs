@@ -98,19 +98,44 @@ async fn media_edit_crops_pads_and_marks() {
     });
     let expected = Expected::video((10, 1), 40, &[("only", 320, 180)]);
     let played = made(&farm, &source, edit, &expected).await;
-    let file = &played.video[0].file;
-    let near = |area: &str, wanted: [u8; 3]| {
-        let found = colour(file, 2.0, area);
+    let near = |file: &Path, seconds: f64, area: &str, wanted: [u8; 3]| {
+        let found = colour(file, seconds, area);
         let far = found.iter().zip(wanted).any(|(a, b)| a.abs_diff(b) > 24);
-        assert!(!far, "{area} is {found:?}, not {wanted:?}");
+        assert!(!far, "{area} of {} is {found:?}, not {wanted:?}", file.display());
     };
-    near("60:20:4:150", [0, 0, 0]);
-    near("60:20:256:80", [0, 0, 0]);
-    near("100:60:110:110", [0, 128, 0]);
-    // 64 pixels wide, 32 from the edges.
-    near("40:40:44:44", [255, 0, 0]);
-    near("10:10:20:20", [0, 0, 0]);
+    let framed = |file: &Path, seconds: f64| {
+        near(file, seconds, "60:20:4:150", [0, 0, 0]);
+        near(file, seconds, "60:20:256:80", [0, 0, 0]);
+        near(file, seconds, "100:60:110:110", [0, 128, 0]);
+        // 64 pixels wide, 32 from the edges.
+        near(file, seconds, "40:40:44:44", [255, 0, 0]);
+        near(file, seconds, "10:10:20:20", [0, 0, 0]);
+    };
+    framed(&played.video[0].file, 2.0);
+
+    // Pictures show what the recording shows, and no longer what it showed before it was made anew.
+    let list = farm.client.get("/recordings").await;
+    let id = text(&list["recordings"][0], "id");
+    framed(&picture(&farm, id, "", "poster.jpg").await, 0.0);
+    framed(&picture(&farm, id, "?t=1&width=320", "marked.jpg").await, 0.0);
+    let anew = json!({"kind": "transcode", "input": {"recording_id": id}, "profile": profile()});
+    let anew = farm.client.post("/jobs", &anew).await;
+    assert_eq!(farm.client.wait_for(text(&anew, "id")).await["status"], "succeeded");
+    for (query, name) in [("", "poster-2.jpg"), ("?t=1&width=320", "plain.jpg")] {
+        let whole = picture(&farm, id, query, name).await;
+        near(&whole, 0.0, "100:160:10:10", [0, 0, 255]);
+        near(&whole, 0.0, "100:160:210:10", [0, 128, 0]);
+    }
     farm.stop().await;
+}
+
+async fn picture(farm: &Farm, id: &str, query: &str, name: &str) -> std::path::PathBuf {
+    let path = format!("/api/v1/recordings/{id}/thumbnail{query}");
+    let response = farm.client.request(reqwest::Method::GET, &path).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    let file = farm.dir.path().join(name);
+    std::fs::write(&file, response.bytes().await.unwrap()).unwrap();
+    file
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn reuse_routes_of_a_recording_answer_whoever_may_ask() {
     }
     for rest in &reads[1..] {
         let (_, headers, _) = answer(client.request(Method::GET, &path(&id, rest))).await;
-        assert_eq!(header(&headers, "cache-control"), "private, max-age=2", "{rest}");
+        assert_eq!(header(&headers, "cache-control"), "private, max-age=10", "{rest}");
         let head = answer(client.request(Method::HEAD, &path(&id, rest))).await;
         assert_eq!((head.0, header(&head.1, "etag")), (StatusCode::OK, header(&headers, "etag")), "{rest}");
         let known =
@@ -226,7 +226,8 @@ async fn reuse_every_file_of_a_stream_says_how_long_it_keeps() {
         let (status, headers, body) = answer(client.anonymous(Method::GET, &path)).await;
         assert_eq!(status, 200, "{path}");
         let listing = name.ends_with(".m3u8") || name.ends_with(".mpd");
-        let expected = if listing { "public, max-age=2" } else { "public, max-age=31536000, immutable" };
+        let settled = "public, max-age=10, s-maxage=60, stale-while-revalidate=60";
+        let expected = if listing { settled } else { "public, max-age=31536000, immutable" };
         assert_eq!(header(&headers, "cache-control"), expected, "{name}");
         assert!(!headers.contains_key("set-cookie"), "no cache would keep it: {headers:?}");
         let known = client.anonymous(Method::GET, &path).header("if-none-match", header(&headers, "etag"));

@@ -130,6 +130,15 @@ pub async fn gpus(db: &Db) -> Result<Gpus, DbError> {
     Ok(gpus)
 }
 
+/// The encoders that workers have proven which are there, or were.
+pub async fn proven(db: &Db) -> Result<Vec<Encoder>, DbError> {
+    let client = db.get().await?;
+    let statement =
+        client.prepare_cached("select distinct word from workers, unnest(capabilities) as c (word)").await?;
+    let rows = client.query(&statement, &[]).await?;
+    Ok(rows.iter().filter_map(|row| row.get::<_, &str>(0).parse().ok()).collect())
+}
+
 /// True where a worker of `pool` that is there has proven `capability`.
 pub async fn any_has(db: &Db, pool: Pool, capability: Capability) -> Result<bool, DbError> {
     let row = db
