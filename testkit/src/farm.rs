@@ -1,6 +1,5 @@
 //! A farm of real processes: the binaries under test, started on free ports, ended and looked after by their pids.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -87,6 +86,7 @@ pub struct Process {
     pub part: Part,
     /// Distinguishes processes of a kind; a worker's is its name.
     pub name: String,
+    /// Known once the farm was waited for.
     pub address: String,
     child: Child,
     log: PathBuf,
@@ -112,6 +112,14 @@ impl Process {
             .ok()
             .and_then(Result::ok)
             .and_then(|status| status.code())
+    }
+
+    /// Where it listens, once it has said so: it was free to choose, because a port that was free a moment ago may be taken.
+    fn listens_at(&self) -> Option<String> {
+        self.log().lines().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(line["address"].as_str()?.to_owned())
+        })
     }
 
     /// What it has logged so far.
@@ -198,7 +206,6 @@ impl Farm {
 
     /// Starts one more process; wait for it with [`Farm::ready`].
     pub async fn add(&mut self, part: Part) {
-        let address = format!("127.0.0.1:{}", free_port());
         let name = format!("{}-{}", part.program(), self.processes.len());
         let log = self.dir.path().join(format!("{name}.log"));
         let file = std::fs::File::create(&log).unwrap();
@@ -213,7 +220,7 @@ impl Farm {
             .env("RUST_LOG", std::env::var("REELMILL_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("RUST_BACKTRACE", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .env(listen, &address)
+            .env(listen, "127.0.0.1:0")
             .env("REELMILL_WORKER_NAME", &name)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -222,12 +229,14 @@ impl Farm {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("starting {}: {error}", part.program()));
-        self.processes.push(Process { part, name, address, child, log });
+        self.processes.push(Process { part, name, address: String::new(), child, log });
     }
 
     /// Waits until every process answers that it is ready.
-    pub async fn ready(&self) {
-        for process in &self.processes {
+    pub async fn ready(&mut self) {
+        for process in &mut self.processes {
+            process.address =
+                until(&format!("{} to listen", process.name), START, || async { process.listens_at() }).await;
             let probe = Client::new(&format!("http://{}", process.address), "");
             until(&format!("{} to be ready", process.name), START, || async {
                 let answer = probe.anonymous(reqwest::Method::GET, "/readyz").send().await.ok()?;
@@ -282,12 +291,6 @@ impl Drop for Process {
             lines.iter().rev().take(40).rev().for_each(|line| println!("{line}"));
         }
     }
-}
-
-/// A port that was free a moment ago. Two tests may get the same one in the end; the processes say so and the test fails
-/// loudly, which the kernel's habit of handing out ephemeral ports in turn makes very rare.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A binary under test: from `REELMILL_BIN_DIR`, else beside this test.

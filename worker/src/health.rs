@@ -23,6 +23,7 @@ pub(crate) async fn serve(
         return Ok(tokio::spawn(async {}));
     };
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "telling of its health");
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
