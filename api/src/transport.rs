@@ -19,15 +19,16 @@ use crate::playback::{Container, StreamFile, locate, renditions};
 use crate::problem::{Answer, Kind, Problem, request_id};
 use crate::state::App;
 
-/// Segments that are made at once: each needs memory for some times its size.
-const AT_ONCE: usize = 8;
+/// Memory that the segments made at once may take together, in MiB; one alone may need more than that.
+const MEMORY: u32 = 192;
+/// What making a segment takes for each of its bytes: what is read, what is made, and what lies between.
+const TIMES: u64 = 3;
 
 /// What is kept, and how much is made at once.
 pub(crate) struct Transport {
     segments: Cache<SegmentName, MediaBytes>,
-    /// Master playlists of sets that are whole.
-    masters: Cache<SetId, Arc<str>>,
-    turns: Semaphore,
+    /// A permit a MiB.
+    memory: Semaphore,
 }
 
 type SegmentName = (SetId, String, u32);
@@ -39,8 +40,7 @@ impl Transport {
             |_: &SegmentName, media: &MediaBytes| u32::try_from(media.bytes.len()).unwrap_or(u32::MAX);
         Self {
             segments: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
-            masters: Cache::builder().max_capacity(1000).build(),
-            turns: Semaphore::new(AT_ONCE),
+            memory: Semaphore::new(MEMORY as usize),
         }
     }
 }
@@ -118,6 +118,10 @@ impl Part {
         Ok(Self { init, segment: locate(app, set, rung, &segment).await? })
     }
 
+    fn bytes(&self) -> u64 {
+        self.init.bytes + self.segment.as_ref().map_or(0, |segment| segment.bytes)
+    }
+
     async fn read(self, app: &App) -> Answer<(Bytes, Bytes)> {
         let segment = async {
             match &self.segment {
@@ -136,8 +140,16 @@ async fn make(
     main: Part,
     beside: Option<Part>,
 ) -> Answer<MediaBytes> {
+    let bytes = [Some(&main), beside.as_ref()].into_iter().flatten().map(Part::bytes).sum::<u64>();
+    if bytes > ts::MOST_BYTES as u64 {
+        let detail = format!(
+            "this segment has {bytes} bytes: too many to be made MPEG-TS of; it is there as fragmented MP4"
+        );
+        return Err(Problem::new(Kind::NotFound, detail));
+    }
+    let permits = u32::try_from((bytes * TIMES) >> 20).map_or(MEMORY, |mib| mib.clamp(1, MEMORY));
     // The semaphore is never closed.
-    let _turn = app.caches.transport.turns.acquire().await.ok();
+    let _turn = app.caches.transport.memory.acquire_many(permits).await.ok();
     let beside = async {
         match beside {
             Some(part) => part.read(app).await.map(Some),
@@ -169,9 +181,6 @@ fn failed(error: &dyn std::fmt::Display) -> Problem {
 
 /// Reads an object whole.
 async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
-    if file.bytes > ts::MOST_BYTES as u64 {
-        return Err(failed(&"a stored segment is too long"));
-    }
     let mut body = app.storage.get(&file.key, None).await?.body;
     let mut bytes = BytesMut::with_capacity(file.bytes as usize);
     while let Some(chunk) = body.try_next().await? {
@@ -182,10 +191,6 @@ async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
 
 /// The master playlist of what MPEG-TS can carry.
 pub(crate) async fn master(app: &App, set: &SetReference) -> Answer<String> {
-    let kept = &app.caches.transport.masters;
-    if let Some(text) = kept.get(&set.set_id).await {
-        return Ok(text.to_string());
-    }
     let all = renditions(app, set).await?;
     let pictures: Vec<&Rendition> =
         all.iter().filter(|rendition| rendition.kind == TrackKind::Video).collect();
@@ -205,11 +210,7 @@ pub(crate) async fn master(app: &App, set: &SetReference) -> Answer<String> {
         presented.push(one);
     }
     let sound = offered.first().and_then(|rendition| sound_of(&all, rendition));
-    let text = presentation::master_muxed(&presented, sound.map(|sound| sound.codec.as_str())).render();
-    if set.is_finished() {
-        kept.insert(set.set_id, text.as_str().into()).await;
-    }
-    Ok(text)
+    Ok(presentation::master_muxed(&presented, sound.map(|sound| sound.codec.as_str())).render())
 }
 
 /// Bit rates that the segments, which are not made yet, will not exceed: by each stored segment, or, while they grow, by the
