@@ -19,6 +19,7 @@ use utoipa::{Modify, OpenApi};
         (name = "recordings", description = "A video and everything made of it."),
         (name = "uploads", description = "Files on their way in: tus 1.0."),
         (name = "profiles", description = "Named recipes."),
+        (name = "projects", description = "Tenants, their share of the farm and their limits."),
         (name = "events", description = "What happens, as it happens."),
         (name = "keys", description = "Who may do what."),
         (name = "fleet", description = "Workers and queues."),

@@ -9,6 +9,7 @@ use reelmill_shared::db::tasks::Hold;
 use reelmill_shared::db::workers::{self, WorkerState};
 use reelmill_shared::db::{Db, leases};
 use reelmill_shared::ids::WorkerId;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ struct Held {
 const BEATS: u32 = 4;
 /// Presence is told at least this often, whatever the lease.
 const PRESENCE: Duration = Duration::from_secs(15);
+/// How soon a worker knows that somebody wants it to take nothing more, or work again.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Holds {
     pub(crate) fn new(lease: Duration) -> Self {
@@ -78,17 +81,24 @@ impl Holds {
     }
 }
 
-/// Beats until `stop`. While `draining` is cancelled the worker is listed as draining.
+/// Beats until `stop`, and says in `may_work` whether the farm wants the worker to work. While it does not, and once `leaving` is
+/// cancelled, the worker is listed as draining.
 pub(crate) async fn run(
     db: Db,
     id: WorkerId,
     holds: Holds,
-    draining: CancellationToken,
+    may_work: watch::Sender<bool>,
+    leaving: CancellationToken,
     stop: CancellationToken,
 ) {
     // Side by side: a database that hangs in one must not keep the others from their times.
-    let beats =
-        async { tokio::join!(renew(&db, id, &holds), presence(&db, id, &holds, &draining), watch(&holds)) };
+    let beats = async {
+        tokio::join!(
+            renew(&db, id, &holds),
+            presence(&db, id, &holds, &may_work, &leaving),
+            stop_in_time(&holds)
+        )
+    };
     tokio::select! {
         _ = beats => {}
         () = stop.cancelled() => {}
@@ -115,7 +125,7 @@ async fn renew(db: &Db, id: WorkerId, holds: &Holds) {
 }
 
 /// Stops what is overdue, on a clock of its own.
-async fn watch(holds: &Holds) {
+async fn stop_in_time(holds: &Holds) {
     let mut tick = interval(holds.lease / 20);
     loop {
         tick.tick().await;
@@ -123,19 +133,32 @@ async fn watch(holds: &Holds) {
     }
 }
 
-async fn presence(db: &Db, id: WorkerId, holds: &Holds, draining: &CancellationToken) {
+async fn presence(
+    db: &Db,
+    id: WorkerId,
+    holds: &Holds,
+    may_work: &watch::Sender<bool>,
+    leaving: &CancellationToken,
+) {
     let every = PRESENCE.min(holds.lease / BEATS);
     let mut told = None;
     loop {
-        let state = if draining.is_cancelled() { WorkerState::Draining } else { WorkerState::Active };
+        let works = *may_work.borrow() && !leaving.is_cancelled();
+        let state = if works { WorkerState::Active } else { WorkerState::Draining };
         let due =
             told.is_none_or(|(at, before): (Instant, WorkerState)| at.elapsed() >= every || before != state);
-        if due && timeout(every, workers::touch(db, id, state)).await.is_ok_and(|result| result.is_ok()) {
-            told = Some((Instant::now(), state));
+        let answer = if due {
+            timeout(every, workers::touch(db, id, state)).await
+        } else {
+            timeout(every, workers::may_work(db, id)).await
+        };
+        if let Ok(Ok(may)) = answer {
+            told = if due { Some((Instant::now(), state)) } else { told };
+            may_work.send_if_modified(|known| std::mem::replace(known, may) != may);
         }
         tokio::select! {
-            () = sleep(every / 2) => {}
-            () = draining.cancelled(), if !draining.is_cancelled() => {}
+            () = sleep(LOOK.min(every / 2)) => {}
+            () = leaving.cancelled(), if !leaving.is_cancelled() => {}
         }
     }
 }

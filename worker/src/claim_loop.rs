@@ -26,6 +26,12 @@ pub(crate) struct ClaimLoop {
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) holds: Holds,
     pub(crate) tasks: TaskTracker,
+}
+
+/// From when work is taken until what was taken is over.
+pub(crate) struct Shift {
+    /// Cancelled when no more work is to be taken.
+    pub(crate) over: CancellationToken,
     /// Cancelled when tasks must be given back.
     pub(crate) give_back: CancellationToken,
 }
@@ -34,8 +40,9 @@ pub(crate) struct ClaimLoop {
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl ClaimLoop {
-    /// Claims until `shutdown`.
-    pub(crate) async fn run(&self, shutdown: &CancellationToken) {
+    /// Claims until the shift is over.
+    pub(crate) async fn run(&self, shift: &Shift) {
+        let Shift { over, give_back } = shift;
         let slots = Arc::new(Semaphore::new(self.shop.config.slots as usize));
         let nudge = Arc::new(Notify::new());
         let mut subscription: Option<Box<dyn Subscription>> = None;
@@ -51,11 +58,11 @@ impl ClaimLoop {
                             Ok(slot) => slot,
                             Err(_) => return,
                         },
-                        () = shutdown.cancelled() => return,
+                        () = over.cancelled() => return,
                     }
                 }
             };
-            if shutdown.is_cancelled() {
+            if over.is_cancelled() {
                 return;
             }
             let asked = Instant::now();
@@ -66,7 +73,7 @@ impl ClaimLoop {
             }
             match claimed {
                 Ok(Some(claimed)) => {
-                    self.start(claimed, asked, slot, &nudge);
+                    self.start(claimed, asked, slot, &nudge, give_back);
                     continue;
                 }
                 Ok(None) => {}
@@ -74,11 +81,11 @@ impl ClaimLoop {
                     tracing::warn!(%error, "could not look for work");
                     tokio::select! {
                         () = sleep(PAUSE) => {}
-                        () = shutdown.cancelled() => return,
+                        () = over.cancelled() => return,
                     }
                 }
             }
-            rung = self.wait(&mut subscription, &nudge, shutdown).await;
+            rung = self.wait(&mut subscription, &nudge, over).await;
         }
     }
 
@@ -87,7 +94,7 @@ impl ClaimLoop {
         &self,
         subscription: &mut Option<Box<dyn Subscription>>,
         nudge: &Notify,
-        shutdown: &CancellationToken,
+        over: &CancellationToken,
     ) -> Option<Delivery> {
         if subscription.is_none() {
             match self.broker.subscribe(&self.queues).await {
@@ -116,18 +123,25 @@ impl ClaimLoop {
                     // A broker that comes and goes must not make this loop spin.
                     tokio::select! {
                         () = sleep(PAUSE) => {}
-                        () = shutdown.cancelled() => {}
+                        () = over.cancelled() => {}
                     }
                 }
             },
             () = nudge.notified() => {}
             () = sleep(poll) => {}
-            () = shutdown.cancelled() => {}
+            () = over.cancelled() => {}
         }
         None
     }
 
-    fn start(&self, claimed: Claimed, asked: Instant, slot: OwnedSemaphorePermit, nudge: &Arc<Notify>) {
+    fn start(
+        &self,
+        claimed: Claimed,
+        asked: Instant,
+        slot: OwnedSemaphorePermit,
+        nudge: &Arc<Notify>,
+        give_back: &CancellationToken,
+    ) {
         metrics::histogram!("reelmill_task_wait_seconds", "kind" => claimed.spec.kind().as_str())
             .record(claimed.waited.as_secs_f64());
         let stop = self.holds.add(claimed.hold, asked);
@@ -135,7 +149,7 @@ impl ClaimLoop {
             shop: Arc::clone(&self.shop),
             broker: Arc::clone(&self.broker),
             scratch: Arc::clone(&self.scratch),
-            give_back: self.give_back.clone(),
+            give_back: give_back.clone(),
             claimed,
             stop,
         };

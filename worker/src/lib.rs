@@ -13,6 +13,7 @@ mod scratch;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use reelmill_shared::broker::{Broker, QueueKey};
@@ -25,12 +26,14 @@ use reelmill_shared::job::capability::Capability;
 use reelmill_shared::lifecycle::wait_for_schema;
 use reelmill_shared::net::{GuardedClient, Limits};
 use reelmill_shared::storage::Storage;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::beat::Holds;
 use crate::cache::SourceCache;
-use crate::claim_loop::ClaimLoop;
+use crate::claim_loop::{ClaimLoop, Shift};
 use crate::ffmpeg::Programs;
 use crate::scratch::Scratch;
 use crate::tasks::Shop;
@@ -79,14 +82,14 @@ pub async fn run(
     let holds = Holds::new(config.lease);
     // The beat outlives the claim loop: tasks that drain still hold their leases.
     let stop_beat = CancellationToken::new();
-    let beating = tokio::spawn(beat::run(db.clone(), id, holds.clone(), shutdown.clone(), stop_beat.clone()));
+    let (told, may_work) = watch::channel(true);
+    let beating =
+        tokio::spawn(beat::run(db.clone(), id, holds.clone(), told, shutdown.clone(), stop_beat.clone()));
     let queues =
         proven.iter().map(|cap| QueueKey { pool: config.pool, capability: cap.to_string() }).collect();
     let claimant = Claimant { worker_id: id, pool: config.pool, capabilities, lease: config.lease };
     let drain = config.drain;
     let shop = Arc::new(Shop { config, db: db.clone(), storage, cache, programs, http });
-    let give_back = CancellationToken::new();
-    let tasks = TaskTracker::new();
     let claims = ClaimLoop {
         shop,
         broker,
@@ -94,17 +97,9 @@ pub async fn run(
         queues,
         scratch: Arc::new(scratch),
         holds,
-        tasks: tasks.clone(),
-        give_back: give_back.clone(),
+        tasks: TaskTracker::new(),
     };
-    claims.run(&shutdown).await;
-
-    tasks.close();
-    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
-        tracing::info!(tasks = tasks.len(), "giving back what is still running");
-        give_back.cancel();
-        tasks.wait().await;
-    }
+    work(&claims, may_work, drain, &shutdown).await;
     stop_beat.cancel();
     let _ = beating.await;
     if let Err(error) = workers::touch(&db, id, WorkerState::Gone).await {
@@ -113,6 +108,45 @@ pub async fn run(
     stop_health.cancel();
     health.await?;
     Ok(())
+}
+
+/// Works in shifts until `shutdown`: one ends when the farm wants the worker to take nothing more, the next begins when it wants it back.
+async fn work(
+    claims: &ClaimLoop,
+    mut may_work: watch::Receiver<bool>,
+    drain: Duration,
+    shutdown: &CancellationToken,
+) {
+    loop {
+        let shift = Shift { over: shutdown.child_token(), give_back: CancellationToken::new() };
+        // Never dropped half way: what was claimed must be begun.
+        let claiming = async {
+            claims.run(&shift).await;
+            shift.over.cancel();
+        };
+        let listening = async {
+            tokio::select! {
+                _ = may_work.wait_for(|may| !may) => {
+                    tracing::info!("taking no more work: asked to drain, or in quarantine");
+                    shift.over.cancel();
+                }
+                () = shift.over.cancelled() => {}
+            }
+        };
+        tokio::join!(claiming, listening);
+        claims.tasks.close();
+        if timeout(drain, claims.tasks.wait()).await.is_err() {
+            tracing::info!(tasks = claims.tasks.len(), "giving back what is still running");
+            shift.give_back.cancel();
+            claims.tasks.wait().await;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = may_work.wait_for(|may| *may) => {}
+        }
+        tracing::info!("taking work again");
+        claims.tasks.reopen();
+    }
 }
 
 fn default_name() -> String {

@@ -114,6 +114,14 @@ pub(crate) enum SeriesFormat {
     Jpeg,
 }
 
+/// Body of `PATCH /jobs/{id}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JobChangeDto {
+    /// Rank within the project, 0 to 100.
+    pub(crate) priority: i64,
+}
+
 /// A job.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobDto {

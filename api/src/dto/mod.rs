@@ -5,6 +5,8 @@ pub(crate) mod edit;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod profile;
+pub(crate) mod project;
+pub(crate) mod queue;
 pub(crate) mod recording;
 pub(crate) mod transcode;
 pub(crate) mod worker;

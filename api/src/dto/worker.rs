@@ -13,6 +13,11 @@ pub(crate) struct WorkerDto {
     pub(crate) name: String,
     pub(crate) pool: String,
     pub(crate) state: WorkerState,
+    /// When it was asked to drain.
+    pub(crate) drain_at: Option<DateTime<Utc>>,
+    /// Since when it gets no work because it failed what others finished, and what was seen of that.
+    pub(crate) quarantined_at: Option<DateTime<Utc>>,
+    pub(crate) quarantine_reason: Option<String>,
     pub(crate) slots: i32,
     pub(crate) running: i64,
     /// What it has proven.
@@ -36,6 +41,9 @@ impl From<Worker> for WorkerDto {
             name: worker.name,
             pool: worker.pool,
             state: worker.state,
+            drain_at: worker.drain_at,
+            quarantined_at: worker.quarantined_at,
+            quarantine_reason: worker.quarantine_reason,
             slots: worker.slots,
             running: worker.running,
             capabilities: worker.capabilities,

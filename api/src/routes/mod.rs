@@ -3,9 +3,12 @@
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod job_control;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod profiles;
+pub(crate) mod projects;
+pub(crate) mod queues;
 pub(crate) mod recordings;
 pub(crate) mod storyboard;
 pub(crate) mod stream;
@@ -25,8 +28,9 @@ use crate::state::App;
 pub(crate) fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(jobs::create, jobs::list))
-        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::get, job_control::update))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(job_control::retry))
         .routes(routes!(jobs::log))
         .routes(routes!(events::of_job))
         .routes(routes!(events::all))
@@ -46,7 +50,14 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .merge(tus())
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
+        .routes(routes!(projects::create, projects::list))
+        .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
 }
 
 fn tus() -> OpenApiRouter<App> {

@@ -1,7 +1,7 @@
 //! The parts of the API's documents that are shown or acted upon. What a newer farm adds is passed over.
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::ids::{JobId, RecordingId, TaskId};
+use reelmill_shared::ids::{JobId, RecordingId, TaskId, WorkerId};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use serde::Deserialize;
 use serde_json::Value;
@@ -202,9 +202,14 @@ pub(crate) struct Audio {
 /// A worker.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
     pub(crate) name: String,
     pub(crate) pool: String,
     pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) drain_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub(crate) quarantine_reason: Option<String>,
     pub(crate) slots: i64,
     pub(crate) running: i64,
     #[serde(default)]
@@ -212,6 +217,25 @@ pub(crate) struct Worker {
     pub(crate) version: String,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) seen_at: DateTime<Utc>,
+}
+
+/// All pools.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Queues {
+    pub(crate) queues: Vec<Queue>,
+}
+
+/// A pool of workers and what waits in it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Queue {
+    pub(crate) pool: String,
+    pub(crate) paused: bool,
+    pub(crate) ready: i64,
+    pub(crate) scheduled: i64,
+    pub(crate) running: i64,
+    pub(crate) oldest_seconds: f64,
+    pub(crate) workers: i64,
+    pub(crate) slots: i64,
 }
 
 /// What a probe found: `probe` in the result of its job.

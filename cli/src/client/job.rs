@@ -30,6 +30,10 @@ pub(crate) enum JobCommand {
     List(ListArgs),
     /// Cancel a job
     Cancel(JobArgs),
+    /// Do again what a failed or cancelled job left undone, as a new job
+    Retry(RetryArgs),
+    /// Change the rank of a job among those of its project
+    Priority(PriorityArgs),
     /// Show what happened in a job, attempt by attempt, with commands and the ends of the logs
     Log(LogArgs),
 }
@@ -40,6 +44,28 @@ pub(crate) struct JobArgs {
     /// The job's id
     #[arg(value_name = "JOB")]
     id: JobId,
+}
+
+/// Options of `job retry`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetryArgs {
+    /// The job's id
+    #[arg(value_name = "JOB")]
+    id: JobId,
+    /// Follow the new job to its end
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Options of `job priority`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PriorityArgs {
+    /// The job's id
+    #[arg(value_name = "JOB")]
+    id: JobId,
+    /// 0 to 100; larger is sooner
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    priority: u8,
 }
 
 /// Options of `job list`.
@@ -77,6 +103,8 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> Result<(), Fa
         JobCommand::Status(args) => status(context, args).await,
         JobCommand::List(args) => list(context, args).await,
         JobCommand::Cancel(args) => cancel(context, args.id).await,
+        JobCommand::Retry(args) => retry(context, args).await,
+        JobCommand::Priority(args) => set_priority(context, args).await,
         JobCommand::Log(args) => log(context, args).await,
     }
 }
@@ -244,6 +272,40 @@ async fn cancel(context: &Context, id: JobId) -> Result<(), Failure> {
         Format::Table => {
             print(&fields(&[("job", id.to_string()), ("status", document.view.status.to_string())]))
         }
+    }
+}
+
+async fn retry(context: &Context, args: RetryArgs) -> Result<(), Failure> {
+    let farm = &context.farm;
+    let url = farm.url(&["jobs", &args.id.to_string(), "retry"]);
+    let document = farm.document::<Job>(farm.ask(farm.request(Method::POST, url)).await?).await?;
+    if args.watch {
+        let job = watch::watch(context, document.view.id).await?;
+        return if context.format == Format::Table { print(&report(farm, &job)) } else { Ok(()) };
+    }
+    match context.format {
+        Format::Json => print(&document.text),
+        Format::Table => print(&fields(&[
+            ("job", document.view.id.to_string()),
+            ("retry of", args.id.to_string()),
+            ("status", document.view.status.to_string()),
+            ("tasks", document.view.tasks.len().to_string()),
+        ])),
+    }
+}
+
+async fn set_priority(context: &Context, args: PriorityArgs) -> Result<(), Failure> {
+    let farm = &context.farm;
+    let request = farm.request(Method::PATCH, farm.url(&["jobs", &args.id.to_string()]));
+    let request = request.json(&serde_json::json!({ "priority": args.priority }));
+    let document = farm.document::<Job>(farm.ask(request).await?).await?;
+    match context.format {
+        Format::Json => print(&document.text),
+        Format::Table => print(&fields(&[
+            ("job", args.id.to_string()),
+            ("status", document.view.status.to_string()),
+            ("priority", args.priority.to_string()),
+        ])),
     }
 }
 

@@ -12,6 +12,7 @@ mod meter;
 mod output;
 mod profile;
 mod progress;
+mod queue;
 mod recording;
 mod sse;
 mod submit;
@@ -50,9 +51,12 @@ pub(crate) enum Command {
     /// List and show profiles
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
-    /// List workers
+    /// List, drain and resume workers
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// List, pause and resume the pools of workers
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Print completions for a shell
     Completions { shell: Shell },
 }
@@ -93,6 +97,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Recording(command) => recording::run(context, command).await,
         Command::Profile(command) => profile::run(context, command).await,
         Command::Worker(command) => worker::run(context, command).await,
+        Command::Queue(command) => queue::run(context, command).await,
         Command::Completions { shell } => completions(shell),
     }
 }

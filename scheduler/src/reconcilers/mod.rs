@@ -5,7 +5,9 @@ mod forgotten_rings;
 mod garbage;
 mod leases;
 mod metrics;
+mod quarantine;
 mod tidy;
+mod unserved;
 mod workers;
 
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
         reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
+        reconciler("quarantine", sweep * 5, Box::new(quarantine::BadWorkers)),
+        reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),
         reconciler("garbage", sweep * 5, Box::new(garbage::Garbage)),
         reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),

@@ -244,6 +244,8 @@ pub struct SchedulerConfig {
     pub leader_lease: Duration,
     /// `REELMILL_SWEEP_SECONDS` (2): how often expired leases and due retries are looked for.
     pub sweep: Duration,
+    /// `REELMILL_UNSERVED_SECONDS` (1 h): jobs fail that wait for so long for what no worker can do.
+    pub unserved: Duration,
     /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long, unfinished or unused, are deleted.
     pub upload_idle: Duration,
     /// Migrate at start, under a lock; off with `--no-migrate`.
@@ -268,6 +270,7 @@ impl SchedulerConfig {
             listen: vars.value("REELMILL_SCHEDULER_LISTEN").optional(),
             leader_lease: Duration::from_secs_f64(leader_lease.clamp(0.05, 3600.0)),
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
+            unserved: Duration::from_secs(vars.value("REELMILL_UNSERVED_SECONDS").or(3600)),
             upload_idle: Duration::from_secs(vars.value("REELMILL_UPLOAD_IDLE_SECONDS").or(24 * 3600)),
             migrate: true,
         }

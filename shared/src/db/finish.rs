@@ -385,6 +385,7 @@ async fn reopen(
             "with reopened as (
                  update tasks t
                  set status = 'ready', error = $4, attempts = t.attempts - case when $5 then 0 else 1 end,
+                     avoid_worker = case when $5 then (select worker_id from task_leases where task_id = t.id) end,
                      ready_at = r.at, deferred = r.at > now(),
                      ready_key = case when r.at > now() then r.at
                                  else r.at - make_interval(secs => $6::float8 * j.priority) end

@@ -76,7 +76,7 @@ pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, pr
                                   retry_of, traceparent, run_at, created_at, started_at, playable_at, ready_at, \
                                   finished_at";
 
-fn read(row: &Row) -> Result<Job, DbError> {
+pub(super) fn read(row: &Row) -> Result<Job, DbError> {
     Ok(Job {
         id: JobId(row.get("id")),
         project_id: ProjectId(row.get("project_id")),
@@ -179,7 +179,7 @@ async fn stands(tx: &impl GenericClient, recording: RecordingId, basis: Basis) -
 }
 
 /// Brings a new job in which there is nothing to do to its end, by the way of all others. In the caller's transaction.
-async fn pass(tx: &impl GenericClient, job: &Job) -> Result<Job, DbError> {
+pub(super) async fn pass(tx: &impl GenericClient, job: &Job) -> Result<Job, DbError> {
     tx.execute("update jobs set status = 'running', started_at = now() where id = $1", &[&job.id.0]).await?;
     let (kind, recording_id) = (EventType::JobStarted, job.recording_id);
     let data = serde_json::json!({ "job_id": job.id, "kind": job.kind, "recording_id": recording_id });
@@ -299,6 +299,41 @@ pub async fn newest_of(
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
     let rows = client.query(&statement, &[&ids, &kinds]).await?;
     rows.iter().map(|row| Ok((RecordingId(row.get("recording_id")), read(row)?))).collect()
+}
+
+/// Gives an open job another priority, which its tasks that wait follow at once. `None` where the project has no such job; else its
+/// state: one that is over keeps what it had.
+pub async fn set_priority(
+    db: &Db,
+    project: ProjectId,
+    id: JobId,
+    priority: i16,
+) -> Result<Option<JobStatus>, DbError> {
+    retrying(|| async move {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        finish::lock_open_tasks(&tx, id).await?;
+        let row = tx
+            .query_opt(
+                "select status from jobs where id = $1 and project_id = $2 for no key update",
+                &[&id.0, &project.0],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let status: JobStatus = row.get::<_, &str>("status").parse()?;
+        if !status.is_final() {
+            tx.execute("update jobs set priority = $2 where id = $1", &[&id.0, &priority]).await?;
+            tx.execute(
+                "update tasks set ready_key = ready_at - make_interval(secs => $3::float8 * $2::smallint)
+                 where job_id = $1 and status in ('blocked', 'ready') and not deferred",
+                &[&id.0, &priority, &tasks::SECONDS_PER_PRIORITY],
+            )
+            .await?;
+            tx.commit().await?;
+        }
+        Ok(Some(status))
+    })
+    .await
 }
 
 /// What came of a wish to cancel.

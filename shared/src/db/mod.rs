@@ -15,16 +15,19 @@ pub mod leader;
 pub mod leases;
 pub mod migrate;
 pub mod pictures;
+pub mod pools;
 pub mod profiles;
 pub mod progress;
 pub mod projects;
 pub mod quality;
 pub mod recordings;
+pub mod retry;
 pub mod reuse;
 pub mod sets;
 pub mod sources;
 pub mod stills;
 pub mod tasks;
+pub mod unserved;
 pub mod uploads;
 pub mod workers;
 
@@ -90,7 +93,13 @@ impl DbError {
     /// True where the statement lost against a concurrent one and may be run again as it is.
     pub fn is_contention(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
-        matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+        let lost_place =
+            error.as_db_error().is_some_and(|error| error.constraint() == Some("task_leases_place"));
+        lost_place
+            || matches!(
+                error.code(),
+                Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE)
+            )
     }
 
     /// True where the database could not be reached or could not work, and the same may go well later.

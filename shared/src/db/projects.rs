@@ -1,7 +1,49 @@
-//! Projects.
+//! Projects: tenants and their share of the farm.
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
 
 use super::{Db, DbError};
 use crate::ids::ProjectId;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Project {
+    pub id: ProjectId,
+    pub name: String,
+    /// Share of the farm relative to other projects with work; above zero.
+    pub weight: f64,
+    /// Tasks that may run at once, in all pools together.
+    pub max_running: Option<u32>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// Tasks that run now.
+    pub running: u64,
+}
+
+/// What somebody wants changed of a project; `None` leaves it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Change<'a> {
+    pub name: Option<&'a str>,
+    pub weight: Option<f64>,
+    /// `Some(None)` lifts the limit.
+    pub max_running: Option<Option<u32>>,
+}
+
+const COLUMNS: &str = "p.id, p.name, p.weight, p.max_running, p.created_at, p.updated_at,
+                       (select count(*) from task_leases l where l.project_id = p.id) as running";
+
+fn read(row: &Row) -> Project {
+    Project {
+        id: ProjectId(row.get("id")),
+        name: row.get("name"),
+        weight: row.get("weight"),
+        max_running: row.get::<_, Option<i32>>("max_running").map(|most| most.max(0) as u32),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+        running: row.get::<_, i64>("running").max(0) as u64,
+    }
+}
 
 /// The project with this name, made if it is not there.
 pub async fn ensure(db: &Db, name: &str) -> Result<ProjectId, DbError> {
@@ -14,4 +56,114 @@ pub async fn ensure(db: &Db, name: &str) -> Result<ProjectId, DbError> {
         .await?;
     let row = client.query_one("select id from projects where name = $1", &[&name]).await?;
     Ok(ProjectId(row.get(0)))
+}
+
+/// Makes a project; `None` where the name is taken.
+pub async fn create(db: &Db, name: &str, change: Change<'_>) -> Result<Option<Project>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            &format!(
+                "with p as (
+                     insert into projects (id, name, weight, max_running) values ($1, $2, coalesce($3::float8, 1), $4)
+                     on conflict (name) do nothing returning *)
+                 select {COLUMNS} from p"
+            ),
+            &[
+                &ProjectId::new().0,
+                &name,
+                &change.weight,
+                &change.max_running.flatten().map(|most| most as i32),
+            ],
+        )
+        .await?;
+    Ok(row.as_ref().map(read))
+}
+
+/// Changes a project; `None` where there is none.
+///
+/// # Errors
+/// [`DbError::is_duplicate`] where the new name is taken.
+pub async fn update(db: &Db, id: ProjectId, change: Change<'_>) -> Result<Option<Project>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            &format!(
+                "with p as (
+                     update projects
+                     set name = coalesce($2, name), weight = coalesce($3::float8, weight),
+                         max_running = case when $4 then $5 else max_running end, updated_at = now()
+                     where id = $1 returning *)
+                 select {COLUMNS} from p"
+            ),
+            &[
+                &id.0,
+                &change.name,
+                &change.weight,
+                &change.max_running.is_some(),
+                &change.max_running.flatten().map(|most| most as i32),
+            ],
+        )
+        .await?;
+    Ok(row.as_ref().map(read))
+}
+
+/// A project by its id.
+pub async fn get(db: &Db, id: ProjectId) -> Result<Option<Project>, DbError> {
+    let client = db.get().await?;
+    let row = client.query_opt(&format!("select {COLUMNS} from projects p where id = $1"), &[&id.0]).await?;
+    Ok(row.as_ref().map(read))
+}
+
+/// Projects, newest first, after `after`.
+pub async fn list(db: &Db, after: Option<ProjectId>, limit: i64) -> Result<Vec<Project>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            &format!(
+                "select {COLUMNS} from projects p where $1::uuid is null or id < $1 order by id desc limit $2"
+            ),
+            &[&after.map(|id| id.0), &limit],
+        )
+        .await?;
+    Ok(rows.iter().map(read).collect())
+}
+
+/// What came of a wish to delete a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    Now,
+    /// It has something still; the word says what.
+    InUse(&'static str),
+    NotFound,
+}
+
+/// Deletes a project that has nothing: its keys and profiles go with it.
+pub async fn delete(db: &Db, id: ProjectId) -> Result<Deleted, DbError> {
+    // What keeps a project, in the order in which people would look.
+    const KEEPS: [(&str, &str); 4] =
+        [("jobs", "jobs"), ("recordings", "recordings"), ("uploads", "uploads"), ("sources", "sources")];
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    // Whoever writes a row that refers to it waits for the end of this, and finds it gone.
+    if tx.query_opt("select 1 from projects where id = $1 for update", &[&id.0]).await?.is_none() {
+        return Ok(Deleted::NotFound);
+    }
+    for (table, word) in KEEPS {
+        let any = tx
+            .query_one(&format!("select exists (select 1 from {table} where project_id = $1)"), &[&id.0])
+            .await?;
+        if any.get(0) {
+            return Ok(Deleted::InUse(word));
+        }
+    }
+    for table in ["api_keys", "profiles", "idempotency_keys", "events"] {
+        tx.execute(&format!("delete from {table} where project_id = $1"), &[&id.0]).await?;
+    }
+    tx.execute("delete from projects where id = $1", &[&id.0]).await?;
+    tx.commit().await?;
+    Ok(Deleted::Now)
 }

@@ -174,6 +174,21 @@ pub(crate) async fn set_ready(
         .await
 }
 
+/// A recording whose failed encode goes on: what could be played of it can be played again, and grows. In the caller's transaction.
+pub(super) async fn set_again(client: &impl GenericClient, id: RecordingId) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recordings
+             set status = case when exists (select 1 from recording_sets where recording_id = $1 and active)
+                          then 'playable' else 'pending' end,
+                 error = null, updated_at = now()
+             where id = $1 and status = 'failed'",
+            &[&id.0],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Lets a recording be played before it is ready, and tells so. In the caller's guarded transaction.
 pub(crate) async fn set_playable(
     client: &impl GenericClient,

@@ -7,17 +7,19 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::events::EventType;
-use super::{Db, DbError, GenericClient, retrying};
+use super::{Db, DbError, GenericClient};
 use crate::broker::Ring;
-use crate::ids::{JobId, ProjectId, RecordingId, TaskId, WorkerId};
+use crate::ids::{JobId, ProjectId, TaskId};
 use crate::job::capability::Pool;
 use crate::job::error::TaskError;
 use crate::job::plan::NewTask;
 use crate::job::retry::MAX_ATTEMPTS;
-use crate::job::spec::JobSpec;
 use crate::job::state::{TaskStatus, UnknownWord};
 use crate::job::task::{TaskKind, TaskSpec};
+
+mod claim;
+
+pub use claim::{Claimant, Claimed, Hold, claim};
 
 /// How much earlier each point of priority lets a task start, in seconds: the whole scale is an hour of waiting.
 pub(super) const SECONDS_PER_PRIORITY: f64 = 36.0;
@@ -149,157 +151,6 @@ fn read(row: &Row) -> Result<Task, DbError> {
     })
 }
 
-/// The right to write results of a task: only while the database holds this epoch for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Hold {
-    pub task_id: TaskId,
-    pub epoch: i32,
-}
-
-/// A claimed task.
-#[derive(Debug, Clone)]
-pub struct Claimed {
-    pub hold: Hold,
-    pub job_id: JobId,
-    pub project_id: ProjectId,
-    pub recording_id: Option<RecordingId>,
-    pub spec: TaskSpec,
-    /// Of the job.
-    pub job_spec: JobSpec,
-    /// From 1.
-    pub attempt: i32,
-    pub traceparent: Option<String>,
-    pub created_at: DateTime<Utc>,
-    pub waited: Duration,
-}
-
-/// Who claims and what it can do.
-#[derive(Debug, Clone)]
-pub struct Claimant {
-    pub worker_id: WorkerId,
-    pub pool: Pool,
-    /// Proven capabilities, [`crate::job::capability::Capability::Base`] among them.
-    pub capabilities: Vec<String>,
-    pub lease: Duration,
-}
-
-/// Takes the next task: first the project with the smallest running share over its weight, then within it the first ready
-/// task in index order, of those the claimant's capabilities cover. One statement, one short transaction.
-///
-/// The heads of all (class, project) queues are found by skipping through the index, so the cost grows with the number of
-/// projects that have work, not with the number of tasks.
-pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbError> {
-    let row = retrying(|| async move {
-        let client = db.get().await?;
-        let statement = client.prepare_cached(&claim_sql()).await?;
-        let row = client
-            .query_opt(
-                &statement,
-                &[
-                    &claimant.pool.as_str(),
-                    &claimant.capabilities,
-                    &claimant.worker_id.0,
-                    &claimant.lease.as_secs_f64(),
-                ],
-            )
-            .await?;
-        Ok(row)
-    })
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Claimed {
-        hold: Hold { task_id: TaskId(row.get("id")), epoch: row.get("epoch") },
-        job_id: JobId(row.get("job_id")),
-        project_id: ProjectId(row.get("project_id")),
-        recording_id: row.get::<_, Option<_>>("recording_id").map(RecordingId),
-        spec: serde_json::from_value(row.get("spec"))?,
-        job_spec: serde_json::from_value(row.get("job_spec"))?,
-        attempt: row.get("attempts"),
-        traceparent: row.get("traceparent"),
-        created_at: row.get("created_at"),
-        waited: Duration::from_secs_f64(row.get::<_, f64>("waited").max(0.0)),
-    }))
-}
-
-fn claim_sql() -> String {
-    format!(
-        "with recursive queues as (
-             (select class, project_id from tasks
-              where status = 'ready' and pool = $1 order by class, project_id limit 1)
-             union all
-             select n.class, n.project_id from queues q, lateral (
-                 select class, project_id from tasks
-                 where status = 'ready' and pool = $1 and (class, project_id) > (q.class, q.project_id)
-                 order by class, project_id limit 1) n
-         ),
-         running as (
-             select project_id, count(*) as n from task_leases where pool = $1 group by project_id
-         ),
-         ranked as (
-             select q.class, q.project_id, coalesce(r.n, 0) / p.weight as share, h.ready_key, h.id
-             from queues q
-             join projects p on p.id = q.project_id
-             left join running r on r.project_id = q.project_id
-             cross join lateral (
-                 select ready_key, id from tasks t
-                 where t.status = 'ready' and t.pool = $1 and t.class = q.class and t.project_id = q.project_id
-                   and t.ready_key <= now() and t.ready_at <= now()
-                 order by t.ready_key, t.id limit 1) h
-             where string_to_array(q.class, '+') <@ $2::text[]
-             -- Projects with the same share take turns by chance: priority ranks within a project, never between them.
-             -- What became ready at once is taken in the order of the plan, whatever its class.
-            order by share, md5(q.project_id::text || now()::text), ready_key, id
-         ),
-         picked as (
-             select t.id from ranked, lateral (
-                 select id from tasks t
-                 where t.status = 'ready' and t.pool = $1 and t.class = ranked.class
-                   and t.project_id = ranked.project_id and t.ready_key <= now() and t.ready_at <= now()
-                 order by t.ready_key, t.id limit 1 for update skip locked) t
-             limit 1
-         ),
-         task as (
-             update tasks t
-             set status = 'running', epoch = t.epoch + 1, attempts = t.attempts + 1, error = null, deferred = false,
-                 started_at = coalesce(t.started_at, now())
-             from picked where t.id = picked.id and t.status = 'ready'
-             returning t.*
-         ),
-         lease as (
-             insert into task_leases (task_id, project_id, pool, worker_id, epoch, expires_at)
-             select id, project_id, pool, $3, epoch, now() + make_interval(secs => $4) from task
-             on conflict (task_id) do update
-             set worker_id = excluded.worker_id, epoch = excluded.epoch, expires_at = excluded.expires_at
-         ),
-         attempt as (
-             insert into attempts (task_id, epoch, attempt, worker_id, prefix)
-             select id, epoch, attempts, $3, 'p/' || project_id::text || '/t/' || id::text || '/' || epoch::text || '/'
-             from task
-         ),
-         started as (
-             update jobs j set status = 'running', started_at = now()
-             from task where j.id = task.job_id and j.status = 'queued'
-             returning j.id, j.project_id, j.recording_id, j.kind
-         ),
-         processing as (
-             update recordings r set status = 'processing', error = null, updated_at = now()
-             from started s
-             where r.id = s.recording_id and s.kind = 'transcode' and r.status in ('pending', 'failed')
-         ),
-         told as (
-             insert into events (project_id, type, job_id, recording_id, data)
-             select project_id, '{}', id, recording_id,
-                    jsonb_build_object('job_id', id, 'kind', kind, 'recording_id', recording_id)
-             from started
-         )
-         select task.id, task.epoch, task.job_id, task.project_id, task.spec, task.attempts, task.created_at,
-                extract(epoch from now() - task.ready_at)::float8 as waited,
-                j.recording_id, j.spec as job_spec, j.traceparent
-         from task join jobs j on j.id = task.job_id",
-        EventType::JobStarted
-    )
-}
-
 /// Gives tasks that have become due the place their priority asks for. Returns how many.
 pub async fn promote_due(db: &Db, limit: i64) -> Result<u64, DbError> {
     let promoted = db
@@ -329,7 +180,8 @@ pub async fn forgotten(db: &Db, age: Duration, cap: i64) -> Result<Vec<Ring>, Db
         .query(
             "select pool, class, least(count(*), $2) as n
              from (select pool, class from tasks
-                   where status = 'ready' and ready_at <= now() - make_interval(secs => $1) limit 10000) t
+                   where status = 'ready' and ready_at <= now() - make_interval(secs => $1)
+                     and pool not in (select name from pools where paused_at is not null) limit 10000) t
              group by pool, class",
             &[&age.as_secs_f64(), &cap],
         )

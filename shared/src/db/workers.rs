@@ -31,6 +31,11 @@ pub struct Worker {
     pub capabilities: Vec<String>,
     pub version: String,
     pub state: WorkerState,
+    /// When somebody asked it to drain.
+    pub drain_at: Option<DateTime<Utc>>,
+    /// When it was found to fail what others finish, and of what that was seen.
+    pub quarantined_at: Option<DateTime<Utc>>,
+    pub quarantine_reason: Option<String>,
     pub started_at: DateTime<Utc>,
     pub seen_at: DateTime<Utc>,
 }
@@ -65,13 +70,115 @@ pub async fn register(db: &Db, worker: &Registration<'_>) -> Result<(), DbError>
     Ok(())
 }
 
-/// Says that a worker lives, and how. A worker that was thought gone is back.
-pub async fn touch(db: &Db, id: WorkerId, state: WorkerState) -> Result<(), DbError> {
-    db.get()
-        .await?
-        .execute("update workers set seen_at = now(), state = $2 where id = $1", &[&id.0, &state.as_str()])
+/// Says that a worker lives, and how. A worker that was thought gone is back. Returns whether it may take work.
+pub async fn touch(db: &Db, id: WorkerId, state: WorkerState) -> Result<bool, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "update workers set seen_at = now(), state = $2 where id = $1
+             returning drain_at is null and quarantined_at is null",
+        )
         .await?;
-    Ok(())
+    let row = client.query_opt(&statement, &[&id.0, &state.as_str()]).await?;
+    // One that nobody knows is nobody's to stop.
+    Ok(row.is_none_or(|row| row.get(0)))
+}
+
+/// Whether a worker may take work: nobody asked it to drain, and it is not in quarantine.
+pub async fn may_work(db: &Db, id: WorkerId) -> Result<bool, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached("select drain_at is null and quarantined_at is null from workers where id = $1")
+        .await?;
+    Ok(client.query_opt(&statement, &[&id.0]).await?.is_none_or(|row| row.get(0)))
+}
+
+/// Asks a worker to finish what it has, or give it back, and to take nothing more. False where there is none that is there.
+pub async fn drain(db: &Db, id: WorkerId) -> Result<bool, DbError> {
+    let changed = db
+        .get()
+        .await?
+        .execute(
+            "update workers set drain_at = coalesce(drain_at, now()) where id = $1 and state <> 'gone'",
+            &[&id.0],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Lets a worker take work again that was asked to drain or was in quarantine. What it failed before counts no longer. False where there
+/// is none that is there.
+pub async fn resume(db: &Db, id: WorkerId) -> Result<bool, DbError> {
+    let changed = db
+        .get()
+        .await?
+        .execute(
+            "update workers set drain_at = null, quarantined_at = null, quarantine_reason = null, trusted_at = now()
+             where id = $1 and state <> 'gone'",
+            &[&id.0],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// A worker that was just put into quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    pub id: WorkerId,
+    pub name: String,
+    pub reason: String,
+}
+
+/// Puts workers into quarantine that failed at least `most` tasks in the last `period` which others then finished, and finished fewer than
+/// they failed. Guarded by leadership.
+pub async fn quarantine(
+    db: &Db,
+    leadership: &Leadership,
+    most: i64,
+    period: Duration,
+) -> Result<Vec<Quarantined>, DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    leadership.guard(&tx).await?;
+    let rows = tx
+        .query(
+            "with failures as (
+                 select a.worker_id, t.kind, a.error ->> 'message' as message, a.finished_at
+                 from attempts a
+                 join tasks t on t.id = a.task_id
+                 join workers w on w.id = a.worker_id
+                 where a.outcome in ('failed', 'lost') and a.finished_at > now() - make_interval(secs => $2)
+                   and a.finished_at > coalesce(w.trusted_at, '-infinity') and w.quarantined_at is null
+                   and exists (select 1 from attempts later
+                               where later.task_id = a.task_id and later.epoch > a.epoch
+                                 and later.outcome = 'succeeded' and later.worker_id <> a.worker_id)
+             ),
+             bad as (
+                 select worker_id, count(*) as failed,
+                        (array_agg(kind || ': ' || coalesce(message, 'lost touch') order by finished_at desc))[1] as last
+                 from failures group by worker_id having count(*) >= $1
+             )
+             update workers w
+             set quarantined_at = now(),
+                 quarantine_reason = 'failed ' || b.failed || ' tasks that other workers finished; the last was ' || b.last
+             from bad b
+             where w.id = b.worker_id
+               and b.failed > (select count(*) from attempts a
+                               where a.worker_id = w.id and a.outcome = 'succeeded'
+                                 and a.finished_at > greatest(now() - make_interval(secs => $2), w.trusted_at))
+             returning w.id, w.name, w.quarantine_reason",
+            &[&most, &period.as_secs_f64()],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(rows
+        .iter()
+        .map(|row| Quarantined {
+            id: WorkerId(row.get("id")),
+            name: row.get("name"),
+            reason: row.get("quarantine_reason"),
+        })
+        .collect())
 }
 
 /// Workers, newest first. Those gone for more than a day are left out.
@@ -98,6 +205,9 @@ pub async fn list(db: &Db, after: Option<WorkerId>, limit: i64) -> Result<Vec<Wo
                 capabilities: row.get("capabilities"),
                 version: row.get("version"),
                 state: row.get::<_, &str>("state").parse()?,
+                drain_at: row.get("drain_at"),
+                quarantined_at: row.get("quarantined_at"),
+                quarantine_reason: row.get("quarantine_reason"),
                 started_at: row.get("started_at"),
                 seen_at: row.get("seen_at"),
             })

@@ -12,3 +12,4 @@ mod idempotency;
 mod leadership;
 mod reuse;
 mod routing;
+mod scheduling;
