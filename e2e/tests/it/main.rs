@@ -6,6 +6,7 @@ mod browser;
 mod browser_dash;
 mod dev;
 mod docs;
+mod fleet;
 mod http_auth;
 mod http_auth_viewers;
 mod http_events;
