@@ -1,10 +1,15 @@
 //! A database of one's own for each test.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reelmill_shared::db::cluster::{Cluster, ClusterOptions};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::Host;
 use url::Url;
 use uuid::Uuid;
+
+use crate::relay::{Relay, Target};
 
 /// An empty database, dropped (or forgotten with its cluster) at the end.
 pub struct TestDatabase {
@@ -13,6 +18,8 @@ pub struct TestDatabase {
     name: String,
     /// Without a shared server: a cluster for this test alone.
     cluster: Option<(Cluster, TempDir)>,
+    /// Where [`TestDatabase::url`] leads through one.
+    pub relay: Option<Relay>,
 }
 
 impl TestDatabase {
@@ -33,12 +40,42 @@ impl TestDatabase {
         execute(&admin, &format!("create database {name}")).await;
         let mut url = Url::parse(&admin).unwrap();
         url.set_path(&name);
-        Self { url: url.into(), admin, name, cluster }
+        Self { url: url.into(), admin, name, cluster, relay: None }
     }
 
-    /// A connection to this database.
+    /// A new database on a cluster of its own that keeps what was committed, behind a relay: it can be killed, and cut off.
+    pub async fn killable() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(killable_in(&dir)).await.unwrap();
+        let admin = cluster.url("postgres");
+        let name = "farm".to_owned();
+        execute(&admin, &format!("create database {name}")).await;
+        let relay = Relay::to(target_of(&admin)).await;
+        let config: tokio_postgres::Config = admin.parse().unwrap();
+        let password = String::from_utf8(config.get_password().unwrap_or_default().to_vec()).unwrap();
+        let url = format!("postgres://{}:{password}@{}/{name}", config.get_user().unwrap(), relay.address);
+        Self { url, admin, name, cluster: Some((cluster, dir)), relay: Some(relay) }
+    }
+
+    /// Kills the server of a killable database as a crash would, and starts it again on what it had written.
+    pub async fn crash(&mut self) {
+        let (cluster, dir) = self.cluster.take().unwrap();
+        let pid = std::fs::read_to_string(cluster.location().join("postmaster.pid")).unwrap();
+        let pid = Pid::from_raw(pid.lines().next().unwrap().trim().parse().unwrap());
+        // PostgreSQL's immediate shutdown: no checkpoint, no goodbye.
+        kill(pid, Signal::SIGQUIT).unwrap();
+        drop(cluster);
+        let cluster = Cluster::start(killable_in(&dir)).await.unwrap();
+        self.admin = cluster.url("postgres");
+        self.relay.as_ref().unwrap().lead_to(target_of(&self.admin));
+        self.cluster = Some((cluster, dir));
+    }
+
+    /// A connection to this database, past any relay.
     pub async fn connect(&self) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
+        let mut config: tokio_postgres::Config = self.admin.parse().unwrap();
+        config.dbname(&self.name);
+        let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }
@@ -50,6 +87,20 @@ impl TestDatabase {
             return;
         }
         execute(&self.admin, &format!("drop database {} with (force)", self.name)).await;
+    }
+}
+
+fn killable_in(dir: &TempDir) -> ClusterOptions {
+    ClusterOptions { data_dir: dir.path().to_owned(), durable: true, max_connections: 100 }
+}
+
+/// Where a server with this URL listens.
+fn target_of(url: &str) -> Target {
+    let config: tokio_postgres::Config = url.parse().unwrap();
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match &config.get_hosts()[0] {
+        Host::Unix(directory) => Target::Unix(directory.join(format!(".s.PGSQL.{port}"))),
+        Host::Tcp(host) => Target::Tcp(format!("{host}:{port}")),
     }
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::database::TestDatabase;
+use crate::relay::{Relay, Target};
 use crate::s3::S3Server;
 use crate::wait::until;
 
@@ -23,12 +24,21 @@ pub struct FarmBuilder {
     schedulers: usize,
     s3: bool,
     broker: bool,
+    breakable: bool,
     variables: Vec<(String, String)>,
 }
 
 impl Default for FarmBuilder {
     fn default() -> Self {
-        Self { apis: 1, workers: 1, schedulers: 1, s3: false, broker: true, variables: vec![] }
+        Self {
+            apis: 1,
+            workers: 1,
+            schedulers: 1,
+            s3: false,
+            broker: true,
+            breakable: false,
+            variables: vec![],
+        }
     }
 }
 
@@ -48,6 +58,12 @@ impl FarmBuilder {
     /// No broker at all.
     pub fn without_broker(mut self) -> Self {
         self.broker = false;
+        self
+    }
+
+    /// A database of its own that can be killed, and relays before database and broker.
+    pub fn breakable(mut self) -> Self {
+        self.breakable = true;
         self
     }
 
@@ -135,8 +151,10 @@ pub struct Farm {
     pub processes: Vec<Process>,
     pub database: TestDatabase,
     pub dir: TempDir,
+    /// Of a breakable farm that has a broker.
+    pub broker: Option<Relay>,
     variables: Vec<(String, String)>,
-    _s3: Option<S3Server>,
+    pub s3: Option<S3Server>,
 }
 
 /// Key of every test farm.
@@ -153,7 +171,8 @@ impl Farm {
     }
 
     async fn start(builder: FarmBuilder) -> Self {
-        let database = TestDatabase::new().await;
+        let database =
+            if builder.breakable { TestDatabase::killable().await } else { TestDatabase::new().await };
         let dir = tempfile::tempdir().unwrap();
         let mut variables: Vec<(String, String)> = [
             ("REELMILL_DATABASE_URL", database.url.clone()),
@@ -173,8 +192,18 @@ impl Farm {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
+        let mut relay = None;
         if let Some(url) = std::env::var("REELMILL_TEST_AMQP_URL").ok().filter(|_| builder.broker) {
-            variables.push(("REELMILL_AMQP_URL".to_owned(), url));
+            let mut url = url::Url::parse(&url).unwrap();
+            if builder.breakable {
+                let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
+                let to_broker = Relay::to(Target::Tcp(target)).await;
+                let (_, port) = to_broker.address.rsplit_once(':').unwrap();
+                url.set_host(Some("127.0.0.1")).unwrap();
+                url.set_port(port.parse().ok()).unwrap();
+                relay = Some(to_broker);
+            }
+            variables.push(("REELMILL_AMQP_URL".to_owned(), url.into()));
         }
         let s3 = if builder.s3 {
             let server = S3Server::start(&dir.path().join("s3")).await;
@@ -187,7 +216,7 @@ impl Farm {
         };
         variables.extend(builder.variables);
         let client = Client::new("http://127.0.0.1:0", ADMIN_KEY);
-        let mut farm = Self { client, database, dir, processes: vec![], variables, _s3: s3 };
+        let mut farm = Self { client, database, dir, processes: vec![], broker: relay, variables, s3 };
         for (part, count) in [
             (Part::Scheduler, builder.schedulers),
             (Part::Api, builder.apis),

@@ -14,6 +14,7 @@ pub mod database;
 pub mod farm;
 pub mod ffmpeg;
 pub mod media;
+pub mod relay;
 pub mod s3;
 pub mod wait;
 

@@ -125,7 +125,7 @@ fn keeps_to_the_grid(rung: &EncodeRung, file: &[u8]) -> Result<(), String> {
 }
 
 async fn ffmpeg_succeeds(ffmpeg: &Path, args: &[OsString], dir: &Path, limits: Limits) -> Result<(), String> {
-    let job = Run { program: ffmpeg, args, dir, deadline: PATIENCE, limits };
+    let job = Run { program: ffmpeg, args, dir, deadline: PATIENCE, stall: PATIENCE, limits };
     match run(job, &CancellationToken::new(), |_| {}).await {
         Ok(ended) if ended.status.success() => Ok(()),
         Ok(ended) => Err(ended.log_tail.trim().to_owned()),

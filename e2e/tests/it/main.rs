@@ -6,6 +6,7 @@ mod browser;
 mod browser_dash;
 mod dev;
 mod docs;
+mod faults;
 mod fleet;
 mod http_auth;
 mod http_auth_viewers;

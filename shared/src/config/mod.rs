@@ -181,6 +181,8 @@ pub struct WorkerConfig {
     pub net: NetPolicy,
     /// `REELMILL_DRAIN_SECONDS` (25): how long tasks may go on after a signal before they are given back.
     pub drain: Duration,
+    /// `REELMILL_STALL_SECONDS` (60): an FFmpeg that takes no CPU time for so long hangs, and is ended.
+    pub stall: Duration,
 }
 
 impl WorkerConfig {
@@ -228,6 +230,7 @@ impl WorkerConfig {
             input_roots: local_roots(vars),
             net,
             drain: Duration::from_secs(vars.value("REELMILL_DRAIN_SECONDS").or(25)),
+            stall: Duration::from_secs(vars.value("REELMILL_STALL_SECONDS").or(60_u64).max(1)),
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Run<'a> {
     /// Working directory; also where the child's process id is noted for those who end what a dead worker left.
     pub dir: &'a Path,
     pub deadline: Duration,
+    /// A child that takes no CPU time for so long hangs, and is ended.
+    pub stall: Duration,
     pub limits: Limits,
 }
 
@@ -64,6 +66,8 @@ pub enum RunError {
     Start(String, std::io::Error),
     #[error("it ran longer than its deadline of {} s", .0.as_secs())]
     Deadline(Duration, String),
+    #[error("it did nothing for {} s", .0.as_secs())]
+    Stalled(Duration, String),
     #[error("stopped")]
     Stopped,
     #[error("lost touch with the child: {0}")]
@@ -87,6 +91,7 @@ pub async fn run(
         // Best effort: without the note a crash of the worker leaves the child to the operator.
         let _ = tokio::fs::write(run.dir.join("child.pid"), pid.to_string()).await;
     }
+    let pid = child.id();
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
     let reading = async { tokio::join!(read_lines(stdout, &mut on_line), read_tail(stderr)).1 };
@@ -114,7 +119,40 @@ pub async fn run(
             group.disarm();
             Err(RunError::Deadline(run.deadline, reading.await))
         }
+        () = stalled(pid, run.stall) => {
+            group.kill();
+            let _ = child.wait().await;
+            group.disarm();
+            Err(RunError::Stalled(run.stall, reading.await))
+        }
     }
+}
+
+/// How many times in that while a child that might hang is looked at.
+const LOOKS: u32 = 8;
+
+/// Returns when a process has taken no CPU time for `stall`; never where the system does not tell.
+async fn stalled(pid: Option<u32>, stall: Duration) {
+    let mut last = None;
+    let mut idle = Duration::ZERO;
+    while idle < stall {
+        tokio::time::sleep(stall / LOOKS).await;
+        let Some(taken) = cpu_so_far(pid).await else { return std::future::pending().await };
+        idle = if last == Some(taken) { idle + stall / LOOKS } else { Duration::ZERO };
+        last = Some(taken);
+    }
+}
+
+/// In ticks of [`TICKS_PER_SECOND`].
+#[cfg(target_os = "linux")]
+async fn cpu_so_far(pid: Option<u32>) -> Option<u64> {
+    let stat = tokio::fs::read_to_string(format!("/proc/{}/stat", pid?)).await.ok()?;
+    ticks(&stat)
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn cpu_so_far(_pid: Option<u32>) -> Option<u64> {
+    None
 }
 
 /// What drivers of graphics processors are told by the environment.
@@ -285,7 +323,14 @@ mod tests {
         let args = ["-c".into(), script.into()];
         let limits = Limits::standard(deadline, 1);
         let mut lines = vec![];
-        let job = Run { program: Path::new("/bin/sh"), args: &args, dir: dir.path(), deadline, limits };
+        let job = Run {
+            program: Path::new("/bin/sh"),
+            args: &args,
+            dir: dir.path(),
+            deadline,
+            stall: STALL,
+            limits,
+        };
         let result = run(job, stop, |line| lines.push(line.to_owned())).await;
         (result, lines)
     }
@@ -314,6 +359,17 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
+    async fn a_child_that_does_nothing_is_ended_long_before_its_deadline() {
+        let hour = Duration::from_secs(3600);
+        let (ended, _) = shell("kill -STOP $$", hour, &CancellationToken::new()).await;
+        assert!(matches!(ended, Err(RunError::Stalled(..))));
+        let busy = "i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done";
+        let (ended, _) = shell(busy, hour, &CancellationToken::new()).await;
+        assert!(ended.unwrap().status.success(), "silent, but at work");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
     async fn what_a_child_took_is_told_with_what_its_kernel_did() {
         let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
         let (ended, _) = shell(busy, Duration::from_secs(60), &CancellationToken::new()).await;
@@ -324,6 +380,8 @@ mod tests {
         assert!(slept < Duration::from_millis(200), "waiting is no work: {slept:?}");
         assert_eq!(ticks("7 (a ) b) R 1 1 1 0 -1 0 0 0 0 0 12 30 4 5 20"), Some(42));
     }
+
+    const STALL: Duration = Duration::from_secs(2);
 
     #[tokio::test]
     async fn stops_when_told() {

@@ -194,9 +194,17 @@ impl Bench {
     ) -> Result<Ended, TaskError> {
         let limits = Limits::standard(deadline, threads);
         let limits = if self.claimed.spec.pool() == Pool::Gpu { limits.with_drivers() } else { limits };
-        let job = Run { program, args, dir: &self.dir, deadline, limits };
+        let stall = self.shop.config.stall;
+        let job = Run { program, args, dir: &self.dir, deadline, stall, limits };
         run(job, &self.stop, on_line).await.map_err(|error| match error {
             RunError::Start(..) | RunError::Io(_) => TaskError::internal("running FFmpeg", error),
+            RunError::Stalled(stall, log) => {
+                self.keep_log(&log);
+                TaskError::retryable(
+                    Reason::DeadlineExceeded,
+                    format!("FFmpeg hung: it did nothing for {} s", stall.as_secs()),
+                )
+            }
             RunError::Stopped => TaskError::retryable(Reason::Internal, "the task was stopped"),
             RunError::Deadline(_, log) => {
                 self.keep_log(&log);

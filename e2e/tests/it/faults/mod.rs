@@ -1,0 +1,6 @@
+//! Things that break, one at a time and all at once; what must hold is in `checker`.
+
+mod checker;
+mod parts;
+mod processes;
+mod random;
