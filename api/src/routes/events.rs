@@ -8,16 +8,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use futures::Stream;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::db::events::{self, Event, Position};
-use reelmill_shared::db::{jobs, progress};
+use reelmill_shared::db::jobs;
+use reelmill_shared::db::progress::{self, Changed};
 use reelmill_shared::ids::{JobId, ProjectId};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio::time::interval;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::auth::Caller;
@@ -25,8 +25,6 @@ use crate::extract::Path;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 
-/// How often a job's progress is looked at for a listener.
-const PROGRESS: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events read from the log at once when a listener catches up.
 const BATCH: i64 = 500;
@@ -138,13 +136,28 @@ type Out = mpsc::Sender<Result<Frame, Infallible>>;
 async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()> {
     // Listening starts before the log is read: what comes between is seen twice, never not at all.
     let mut live = app.hub.subscribe();
+    let mut progress = match filter {
+        Filter::Job(job) => Some(app.hub.watch(job)),
+        Filter::Project(_) => None,
+    };
     let mut position = from;
     if over_already(app, filter, from).await? || catch_up(app, filter, &mut position, out).await? {
         return Ok(());
     }
-    let mut seen_progress = DateTime::<Utc>::UNIX_EPOCH;
-    let mut tick = interval(PROGRESS);
+    if let Filter::Job(job) = filter {
+        for change in progress::changed_since(&app.db, &[job], DateTime::UNIX_EPOCH).await? {
+            if !say_progress(out, &change).await {
+                return Ok(());
+            }
+        }
+    }
     loop {
+        let changed = async {
+            match &mut progress {
+                Some(changes) => changes.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             event = live.recv() => match event {
                 Ok(event) => {
@@ -163,16 +176,13 @@ async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()
                 }
                 Err(RecvError::Closed) => return Ok(()),
             },
-            _ = tick.tick() => {
-                if out.is_closed() {
-                    return Ok(());
-                }
-                if let Filter::Job(job) = filter
-                    && !say_progress(app, job, &mut seen_progress, out).await?
-                {
+            changed = changed => {
+                // Older changes mean nothing any more.
+                if let Ok(change) = changed && !say_progress(out, &change).await {
                     return Ok(());
                 }
             }
+            () = out.closed() => return Ok(()),
         }
     }
 }
@@ -217,13 +227,8 @@ async fn say(out: &Out, event: &Event) -> bool {
     out.send(Ok(frame)).await.is_ok()
 }
 
-async fn say_progress(app: &App, job: JobId, seen: &mut DateTime<Utc>, out: &Out) -> Answer<bool> {
-    for change in progress::changed_since(&app.db, job, *seen).await? {
-        *seen = change.updated_at;
-        let body = json!({ "task_id": change.task_id, "progress": change.progress });
-        if out.send(Ok(Frame::default().event("progress").data(body.to_string()))).await.is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Sends a change of progress. False where nobody listens any more.
+async fn say_progress(out: &Out, change: &Changed) -> bool {
+    let body = json!({ "task_id": change.task_id, "progress": change.progress });
+    out.send(Ok(Frame::default().event("progress").data(body.to_string()))).await.is_ok()
 }

@@ -49,24 +49,27 @@ pub async fn note_command(db: &Db, hold: Hold, command: &[String]) -> Result<(),
 /// Progress of a task that changed.
 #[derive(Debug, Clone)]
 pub struct Changed {
+    pub job_id: JobId,
     pub task_id: TaskId,
     pub progress: Progress,
     pub updated_at: DateTime<Utc>,
 }
 
-/// What changed for tasks of `job` since `since`.
-pub async fn changed_since(db: &Db, job: JobId, since: DateTime<Utc>) -> Result<Vec<Changed>, DbError> {
+/// What changed for tasks of these jobs since `since`, in order of time.
+pub async fn changed_since(db: &Db, jobs: &[JobId], since: DateTime<Utc>) -> Result<Vec<Changed>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select task_id, progress, phase, fps, speed, eta_seconds, updated_at from task_progress
-             where job_id = $1 and updated_at > $2 order by updated_at",
+            "select job_id, task_id, progress, phase, fps, speed, eta_seconds, updated_at from task_progress
+             where job_id = any($1) and updated_at > $2 order by updated_at",
         )
         .await?;
-    let rows = client.query(&statement, &[&job.0, &since]).await?;
+    let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
+    let rows = client.query(&statement, &[&jobs, &since]).await?;
     Ok(rows
         .iter()
         .map(|row| Changed {
+            job_id: JobId(row.get("job_id")),
             task_id: TaskId(row.get("task_id")),
             progress: Progress {
                 progress: row.get("progress"),
