@@ -229,7 +229,7 @@ async fn recent_jobs(app: &App, project: reelmill_shared::ids::ProjectId) -> Ans
         .map(|job| {
             let tasks = all_tasks.remove(&job.id).unwrap_or_default();
             let title = job.recording_id.and_then(|id| titles.get(&id).cloned());
-            job_row(JobDto::new(job, tasks), title)
+            job_row(JobDto::listed(job, tasks), title)
         })
         .collect())
 }
