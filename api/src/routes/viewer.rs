@@ -91,8 +91,8 @@ async fn thumbnail(
     Query(query): Query<PictureQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    let request = query.request(&app, recording.id).await?;
-    let found = stored(&app, recording.id, request, false, &method, &headers).await?;
+    let wanted = query.wanted(&app, &recording).await?;
+    let found = stored(&app, recording.id, wanted, false, &method, &headers).await?;
     found.ok_or_else(|| Problem::new(Kind::NotReady, "there is no such picture of this recording"))
 }
 
