@@ -134,7 +134,7 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
             .map(|r| RenditionDto::new(r, "stream/playlist.m3u8?quality="))
             .collect(),
         storyboard_url: stills::storyboard(&app.db, recording.id).await?.map(|_| "storyboard.vtt".to_owned()),
-        error: recording.error.map(ErrorDto::from),
+        error: recording.error.as_ref().map(ErrorDto::for_viewers),
         progress: job.as_ref().map(|job| job.progress),
         phase: job.as_ref().and_then(|job| job.phase.clone()),
         renditions_progress: job.iter().flat_map(rendition_progress).collect(),
