@@ -259,6 +259,17 @@ async fn reuse_the_command_line_tells_and_forces() {
     let reused: Vec<bool> =
         jobs["jobs"].as_array().unwrap().iter().map(|job| job["result"]["reused_from"].is_object()).collect();
     assert_eq!(reused, [false, true, false], "newest first: forced, reused, made");
+    let wish = dir.path().join("wish.json");
+    std::fs::write(&wish, json!({ "edit": { "start": 0.5, "end": 3 }, "ladder": "auto" }).to_string())
+        .unwrap();
+    let (done, told) =
+        submit(&["--dry-run", "-o", "json", "--body", wish.to_str().unwrap(), "--start", "1", "--end", "2"]);
+    let document: Value = serde_json::from_str(&told).unwrap();
+    assert!(done && document["duration_seconds"] == 1.0, "{told}");
+    assert!(document["warnings"].to_string().contains("samples"), "{told}");
+    let recording = jobs["jobs"][0]["recording_id"].as_str().unwrap();
+    let (done, told) = reelmill(client, &["recording", "qualities", recording, "360p"]);
+    assert!(done && told.contains(recording) && told.contains("succeeded"), "{told}");
     let nosuch = ["job", "submit", "--dry-run", "--profile", "nosuch", clip.to_str().unwrap()];
     let (done, told) = reelmill(client, &nosuch);
     assert!(!done && told.contains("nosuch"), "{told}");
