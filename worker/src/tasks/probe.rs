@@ -200,6 +200,9 @@ async fn begin(bench: &Bench, source: &Source) -> Result<Option<(SourceFile, Opt
     if let Some(file) = bench.shop.cache.at_hand(&bench.shop.storage, source) {
         return Ok(Some((file, None)));
     }
+    if !plan::is_made_of_the_beginning(&bench.claimed.job_spec) {
+        return Ok(None);
+    }
     let extent = extent::beginning(&bench.shop.storage, source, BEGINNING).await?;
     Ok(match extent {
         Some(extent) => Some((bench.open_extent(source, Some(&extent)).await?, Some(extent))),

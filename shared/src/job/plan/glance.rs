@@ -23,6 +23,9 @@ pub fn lead(
     if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
         return None;
     }
+    if extent.is_some() && !is_made_of_the_beginning(spec) {
+        return None;
+    }
     // How loud it is only the whole can tell.
     let drawn =
         draw(spec, source, SetId::new(), glance, circumstances).ok().filter(|it| it.measure.is_none())?;
@@ -44,6 +47,11 @@ pub fn lead(
 /// True where looking into all of a source that says it lasts this long would keep a viewer waiting.
 pub fn is_worth_a_glance(declared_seconds: f64) -> bool {
     declared_seconds > GLANCED_SECONDS
+}
+
+/// True where the first that is made of a source is at its very beginning, so that nothing behind it is needed.
+pub fn is_made_of_the_beginning(spec: &JobSpec) -> bool {
+    spec.edit.start_ms.unwrap_or(0) == 0
 }
 
 /// Whether what was led is a piece of what is to be made.

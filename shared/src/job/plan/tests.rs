@@ -3,7 +3,7 @@
 use super::*;
 use crate::job::edit::{Crop, Edit};
 use crate::job::spec::{Adopt, Input, LadderChoice};
-use crate::job::task::TaskKind;
+use crate::job::task::{Extent, TaskKind};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
 use crate::media::probe::{TextStream, Transfer};
@@ -205,6 +205,16 @@ fn a_very_long_source_is_led_before_it_is_looked_into() {
     assert_ne!(plan.set.id, early.set.id);
     let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!() };
     assert_eq!(lead.rungs.len(), 1);
+}
+
+#[test]
+fn what_begins_later_is_not_led_by_the_beginning_alone() {
+    let (mut spec, seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+    let beginning = Extent(vec![(0, 1000)]);
+    let leads = |spec: &JobSpec, extent| lead(spec, SourceId::new(), &seen, extent, &NOW).is_some();
+    assert!(leads(&spec, Some(&beginning)));
+    spec.edit.start_ms = Some(600_000);
+    assert!(!leads(&spec, Some(&beginning)) && leads(&spec, None));
 }
 
 #[test]
