@@ -114,6 +114,15 @@ impl Described {
         number(self.format.as_ref()?.duration.as_deref())
     }
 
+    /// True where the packets of the picture and of the default sound go on for so many seconds.
+    pub fn reach(&self, packets: &BTreeMap<u32, Scanned>, seconds: f64) -> bool {
+        let start = self.format.as_ref().and_then(|format| number(format.start_time.as_deref()));
+        self.video().into_iter().chain(self.audio().next()).all(|stream| {
+            let end = packets.get(&stream.index).and_then(|scanned| scanned.end);
+            end.is_some_and(|end| end as f64 * stream.tick() - start.unwrap_or(0.0) >= seconds)
+        })
+    }
+
     /// The same as [`Described::probe`] from the packets of the first seconds, the header believed in for the rest. `None` where there
     /// is anything odd about it.
     pub fn glance(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
@@ -193,7 +202,7 @@ fn video_stream(
             "the video track does not say how large its picture is",
         ));
     };
-    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let tick = stream.tick();
     let scanned = scanned.filter(|scanned| !scanned.times.is_empty()).ok_or_else(|| {
         TaskError::fatal(Reason::Damaged, "the video track holds no frames; the file may be cut off")
     })?;
@@ -256,8 +265,7 @@ fn video_stream(
 }
 
 fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
-    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
-    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * tick - start);
+    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * stream.tick() - start);
     AudioStream {
         index: stream.index,
         codec: stream.codec_name.clone().unwrap_or_default(),
@@ -274,6 +282,13 @@ fn text_stream(stream: &Stream) -> Option<TextStream> {
     let codec = stream.codec_name.clone().filter(|codec| TEXT_CODECS.contains(&codec.as_str()))?;
     let (language, title, role) = (stream.language(), stream.title(), stream.role());
     Some(TextStream { index: stream.index, codec, language, title, role })
+}
+
+impl Stream {
+    /// Seconds in which its times count.
+    fn tick(&self) -> f64 {
+        self.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64)
+    }
 }
 
 // All of it reaches playlists: what a file says is cleaned here.
@@ -404,6 +419,23 @@ mod tests {
         let found = described(json!({"duration": "10.0"}));
         let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
         assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
+    }
+
+    #[test]
+    fn every_track_that_is_led_must_reach_as_far() {
+        let sound = |index: u32| json!({ "index": index, "codec_type": "audio", "time_base": "1/1000" });
+        let body = json!({
+            "format": { "format_name": "mov,mp4", "start_time": "1.0" },
+            "streams": [{ "index": 0, "codec_type": "video", "time_base": "1/1000" }, sound(1), sound(2)],
+        });
+        let found = Described::parse(body.to_string().as_bytes()).unwrap();
+        let until = |picture: i64, sound: i64| {
+            let scanned = |end| Scanned { end: Some(end), ..Scanned::default() };
+            BTreeMap::from([(0, scanned(picture)), (1, scanned(sound)), (2, Scanned::default())])
+        };
+        assert!(found.reach(&until(31_000, 31_000), 30.0));
+        assert!(!found.reach(&until(30_900, 31_000), 30.0) && !found.reach(&until(31_000, 30_900), 30.0));
+        assert!(!found.reach(&BTreeMap::new(), 30.0));
     }
 
     #[test]

@@ -150,15 +150,17 @@ async fn packets(
     Ok(packets)
 }
 
-/// Seconds of packets that tell the rate of a source before all of it was read: as much as the first span of sound.
-const GLANCE_SECONDS: u32 = 30;
+/// How many seconds further than needed a source is looked at: its tracks do not lie side by side exactly.
+const BESIDE_SECONDS: f64 = 5.0;
 
 /// Begins a long source before all of it was looked into, and fetched; `None` where it is not long, or better looked into first.
 async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, TaskError> {
     let claimed = &bench.claimed;
-    let Some(recording) = claimed.recording_id.filter(|_| claimed.job_spec.profile.is_some()) else {
+    let Some((recording, profile)) = claimed.recording_id.zip(claimed.job_spec.profile.as_ref()) else {
         return Ok(None);
     };
+    let needed = plan::led_seconds(profile);
+    let looked_at = needed + BESIDE_SECONDS;
     let Some((file, mut extent)) = begin(bench, source).await? else { return Ok(None) };
     // What is wrong with the source is told when all of it was looked into.
     let Ok(mut seen) = describe(bench, &file.path).await else { return Ok(None) };
@@ -170,7 +172,7 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
     if extent.is_some() {
         // As much as its first seconds have at its mean rate, and as much again.
         let rate = source.bytes.unwrap_or(0) as f64 / seconds;
-        let bytes = (2.0 * rate * f64::from(GLANCE_SECONDS)) as u64;
+        let bytes = (2.0 * rate * looked_at) as u64;
         if bytes > BEGINNING {
             extent = extent::beginning(&bench.shop.storage, source, bytes).await?;
             if extent.is_none() {
@@ -182,11 +184,12 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
         }
     }
     let mut lacks = false;
-    let args = argv::list_packets(&file.path, Some(GLANCE_SECONDS));
+    let args = argv::list_packets(&file.path, Some(looked_at.ceil() as u32));
     let packets = packets(bench, &args, &seen.described, |bytes| {
         lacks |= extent.as_ref().is_some_and(|extent| !extent::holds(extent, bytes));
     });
     let Ok(packets) = packets.await else { return Ok(None) };
+    lacks |= extent.is_some() && !seen.described.reach(&packets, needed);
     let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
         return Ok(None);
     };

@@ -10,7 +10,7 @@ use crate::media::profile::{AudioTracks, Profile};
 use crate::media::tracks;
 
 /// What a viewer waits for is encoded in about a second.
-const FIRST_SPAN_SECONDS: f64 = 30.0;
+pub(super) const FIRST_SPAN_SECONDS: f64 = 30.0;
 /// The others are long: each decodes up to a GOP and encodes a second for nothing.
 const SPAN_SECONDS: f64 = 300.0;
 

@@ -6,9 +6,19 @@ use crate::ids::{SetId, SourceId};
 use crate::job::spec::JobSpec;
 use crate::job::task::{AudioSpec, EncodeSpec, Extent, Led, ProbeSpec, TaskSpec};
 use crate::media::probe::Probe;
+use crate::media::profile::Profile;
 
 /// Up to this length a source is looked into as a whole before anything is made of it: that takes less than two seconds.
 const GLANCED_SECONDS: f64 = 1800.0;
+
+/// What is read of a source beyond what a segment is meant to last, in seconds: segments are whole GOPs, an encoder looks ahead, and
+/// decoders hold pictures back.
+const READ_AHEAD_SECONDS: f64 = 4.0;
+
+/// How many seconds of a source what is led of it needs at most: the sound, which ends with the segment that ends its first span.
+pub fn led_seconds(profile: &Profile) -> f64 {
+    audio::FIRST_SPAN_SECONDS + f64::from(profile.segment_duration) + READ_AHEAD_SECONDS
+}
 
 /// Plans the beginning of a source so long that looking into all of it would keep a viewer waiting: the lead and the sound beside it,
 /// then the probe of the whole. `glance` is what its first seconds and its header tell. `None` where it is not worth it, or nothing

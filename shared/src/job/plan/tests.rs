@@ -218,6 +218,30 @@ fn what_begins_later_is_not_led_by_the_beginning_alone() {
 }
 
 #[test]
+fn what_is_led_needs_no_more_than_was_looked_at() {
+    let (mut spec, mut seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+    for (num, den) in [(25, 1), (30_000, 1001), (60, 1), (1, 1), (5, 4), (61, 8)] {
+        for segment_duration in 1..=30 {
+            seen.video.as_mut().unwrap().rate = Rate { num, den };
+            spec.profile.as_mut().unwrap().segment_duration = segment_duration;
+            let plan = lead(&spec, SourceId::new(), &seen, None, &NOW).unwrap();
+            let looked_at = led_seconds(spec.profile.as_ref().unwrap());
+            for task in &plan.tasks {
+                let end = match &task.spec {
+                    TaskSpec::Encode(encode) => encode.grid.rate.seconds(encode.span().frames),
+                    TaskSpec::Audio(audio) => {
+                        let frames = audio.span().frames(&audio.grid);
+                        (frames * AAC_FRAME) as f64 / f64::from(audio.grid.sample_rate)
+                    }
+                    _ => continue,
+                };
+                assert!(end + 2.0 < looked_at, "{num}/{den} {segment_duration}: {end} of {looked_at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_part_of_the_source_and_of_the_picture() {
     let mut spec = spec("web");
     spec.edit = Edit {
