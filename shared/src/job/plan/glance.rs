@@ -37,8 +37,10 @@ pub fn lead(
         return None;
     }
     // How loud it is only the whole can tell.
-    let drawn =
-        draw(spec, source, SetId::new(), glance, circumstances).ok().filter(|it| it.measure.is_none())?;
+    let drawn = draw(spec, source, SetId::new(), glance, circumstances).ok()?;
+    if drawn.measure.is_some() || drawn.duration_seconds <= video::UNLED_SECONDS {
+        return None;
+    }
     let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
     let audio = drawn.sound.first().map(audio::lead);
     let led = Led { video: video.clone(), audio: audio.clone() };

@@ -208,6 +208,32 @@ fn a_very_long_source_is_led_before_it_is_looked_into() {
 }
 
 #[test]
+fn what_was_led_is_made_once_however_short_the_rest_is() {
+    let (mut spec, source) = (spec("web"), SourceId::new());
+    let early = lead(&spec, source, &probe(7200.0, None), None, &NOW).unwrap();
+    let TaskSpec::Probe(ProbeSpec { led, .. }) = &early.tasks[1].spec else { panic!() };
+    let settled = Settled { led: led.as_deref(), ladder: &[] };
+    let rest = |seconds: f64| {
+        let recording = RecordingId::new();
+        transcode(&spec, source, recording, &probe(seconds, None), settled, &NOW).unwrap()
+    };
+    let plan = rest(20.0);
+    assert_eq!(plan.set.id, early.set.id);
+    for task in &plan.tasks {
+        let TaskSpec::Encode(encode) = &task.spec else { continue };
+        let made = encode.rungs.iter().filter(|rung| rung.name == "360p");
+        assert!(made.map(|rung| encode.rung_span(rung).first).all(|first| first >= 150));
+    }
+    assert_ne!(rest(6.0).set.id, early.set.id, "nothing would be left of the rung that was led");
+
+    // As short a part of it needs no lead, either.
+    spec.edit.end_ms = Some(20_000);
+    assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_none());
+    spec.edit.end_ms = Some(40_000);
+    assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_some());
+}
+
+#[test]
 fn what_begins_later_is_not_led_by_the_beginning_alone() {
     let (mut spec, seen) = (spec("web"), probe(7200.0, Some(7200.0)));
     let beginning = Extent(vec![(0, 1000)]);

@@ -22,7 +22,7 @@ const FIRST_CHUNKS: [u64; 2] = [2, 4];
 /// So many chunks near the end are cut in two.
 const LAST_CHUNKS: u64 = 3;
 /// Up to this length a source is not led: it is encoded soon anyway, and the lead decodes its segment once more.
-const UNLED_SECONDS: f64 = 30.0;
+pub(super) const UNLED_SECONDS: f64 = 30.0;
 /// An encode never gets more threads of idle slots than this: x264 gains little beyond.
 const MOST_THREADS: u32 = 8;
 /// How long the last picture may be held for a track that decodes to less than it promised.
@@ -86,7 +86,8 @@ pub(super) fn tasks(
     circumstances: &Circumstances,
 ) -> Vec<TaskSpec> {
     let grid = &whole.grid;
-    let leads = grid.duration() > UNLED_SECONDS && grid.segments() > 1;
+    // What was led is there, however short the rest has turned out to be.
+    let leads = led || grid.duration() > UNLED_SECONDS && grid.segments() > 1;
     let spans =
         if seekable { chunks(grid, end_seconds, leads, circumstances) } else { vec![Span::whole(grid)] };
     let threads = circumstances
@@ -136,7 +137,8 @@ pub(super) fn leads(led: &EncodeSpec, whole: &EncodeSpec) -> bool {
         spec.rungs.iter_mut().for_each(|rung| rung.grid.frames = 0);
         spec
     };
-    plain(led.clone()) == plain(lead(whole, 1))
+    // Where all is one segment, the plan would be left without the rung that was led.
+    whole.grid.segments() > 1 && plain(led.clone()) == plain(lead(whole, 1))
 }
 
 /// What the lead makes, the first chunk need not.
