@@ -303,13 +303,12 @@ pub fn transcode(
     }
 
     // In the order of work: what a viewer waits for comes first.
-    let seekable = is_indexed(probe);
     let mut works = vec![];
     if let Some(whole) = &drawn.video {
         let end = probe.video.as_ref().map_or(0.0, |video| spec.edit.trimmed(video.end_seconds));
-        works = video::tasks(whole, end, seekable, led.is_some(), circumstances);
+        works = video::tasks(whole, probe, end, led.is_some(), circumstances);
     }
-    let mut sounds = audio::tasks(&drawn.sound, seekable);
+    let mut sounds = audio::tasks(&drawn.sound, is_indexed(probe));
     if led.is_some_and(|led| led.audio.is_some()) {
         sounds.remove(0);
     }
@@ -350,7 +349,7 @@ pub fn transcode(
     }
     stills::add(&mut tasks, spec, drawn.set.id, drawn.duration_seconds)?;
     if let Some((whole, wish)) = drawn.video.as_ref().zip(spec.quality.as_ref()) {
-        measure(wish, whole, &mut tasks, &mut finish);
+        measure(wish, whole, probe, &mut tasks, &mut finish);
     }
     // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
     let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
@@ -366,10 +365,16 @@ pub fn transcode(
 }
 
 /// Adds the tasks that measure what `tasks` make of `whole`. A viewer need not wait for them, unless the figures decide.
-fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, finish: &mut NewTask) {
+fn measure(
+    wish: &QualityWish,
+    whole: &EncodeSpec,
+    probe: &Probe,
+    tasks: &mut Vec<NewTask>,
+    finish: &mut NewTask,
+) {
     let orders = quality::report(wish, whole);
     let mut report = NewTask::new(TaskSpec::Report(orders.clone()));
-    let mut measuring = quality::tasks(wish, whole, tasks);
+    let mut measuring = quality::tasks(wish, whole, probe, tasks);
     measuring.iter_mut().for_each(|task| task.precede(&mut report));
     if !wish.least.is_nothing()
         && let TaskSpec::Finish(finishing) = &mut finish.spec

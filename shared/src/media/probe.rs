@@ -60,6 +60,9 @@ pub struct VideoStream {
     pub end_seconds: f64,
     /// Coded frames found by the packet scan.
     pub packets: u64,
+    /// Longest time from a keyframe to the next, or to the end, in seconds; zero in what was looked into before this was asked.
+    #[serde(default)]
+    pub keyframe_gap_seconds: f64,
 }
 
 /// Transfer characteristic, as far as it decides on tone mapping.
@@ -106,6 +109,11 @@ pub struct TextStream {
 }
 
 impl VideoStream {
+    /// How many seconds of media must be decoded to get to a place so many seconds into the source.
+    pub fn decoded_before(&self, seconds: f64) -> f64 {
+        seconds.min(self.keyframe_gap_seconds)
+    }
+
     /// The size as seen: square pixels, turned upright.
     pub fn display_size(&self) -> (f64, f64) {
         let (num, den) = self.sample_aspect;

@@ -189,6 +189,7 @@ fn probe() -> Probe {
             variable_rate: false,
             end_seconds: 6.0,
             packets: 150,
+            keyframe_gap_seconds: 2.0,
         }),
         audio: vec![],
         subtitles: 0,

@@ -70,6 +70,10 @@ pub struct Scanned {
     pub times: Vec<i64>,
     /// End of the latest packet.
     pub end: Option<i64>,
+    /// Time of the latest keyframe, or of the first packet.
+    key: Option<i64>,
+    /// The longest that it took from one to the next.
+    key_gap: i64,
 }
 
 /// Longest hole between two frames, in seconds. Beyond it a constant-rate output is mostly copies of one picture.
@@ -131,7 +135,10 @@ impl Described {
         begun.streams.iter_mut().for_each(|stream| stream.duration = None);
         let mut probe = begun.probe(packets, size_bytes).ok()?;
         probe.duration_seconds = seconds;
-        probe.video.iter_mut().for_each(|video| video.end_seconds = seconds);
+        // Where the keyframes are is not known yet.
+        probe.video.iter_mut().for_each(|video| {
+            (video.end_seconds, video.keyframe_gap_seconds) = (seconds, seconds);
+        });
         probe.audio.iter_mut().for_each(|audio| audio.end_seconds = Some(seconds));
         Some(probe)
     }
@@ -261,6 +268,7 @@ fn video_stream(
         variable_rate: timing.variable,
         end_seconds: end - start,
         packets: scanned.times.len() as u64,
+        keyframe_gap_seconds: scanned.keyframe_gap() as f64 * tick,
     })
 }
 
@@ -354,14 +362,26 @@ impl Scanned {
         let (size, position) = (number(), number());
         let time = shown.or(decoded)?;
         let scanned = all.get_mut(&index)?;
-        if fields.next().unwrap_or_default().contains('D') {
+        let flags = fields.next().unwrap_or_default();
+        if flags.contains('D') {
             return None;
         }
         scanned.times.push(time);
+        let key = scanned.key.get_or_insert(time);
+        if flags.contains('K') {
+            scanned.key_gap = scanned.key_gap.max(time.saturating_sub(*key));
+            *key = time;
+        }
         let end = time.saturating_add(duration.unwrap_or(0).max(0));
         scanned.end = Some(scanned.end.map_or(end, |known| known.max(end)));
         let (size, position) = (u64::try_from(size?).ok()?, u64::try_from(position?).ok()?);
         Some(position..position.checked_add(size)?)
+    }
+
+    /// Longest time from a keyframe to the next, or to the end.
+    fn keyframe_gap(&self) -> i64 {
+        let last = self.end.zip(self.key).map_or(0, |(end, key)| end.saturating_sub(key));
+        self.key_gap.max(last)
     }
 }
 
@@ -419,6 +439,20 @@ mod tests {
         let found = described(json!({"duration": "10.0"}));
         let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
         assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_time_between_keyframes() {
+        let gap = |keys: &[i64]| {
+            let mut all = BTreeMap::from([(0, Scanned::default())]);
+            for time in (0..1000).step_by(40) {
+                let flags = if keys.contains(&time) { "K_" } else { "__" };
+                Scanned::add(&mut all, &format!("0,{time},N/A,40,9,N/A,{flags}"));
+            }
+            described(json!({})).probe(&all, 1).unwrap().video.unwrap().keyframe_gap_seconds
+        };
+        assert_eq!((gap(&[0, 200, 600, 800]), gap(&[0, 400]), gap(&[400, 600, 800])), (0.4, 0.6, 0.4));
+        assert_eq!((gap(&[0]), gap(&[])), (1.0, 1.0), "all of it");
     }
 
     #[test]

@@ -179,6 +179,7 @@ mod tests {
                 variable_rate: false,
                 end_seconds: 40.0,
                 packets: 1000,
+                keyframe_gap_seconds: 2.0,
             }),
             audio: vec![AudioStream {
                 index: 7,

@@ -42,6 +42,7 @@ pub fn lead(
         return None;
     }
     let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
+    let video = video::timed(video, glance);
     let audio = drawn.sound.first().map(audio::lead);
     let led = Led { video: video.clone(), audio: audio.clone() };
     let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));

@@ -1,12 +1,19 @@
 //! Measuring what was encoded: the spans of the encodes once more, each compared when it is there, then a report.
 
 use super::NewTask;
+use super::video::timed;
 use crate::job::quality::QualityWish;
 use crate::job::task::{EncodeSpec, QualitySpec, ReportSpec, TaskSpec};
 use crate::media::grid::Span;
+use crate::media::probe::Probe;
 
 /// What is compared of `whole`, each with the tasks of `encodes` it waits for.
-pub(super) fn tasks(wish: &QualityWish, whole: &EncodeSpec, encodes: &mut [NewTask]) -> Vec<NewTask> {
+pub(super) fn tasks(
+    wish: &QualityWish,
+    whole: &EncodeSpec,
+    probe: &Probe,
+    encodes: &mut [NewTask],
+) -> Vec<NewTask> {
     let spans = encodes.iter().filter_map(span).map(|span| span.first);
     // What was led is there already, and may have been all of its chunk.
     let mut starts: Vec<u64> = spans.chain([0]).collect();
@@ -18,8 +25,7 @@ pub(super) fn tasks(wish: &QualityWish, whole: &EncodeSpec, encodes: &mut [NewTa
         .zip(ends)
         .map(|(&first, end)| {
             let span = Span { first, frames: end - first, warm_up: 0 };
-            let deadline_seconds = super::deadline(whole.grid.rate.seconds(span.frames));
-            let encoded = EncodeSpec { span: Some(span), threads: 1, deadline_seconds, ..whole.clone() };
+            let encoded = timed(EncodeSpec { span: Some(span), threads: 1, ..whole.clone() }, probe);
             let mut task =
                 NewTask::new(TaskSpec::Quality(QualitySpec { encoded, metrics: wish.metrics.clone() }));
             encodes

@@ -31,6 +31,7 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
             variable_rate: false,
             end_seconds: video_end,
             packets: 1,
+            keyframe_gap_seconds: 2.0,
         }),
         audio: audio_end
             .map(|end| AudioStream {
@@ -113,6 +114,37 @@ fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
     assert!(short[..32].iter().all(|chunk| chunk.0 == 18.0), "whole segments: {short:?}");
     let set = Circumstances { chunk_seconds: Some(6.0), ..NOW };
     assert_eq!(chunk_lengths(20.0, &set), [(6.0, 1), (6.0, 1), (8.0, 1)], "no stump at the end");
+}
+
+#[test]
+fn what_is_decoded_before_a_chunk_counts() {
+    let plan = |probe: &Probe, chunk_seconds| {
+        let circumstances = Circumstances { chunk_seconds, ..NOW };
+        let settled = Settled::default();
+        let plan =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), probe, settled, &circumstances);
+        let chunk = |task: NewTask| match task.spec {
+            TaskSpec::Encode(encode) if encode.rungs[0].position == 0 => {
+                let seconds = encode.grid.rate.seconds(encode.span().encoded());
+                Some((encode.source_seconds(), seconds, encode.deadline_seconds))
+            }
+            _ => None,
+        };
+        plan.unwrap().tasks.into_iter().filter_map(chunk).collect::<Vec<_>>()
+    };
+    let mut sparse = probe(7200.0, None);
+    let usual = plan(&sparse, None);
+    assert!(usual.len() > 100);
+    for gap in [100.0, 7200.0] {
+        sparse.video.as_mut().unwrap().keyframe_gap_seconds = gap;
+        for (start, seconds, allowed) in plan(&sparse, None) {
+            assert_eq!(allowed, deadline(seconds + start.min(gap)));
+        }
+        assert!(plan(&sparse, Some(60.0)).iter().all(|chunk| chunk.1 < 95.0), "as somebody wants it");
+    }
+    let few = plan(&sparse, None);
+    assert_eq!(few.iter().filter(|(_, seconds, _)| *seconds > 1000.0).count(), 4);
+    assert!(few.len() <= 6, "and short ones at the beginning: {few:?}");
 }
 
 #[test]
