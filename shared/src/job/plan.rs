@@ -333,7 +333,7 @@ pub fn transcode(
         report: None,
     };
     if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
-        works.push(poster(spec, source, recording));
+        works.push(poster(spec, source, recording, probe));
     }
     let mut tasks: Vec<NewTask> = works.into_iter().map(NewTask::new).collect();
     let mut finish = NewTask::new(TaskSpec::Finish(finish));

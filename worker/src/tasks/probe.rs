@@ -252,7 +252,7 @@ async fn plan_rest(
             None => sample_or_plan(bench, spec.source, recording, probe, spec.led.as_deref(), recipe).await,
         };
     }
-    if let Some(task) = plan::picture(&claimed.job_spec, recording) {
+    if let Some(task) = plan::picture(&claimed.job_spec, recording, probe) {
         if probe.video.is_none() {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
