@@ -52,6 +52,8 @@ pub struct VideoStream {
     pub pixel_format: String,
     pub interlaced: bool,
     pub transfer: Transfer,
+    #[serde(default)]
+    pub unsaid_colours: UnsaidColours,
     /// The constant rate the source has or is brought to.
     pub rate: Rate,
     /// True where frames did not come at that rate.
@@ -74,6 +76,14 @@ pub enum Transfer {
     Pq,
     /// ARIB STD-B67.
     Hlg,
+}
+
+/// What a track does not say of its colours, or says in words without a meaning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsaidColours {
+    pub primaries: bool,
+    /// From RGB to the stored samples.
+    pub matrix: bool,
 }
 
 /// An audio track.

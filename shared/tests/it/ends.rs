@@ -224,7 +224,9 @@ async fn a_publication_that_is_refused_is_told_apart_from_a_database_that_is_awa
     assert!(lasting.reason == Reason::Internal && !lasting.retryable, "{lasting:?}");
     fixture.execute("create unique index once on jobs ((result ->> 'once'))").await;
     fixture.job(project, 50).await;
-    fixture.execute("update jobs set result = '{\"once\": \"x\"}' where result is null and status = 'queued'").await;
+    fixture
+        .execute("update jobs set result = '{\"once\": \"x\"}' where result is null and status = 'queued'")
+        .await;
     assert!(refused(json!({ "once": "x" })).await.unwrap().retryable, "who wrote it may have been quicker");
     let other = DbError::OtherInit("720p".to_owned()).refusal().unwrap();
     assert!(other.reason == Reason::CheckFailed && !other.retryable);

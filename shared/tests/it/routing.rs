@@ -11,7 +11,7 @@ use reelmill_shared::job::quality::{Least, Metric, QualityWish};
 use reelmill_shared::job::spec::{JobSpec, Output};
 use reelmill_shared::job::task::{TaskKind, TaskSpec};
 use reelmill_shared::media::grid::Rate;
-use reelmill_shared::media::probe::{Probe, Transfer, VideoStream};
+use reelmill_shared::media::probe::{Probe, Transfer, UnsaidColours, VideoStream};
 use reelmill_shared::media::profile::Profile;
 use serde_json::json;
 
@@ -185,6 +185,7 @@ fn probe() -> Probe {
             pixel_format: "yuv420p".into(),
             interlaced: false,
             transfer: Transfer::Sdr,
+            unsaid_colours: UnsaidColours::default(),
             rate: Rate { num: 25, den: 1 },
             variable_rate: false,
             end_seconds: 6.0,

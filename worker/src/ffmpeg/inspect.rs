@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::grid::Rate;
-use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, VideoStream};
+use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, UnsaidColours, VideoStream};
 use reelmill_shared::media::tags;
 use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
@@ -43,6 +43,8 @@ struct Stream {
     pix_fmt: Option<String>,
     field_order: Option<String>,
     color_transfer: Option<String>,
+    color_primaries: Option<String>,
+    color_space: Option<String>,
     r_frame_rate: Option<String>,
     avg_frame_rate: Option<String>,
     time_base: Option<String>,
@@ -264,6 +266,10 @@ fn video_stream(
             Some("arib-std-b67") => Transfer::Hlg,
             _ => Transfer::Sdr,
         },
+        unsaid_colours: UnsaidColours {
+            primaries: is_unsaid(stream.color_primaries.as_deref()),
+            matrix: is_unsaid(stream.color_space.as_deref()),
+        },
         rate: timing.rate,
         variable_rate: timing.variable,
         end_seconds: end - start,
@@ -319,6 +325,11 @@ impl Stream {
             () => Role::Main,
         }
     }
+}
+
+/// True for a word on colours that is missing or means nothing.
+fn is_unsaid(word: Option<&str>) -> bool {
+    matches!(word, None | Some("unknown" | "reserved"))
 }
 
 fn sample_aspect(text: Option<&str>) -> (u32, u32) {

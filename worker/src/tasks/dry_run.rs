@@ -152,7 +152,7 @@ mod tests {
     use reelmill_shared::ids::UploadId;
     use reelmill_shared::job::plan::Circumstances;
     use reelmill_shared::job::spec::{Input, JobSpec, Output};
-    use reelmill_shared::media::probe::{AudioStream, Transfer, VideoStream};
+    use reelmill_shared::media::probe::{AudioStream, Transfer, UnsaidColours, VideoStream};
     use reelmill_shared::media::profile::Profile;
     use reelmill_shared::media::tracks::Role;
 
@@ -175,6 +175,7 @@ mod tests {
                 pixel_format: "yuv420p".into(),
                 interlaced: false,
                 transfer: Transfer::Sdr,
+                unsaid_colours: UnsaidColours::default(),
                 rate: reelmill_shared::media::grid::Rate { num: 25, den: 1 },
                 variable_rate: false,
                 end_seconds: 40.0,

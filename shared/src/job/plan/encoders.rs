@@ -71,6 +71,7 @@ mod tests {
     use crate::job::task::TaskSpec;
     use crate::media::codec::Codec;
     use crate::media::grid::{Grid, Rate};
+    use crate::media::probe::UnsaidColours;
     use crate::media::profile::{Preset, RateControl};
 
     const GRID: Grid = Grid { rate: Rate { num: 25, den: 1 }, gop_frames: 50, segment_gops: 3, frames: 100 };
@@ -150,6 +151,7 @@ mod tests {
             stored_size: None,
             deinterlace: false,
             tone_map: false,
+            unsaid_colours: UnsaidColours::default(),
             crop: None,
             watermark: None,
             preset: Preset::Medium,

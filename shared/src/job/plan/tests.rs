@@ -6,7 +6,7 @@ use crate::job::spec::{Adopt, Input, LadderChoice};
 use crate::job::task::{Extent, TaskKind};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
-use crate::media::probe::{TextStream, Transfer};
+use crate::media::probe::{TextStream, Transfer, UnsaidColours};
 use crate::media::profile::AudioTracks;
 use crate::media::tracks::Role;
 
@@ -27,6 +27,7 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
             pixel_format: "yuv420p".into(),
             interlaced: false,
             transfer: Transfer::Sdr,
+            unsaid_colours: UnsaidColours::default(),
             rate: Rate { num: 25, den: 1 },
             variable_rate: false,
             end_seconds: video_end,

@@ -68,6 +68,7 @@ pub(super) fn whole(
         stored_size: (!video.display_matrix).then_some((video.width, video.height)),
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
+        unsaid_colours: video.unsaid_colours,
         crop: framing.crop,
         watermark: edit.watermark,
         preset: profile.preset,
@@ -99,10 +100,8 @@ pub(super) fn tasks(
         .encode_threads
         .unwrap_or_else(|| (circumstances.free_slots / spans.len().max(1) as u32).clamp(1, MOST_THREADS))
         .max(1);
-    let mut encodes: Vec<EncodeSpec> = spans
-        .into_iter()
-        .map(|span| EncodeSpec { span: Some(span), threads, ..whole.clone() })
-        .collect();
+    let mut encodes: Vec<EncodeSpec> =
+        spans.into_iter().map(|span| EncodeSpec { span: Some(span), threads, ..whole.clone() }).collect();
     if leads {
         let lead = lead(whole, threads);
         if let Some(first) = encodes.first_mut() {
