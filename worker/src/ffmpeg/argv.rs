@@ -74,8 +74,8 @@ stream_tags=language,title,rotate:stream_side_data=rotation";
 pub fn describe(input: &Path) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    // Only what is read: a file may carry megabytes of tags.
-    args.add(["-show_entries", DESCRIBED, "-of", "json=compact=1"]);
+    // Only what is read, and a line for each: a file may carry megabytes of tags.
+    args.add(["-show_entries", DESCRIBED, "-of", "json"]);
     guarded_input(&mut args, input);
     args.0
 }

@@ -1,5 +1,6 @@
 //! Looks into a source: ffprobe's description, then every packet, because headers lie.
 
+mod answer;
 mod timing;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use reelmill_shared::media::tags;
 use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
 
+pub use self::answer::Answer;
 use self::timing::{Declared, Timing};
 
 /// What `ffprobe -show_format -show_streams` prints, as far as it is used.

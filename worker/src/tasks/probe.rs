@@ -25,14 +25,12 @@ use serde_json::json;
 use super::{Bench, dry_run};
 use crate::cache::{self, SourceFile};
 use crate::extent::{self, BEGINNING};
-use crate::ffmpeg::inspect::{Described, Scanned};
+use crate::ffmpeg::inspect::{Answer, Described, Scanned};
 use crate::ffmpeg::process::Ended;
 use crate::ffmpeg::{argv, refusal};
 
 /// Long enough to walk through a day of video on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(900);
-/// Bytes of ffprobe's description that are read.
-const MAX_DESCRIPTION: usize = 1 << 20;
 /// More packets than twelve hours at sixty frames with sound have.
 const MAX_PACKETS: usize = 20_000_000;
 
@@ -94,19 +92,14 @@ async fn describe(bench: &Bench, path: &Path) -> Result<Seen, TaskError> {
     let ffprobe = bench.shop.programs.ffprobe.clone();
     let args = argv::describe(path);
     bench.note(&ffprobe, &args);
-    let mut json = String::new();
-    let on_line = |line: &str| {
-        if json.len() + line.len() <= MAX_DESCRIPTION {
-            json.push_str(line);
-        }
-    };
-    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, on_line).await?;
+    let mut answer = Answer::default();
+    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, |line| answer.add(line)).await?;
     bench.keep_log(&ended.log_tail);
     passing_failure(&ended)?;
     if !ended.status.success() {
         return Err(refusal::explain(&ended.log_tail));
     }
-    let described = Described::parse(json.as_bytes())?;
+    let described = Described::parse(answer.json())?;
     Ok(Seen { described, over: refusal::limit(&ended.log_tail) })
 }
 
