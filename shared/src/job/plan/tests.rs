@@ -443,6 +443,20 @@ fn every_track_is_a_rendition_and_the_default_one_comes_first() {
 }
 
 #[test]
+fn orders_for_sound_do_not_grow_with_the_square_of_its_length() {
+    let mut spec = spec("web");
+    spec.profile.as_mut().unwrap().audio.as_mut().unwrap().loudness = Some(-23.0);
+    let size = |seconds| {
+        let plan = planned(&spec, &many_tracks(seconds));
+        let sound =
+            plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Audio(_) | TaskSpec::Loudness(_)));
+        sound.map(|task| serde_json::to_vec(&task.spec).unwrap().len()).sum::<usize>()
+    };
+    let (short, long) = (size(3600.0), size(36_000.0));
+    assert!(long < 12 * short, "{long} bytes for ten hours, {short} for one");
+}
+
+#[test]
 fn one_track_may_be_enough_and_loudness_is_measured_before() {
     let mut wish = spec("web");
     let audio = wish.profile.as_mut().unwrap().audio.as_mut().unwrap();
