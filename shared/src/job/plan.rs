@@ -7,10 +7,9 @@ use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
 use super::estimate::is_work;
 use super::quality::QualityWish;
-use super::spec::{DownloadRequest, JobSpec, Output};
+use super::spec::{DownloadRequest, JobSpec, Output, offered};
 use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec, RemuxSpec,
-    TaskSpec,
+    AudioSpec, EncodeSpec, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec, RemuxSpec, TaskSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::complexity::RungVerdict;
@@ -302,6 +301,8 @@ pub fn transcode(
         drawn = drawn_into(SetId::new())?;
     }
 
+    let requests = if spec.outputs.contains(&Output::Mp4) { files_of(&drawn) } else { vec![] };
+
     // In the order of work: what a viewer waits for comes first.
     let mut works = vec![];
     if let Some(whole) = &drawn.video {
@@ -352,7 +353,6 @@ pub fn transcode(
         measure(wish, whole, probe, &mut tasks, &mut finish);
     }
     // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
-    let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
     let mut files = vec![];
     for request in requests {
         let mut file = download(recording, drawn.set.id, request, drawn.duration_seconds);
@@ -386,13 +386,12 @@ fn measure(
     tasks.push(report);
 }
 
-/// The files that a plan is offered as, best first: the pictures, each with the sound, or the sound where there is no picture.
-fn files_of(video: Option<&EncodeSpec>) -> Vec<DownloadRequest> {
-    let Some(video) = video else {
-        return vec![DownloadRequest { rung: AUDIO_RUNG.to_owned(), height: None }];
-    };
-    let file = |rung: &EncodeRung| DownloadRequest { rung: rung.name.clone(), height: Some(rung.height) };
-    video.rungs.iter().map(file).collect()
+/// The files that what is drawn is offered as.
+fn files_of(drawn: &Drawn) -> Vec<DownloadRequest> {
+    let rungs = drawn.video.iter().flat_map(|video| &video.rungs);
+    let pictures = rungs.map(|rung| DownloadRequest { rung: rung.name.clone(), height: Some(rung.height) });
+    let sounds = drawn.sound.iter().map(|track| DownloadRequest { rung: track.rung.clone(), height: None });
+    offered(pictures, sounds)
 }
 
 /// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.

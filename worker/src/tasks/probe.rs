@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use reelmill_shared::db::downloads::offered;
 use reelmill_shared::db::finish::Publication;
-use reelmill_shared::db::sets::{self, Rendition, TrackKind};
+use reelmill_shared::db::sets::{self, Rendition};
 use reelmill_shared::db::sources::Source;
 use reelmill_shared::db::{leases, reuse, workers};
 use reelmill_shared::ids::{RecordingId, SourceId};
@@ -16,7 +17,7 @@ use reelmill_shared::job::encoder::Gpus;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances, Sampling, Settled};
 use reelmill_shared::job::recipe;
-use reelmill_shared::job::spec::{DownloadRequest, Output};
+use reelmill_shared::job::spec::Output;
 use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::Hardware;
@@ -335,19 +336,12 @@ async fn reuse(
         let renditions = sets::renditions(&bench.shop.db, borrowed.set)
             .await
             .map_err(|error| TaskError::internal("reading the segment index", error))?;
-        let files = files_of(&renditions)
-            .map(|request| plan::download(recording, borrowed.set, request, probe.duration_seconds));
-        publications.push(Publication::Tasks(files.collect()));
+        let file = |rendition: &Rendition| {
+            plan::download(recording, borrowed.set, rendition.into(), probe.duration_seconds)
+        };
+        publications.push(Publication::Tasks(offered(&renditions).into_iter().map(file).collect()));
     }
     Ok(Some(publications))
-}
-
-/// The files a set is offered as: its pictures, or its sound where it has none.
-fn files_of(renditions: &[Rendition]) -> impl Iterator<Item = DownloadRequest> {
-    let picture = renditions.iter().any(|rendition| rendition.kind == TrackKind::Video);
-    let wanted = if picture { TrackKind::Video } else { TrackKind::Audio };
-    let offered = renditions.iter().filter(move |rendition| rendition.kind == wanted);
-    offered.map(|rendition| DownloadRequest { rung: rendition.rung.clone(), height: rendition.height })
 }
 
 /// What this worker allows and the farm has.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::job::edit::{Crop, Edit};
 use crate::job::spec::{Adopt, Input, LadderChoice};
-use crate::job::task::{Extent, TaskKind};
+use crate::job::task::{AUDIO_RUNG, Extent, TaskKind};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
 use crate::media::probe::{TextStream, Transfer, UnsaidColours};
@@ -527,6 +527,7 @@ fn files_are_made_behind_the_finish() {
     assert_eq!(files(&spec, &probe(600.0, Some(600.0))), expected, "led by the last");
     spec.profile = Profile::built_in("audio");
     assert_eq!(files(&spec, &probe(5.28, Some(5.3))), [(AUDIO_RUNG.to_owned(), None)]);
+    assert_eq!(files(&spec, &many_tracks(5.28)), [(AUDIO_RUNG.to_owned(), None)], "the default one");
 }
 
 #[test]
