@@ -105,15 +105,9 @@ pub(super) async fn tell(
     Ok(vec![Publication::JobResult(json!({ "dry_run": preview }))])
 }
 
-/// What a remux of a source would be found to be: the tracks that are used, in a container with an index.
+/// What a remux of a source is taken for.
 fn remuxed(probe: &Probe) -> Probe {
-    let mut seen = Probe { format: "matroska,webm".to_owned(), ..probe.clone() };
-    let indices = seen.video.iter_mut().map(|video| &mut video.index);
-    let indices = indices.chain(seen.audio.iter_mut().map(|audio| &mut audio.index));
-    for (place, index) in (0..).zip(indices) {
-        *index = place;
-    }
-    seen
+    remux::moved(probe, "matroska,webm".to_owned())
 }
 
 /// The FFmpeg of a task, as it is when all goes as planned; `None` where there is none.
@@ -152,7 +146,7 @@ mod tests {
     use reelmill_shared::ids::UploadId;
     use reelmill_shared::job::plan::Circumstances;
     use reelmill_shared::job::spec::{Input, JobSpec, Output};
-    use reelmill_shared::media::probe::{AudioStream, Transfer, UnsaidColours, VideoStream};
+    use reelmill_shared::media::probe::{AudioStream, TextStream, Transfer, UnsaidColours, VideoStream};
     use reelmill_shared::media::profile::Profile;
     use reelmill_shared::media::tracks::Role;
 
@@ -192,7 +186,13 @@ mod tests {
                 role: Role::Main,
                 end_seconds: Some(40.0),
             }],
-            text: vec![],
+            text: vec![TextStream {
+                index: 8,
+                codec: "webvtt".into(),
+                language: None,
+                title: None,
+                role: Role::Main,
+            }],
             tags: std::collections::BTreeMap::new(),
             subtitles: 0,
             warnings: vec![],
@@ -238,6 +238,7 @@ mod tests {
             plan::transcode(&spec, spec.source, RecordingId::new(), &seen, Settled::default(), &now).unwrap();
         for task in &plan.tasks {
             match (&task.spec, text(&task.spec, &seen)) {
+                (TaskSpec::Subtitles(_), _) => panic!("a remux brings no text along"),
                 (TaskSpec::Finish(_), line) => assert_eq!(line, None),
                 (TaskSpec::Audio(_), Some(line)) => assert!(line.contains("[0:1]aresample"), "{line}"),
                 (TaskSpec::Encode(_), Some(line)) => {
