@@ -133,7 +133,7 @@ impl Described {
 
     /// The same as [`Described::probe`] from the packets of the first seconds, the header believed in for the rest. `None` where there
     /// is anything odd about it.
-    pub fn glance(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
+    pub fn glance(&self, packets: BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
         let seconds = self.declared_seconds()?;
         let mut begun = self.clone();
         begun.streams.iter_mut().for_each(|stream| stream.duration = None);
@@ -148,7 +148,7 @@ impl Described {
     }
 
     /// Puts description and scan together, and refuses what cannot be used.
-    pub fn probe(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Result<Probe, TaskError> {
+    pub fn probe(&self, mut packets: BTreeMap<u32, Scanned>, size_bytes: u64) -> Result<Probe, TaskError> {
         let format = self
             .format
             .as_ref()
@@ -156,7 +156,7 @@ impl Described {
         let start = number(format.start_time.as_deref()).unwrap_or(0.0);
         let mut warnings = vec![];
         let video = match self.video() {
-            Some(stream) => Some(video_stream(stream, packets.get(&stream.index), start, &mut warnings)?),
+            Some(stream) => Some(video_stream(stream, packets.remove(&stream.index), start, &mut warnings)?),
             None => None,
         };
         let audio: Vec<AudioStream> =
@@ -201,7 +201,7 @@ impl Described {
 
 fn video_stream(
     stream: &Stream,
-    scanned: Option<&Scanned>,
+    scanned: Option<Scanned>,
     start: f64,
     warnings: &mut Vec<String>,
 ) -> Result<VideoStream, TaskError> {
@@ -220,7 +220,9 @@ fn video_stream(
     let interlaced = matches!(stream.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"));
     let header = |text: &Option<String>| text.as_deref().and_then(Rate::parse);
     let (nominal, average) = (header(&stream.r_frame_rate), header(&stream.avg_frame_rate));
-    let timing = Timing::of(Declared { nominal, average, interlaced }, &scanned.times, tick);
+    let (packets, keyframe_gap) = (scanned.times.len() as u64, scanned.keyframe_gap());
+    let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
+    let timing = Timing::of(Declared { nominal, average, interlaced }, scanned.times, tick);
     if timing.gap > MAX_GAP_SECONDS {
         return Err(TaskError::fatal(
             Reason::LimitExceeded,
@@ -230,7 +232,6 @@ fn video_stream(
             ),
         ));
     }
-    let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
     // Some containers give the last frame no length, or an absurd one.
     let frame = 1.0 / timing.rate.as_f64();
     let end = scanned
@@ -275,8 +276,8 @@ fn video_stream(
         rate: timing.rate,
         variable_rate: timing.variable,
         end_seconds: end - start,
-        packets: scanned.times.len() as u64,
-        keyframe_gap_seconds: scanned.keyframe_gap() as f64 * tick,
+        packets,
+        keyframe_gap_seconds: keyframe_gap as f64 * tick,
     })
 }
 
@@ -427,7 +428,7 @@ mod tests {
     fn dropped_frames_are_a_variable_rate_on_the_same_grid() {
         let times = (0..200).filter(|n| n % 7 != 3 && n % 11 != 5).map(|n| n * 40);
         let found = described(json!({"avg_frame_rate": "19/1"}));
-        let video = found.probe(&scan(times, 40), 1).unwrap().video.unwrap();
+        let video = found.probe(scan(times, 40), 1).unwrap().video.unwrap();
         assert_eq!((video.rate, video.variable_rate), (Rate { num: 25, den: 1 }, true));
         // Frame 199 is one of those dropped.
         assert_eq!(video.end_seconds, 7.96);
@@ -447,10 +448,10 @@ mod tests {
 
     #[test]
     fn a_day_between_two_frames_and_a_cut_file_are_refused() {
-        let error = described(json!({})).probe(&scan([0, 40, 86_400_000], 40), 1).unwrap_err();
+        let error = described(json!({})).probe(scan([0, 40, 86_400_000], 40), 1).unwrap_err();
         assert_eq!(error.reason, Reason::LimitExceeded);
         let found = described(json!({"duration": "10.0"}));
-        let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
+        let error = found.probe(scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
         assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
     }
 
@@ -462,7 +463,7 @@ mod tests {
                 let flags = if keys.contains(&time) { "K_" } else { "__" };
                 Scanned::add(&mut all, &format!("0,{time},N/A,40,9,N/A,{flags}"));
             }
-            described(json!({})).probe(&all, 1).unwrap().video.unwrap().keyframe_gap_seconds
+            described(json!({})).probe(all, 1).unwrap().video.unwrap().keyframe_gap_seconds
         };
         assert_eq!((gap(&[0, 200, 600, 800]), gap(&[0, 400]), gap(&[400, 600, 800])), (0.4, 0.6, 0.4));
         assert_eq!((gap(&[0]), gap(&[])), (1.0, 1.0), "all of it");
@@ -505,7 +506,7 @@ mod tests {
         assert_eq!(found.wanted(), [1, 0], "all sound, the default one first");
         let mut packets = BTreeMap::from([(0, Scanned::default())]);
         Scanned::add(&mut packets, "0,0,0,1000,K_");
-        let probe = found.probe(&packets, 1).unwrap();
+        let probe = found.probe(packets, 1).unwrap();
         let audio: Vec<_> =
             probe.audio.iter().map(|it| (it.index, it.language.as_deref(), it.role)).collect();
         assert_eq!(audio, [(1, None, Role::Main), (0, Some("de"), Role::Commentary)]);

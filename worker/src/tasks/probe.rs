@@ -107,7 +107,7 @@ async fn describe(bench: &Bench, path: &Path) -> Result<Seen, TaskError> {
 async fn scan(bench: &Bench, path: &Path, seen: &Seen, bytes: u64) -> Result<Probe, TaskError> {
     let args = argv::list_packets(path, None);
     let packets = packets(bench, &args, &seen.described, |_| {}).await?;
-    seen.described.probe(&packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
+    seen.described.probe(packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
 }
 
 /// The packets of the tracks that are used, by a command that lists them; `at` is told which bytes of the file each is.
@@ -184,7 +184,7 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
     });
     let Ok(packets) = packets.await else { return Ok(None) };
     lacks |= extent.is_some() && !seen.described.reach(&packets, needed);
-    let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
+    let Some(glance) = seen.described.glance(packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
         return Ok(None);
     };
     let circumstances = circumstances(bench).await?;
