@@ -35,6 +35,7 @@ use glance::fits;
 use pictures::poster;
 
 pub use adopt::Adopted;
+pub use encoders::within_memory;
 pub use glance::{is_made_of_the_beginning, is_worth_a_glance, lead, led_seconds};
 pub use ladder::{Sampling, sampling};
 pub use pictures::{picture, poster_alone};

@@ -47,12 +47,22 @@ const MOST_PIXELS: u64 = 20_000_000;
 /// Parts an encode into tasks: the rungs that need no hardware together, because they are then decoded once, as far as memory allows; and
 /// those of each hardware encoder, so that whatever worker has that one can do it.
 pub(super) fn part(whole: EncodeSpec) -> Vec<EncodeSpec> {
+    let hardware = |rung: &EncodeRung| rung.encoder.is_hardware().then_some(rung.encoder);
+    let parts = parts(&whole.rungs, |one, other| hardware(one) == hardware(other));
+    parts.into_iter().map(|rungs| EncodeSpec { rungs, ..whole.clone() }).collect()
+}
+
+/// Parts rungs, in their order, so that the memory of one FFmpeg is enough for those of each part, however they were encoded.
+pub fn within_memory(rungs: &[EncodeRung]) -> Vec<Vec<EncodeRung>> {
+    parts(rungs, |_, _| true)
+}
+
+fn parts(rungs: &[EncodeRung], together: impl Fn(&EncodeRung, &EncodeRung) -> bool) -> Vec<Vec<EncodeRung>> {
+    let pixels = |rung: &EncodeRung| u64::from(rung.width) * u64::from(rung.height);
     let mut parts: Vec<Vec<EncodeRung>> = vec![];
-    for rung in &whole.rungs {
-        let pixels = |rung: &EncodeRung| u64::from(rung.width) * u64::from(rung.height);
-        let hardware = |rung: &EncodeRung| rung.encoder.is_hardware().then_some(rung.encoder);
+    for rung in rungs {
         let fits = |part: &&mut Vec<EncodeRung>| {
-            part.first().is_some_and(|first| hardware(first) == hardware(rung))
+            part.iter().all(|other| together(rung, other))
                 && part.iter().map(pixels).sum::<u64>() + pixels(rung) <= MOST_PIXELS
         };
         match parts.iter_mut().find(fits) {
@@ -60,7 +70,7 @@ pub(super) fn part(whole: EncodeSpec) -> Vec<EncodeSpec> {
             None => parts.push(vec![rung.clone()]),
         }
     }
-    parts.into_iter().map(|rungs| EncodeSpec { rungs, ..whole.clone() }).collect()
+    parts
 }
 
 #[cfg(test)]
