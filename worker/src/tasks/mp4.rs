@@ -42,7 +42,7 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     let output = bench.dir.join("download.mp4");
     let inputs: Vec<&Path> = tracks.iter().map(|(_, path)| path.as_path()).collect();
     let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
-    let kept = kept_tags(bench, spec.set).await?;
+    let kept = kept_tags(bench, spec).await?;
     let args = argv::mp4(&inputs, main.timescale, kept.as_deref(), &output);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
@@ -57,13 +57,15 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     Ok(vec![Publication::Download { recording: spec.recording, set: spec.set, download }])
 }
 
-/// A file with what the source of a set says of the work, where who had the set made wanted it kept.
-async fn kept_tags(bench: &Bench, set: SetId) -> Result<Option<PathBuf>, TaskError> {
-    let maker = jobs::maker(&bench.shop.db, set).await.map_err(index)?;
-    let Some(spec) = maker.map(|job| job.spec).filter(|spec| spec.edit.keep_metadata) else {
+/// A file with what the source of the recording says of the work, where who had its set made wanted it kept.
+async fn kept_tags(bench: &Bench, spec: &Mp4Spec) -> Result<Option<PathBuf>, TaskError> {
+    let (db, project) = (&bench.shop.db, bench.claimed.project_id);
+    let maker = jobs::maker(db, spec.set).await.map_err(index)?;
+    if !maker.is_some_and(|job| job.spec.edit.keep_metadata) {
         return Ok(None);
-    };
-    let source = sources::get(&bench.shop.db, spec.source).await.map_err(index)?;
+    }
+    // Its own, of the same bytes: who lent the set may be gone, and the source with it.
+    let source = sources::of_recording(db, project, spec.recording).await.map_err(index)?.flatten();
     let Some(probe) = source.and_then(|source| source.probe) else { return Ok(None) };
     let path = bench.dir.join("tags.txt");
     tokio::fs::write(&path, tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
