@@ -163,6 +163,8 @@ pub struct Circumstances {
     pub chunk_seconds: Option<f64>,
     /// What may be planned for hardware.
     pub gpus: Gpus,
+    /// The encoders of the workers that are there and need no hardware, those of one worker together; empty where that is not known.
+    pub mixes: Vec<Vec<Encoder>>,
 }
 
 /// Up to this length a source that cannot be cut is encoded as it is.

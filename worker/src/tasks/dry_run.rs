@@ -225,6 +225,7 @@ mod tests {
             encode_threads: None,
             chunk_seconds: None,
             gpus: reelmill_shared::job::encoder::Gpus::default(),
+            mixes: vec![],
         };
         let text = |orders: &TaskSpec, probe: &Probe| {
             let args = command(orders, probe)?;

@@ -353,6 +353,9 @@ pub(super) async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskEr
         encode_threads: Some(config.encode_threads).filter(|threads| *threads > 0),
         chunk_seconds: config.chunk.map(|chunk| chunk.as_secs_f64()),
         gpus: gpus(bench).await?,
+        mixes: workers::mixes(&bench.shop.db)
+            .await
+            .map_err(|error| TaskError::internal("reading what workers can do", error))?,
     })
 }
 

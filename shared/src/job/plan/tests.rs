@@ -81,6 +81,7 @@ pub(super) const NOW: Circumstances = Circumstances {
     encode_threads: None,
     chunk_seconds: None,
     gpus: Gpus { here: vec![], known: vec![] },
+    mixes: vec![],
 };
 
 /// Of the best rung, which the lead leaves alone.

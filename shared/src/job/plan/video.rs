@@ -113,7 +113,7 @@ pub(super) fn tasks(
         }
     }
     let timed = encodes.into_iter().map(|encode| timed(encode, probe));
-    timed.flat_map(encoders::part).map(TaskSpec::Encode).collect()
+    timed.flat_map(|encode| encoders::part(encode, &circumstances.mixes)).map(TaskSpec::Encode).collect()
 }
 
 /// The same with its deadline: for what it encodes, and what it must decode to get there.
