@@ -108,15 +108,9 @@ pub(super) async fn tell(
     Ok(vec![Publication::JobResult(json!({ "dry_run": preview }))])
 }
 
-/// What a remux of a source would be found to be: the tracks that are used, in a container with an index.
+/// What a remux of a source is taken for.
 fn remuxed(probe: &Probe) -> Probe {
-    let mut seen = Probe { format: "matroska,webm".to_owned(), ..probe.clone() };
-    let indices = seen.video.iter_mut().map(|video| &mut video.index);
-    let indices = indices.chain(seen.audio.iter_mut().map(|audio| &mut audio.index));
-    for (place, index) in (0..).zip(indices) {
-        *index = place;
-    }
-    seen
+    remux::moved(probe, "matroska,webm".to_owned())
 }
 
 /// The FFmpeg of a task of `all`, as it is when all goes as planned; `None` where there is none. `tagged`: the job keeps what the source
@@ -190,7 +184,7 @@ mod tests {
     use reelmill_shared::job::plan::Circumstances;
     use reelmill_shared::job::quality::{Least, Metric, QualityWish};
     use reelmill_shared::job::spec::{Input, JobSpec, Output, SeriesRequest};
-    use reelmill_shared::media::probe::{AudioStream, Transfer, VideoStream};
+    use reelmill_shared::media::probe::{AudioStream, TextStream, Transfer, UnsaidColours, VideoStream};
     use reelmill_shared::media::profile::Profile;
     use reelmill_shared::media::tracks::Role;
 
@@ -213,10 +207,12 @@ mod tests {
                 pixel_format: "yuv420p".into(),
                 interlaced: false,
                 transfer: Transfer::Sdr,
+                unsaid_colours: UnsaidColours::default(),
                 rate: reelmill_shared::media::grid::Rate { num: 25, den: 1 },
                 variable_rate: false,
                 end_seconds: 40.0,
                 packets: 1000,
+                keyframe_gap_seconds: 2.0,
             }),
             audio: vec![AudioStream {
                 index: 7,
@@ -228,7 +224,13 @@ mod tests {
                 role: Role::Main,
                 end_seconds: Some(40.0),
             }],
-            text: vec![],
+            text: vec![TextStream {
+                index: 8,
+                codec: "webvtt".into(),
+                language: None,
+                title: None,
+                role: Role::Main,
+            }],
             tags: std::collections::BTreeMap::new(),
             subtitles: 0,
             warnings: vec![],
@@ -261,6 +263,7 @@ mod tests {
             encode_threads: None,
             chunk_seconds: None,
             gpus: reelmill_shared::job::encoder::Gpus::default(),
+            mixes: vec![],
         };
         let text = |orders: &TaskSpec, all: &[NewTask], probe: &Probe| {
             let args = command(orders, all, probe, false)?;
@@ -274,6 +277,7 @@ mod tests {
             plan::transcode(&spec, spec.source, RecordingId::new(), &seen, Settled::default(), &now).unwrap();
         for task in &plan.tasks {
             match (&task.spec, text(&task.spec, &plan.tasks, &seen)) {
+                (TaskSpec::Subtitles(_), _) => panic!("a remux brings no text along"),
                 (TaskSpec::Finish(_) | TaskSpec::Report(_), line) => assert_eq!(line, None),
                 (TaskSpec::Audio(_), Some(line)) => assert!(line.contains("[0:1]aresample"), "{line}"),
                 (TaskSpec::Encode(_), Some(line)) => {

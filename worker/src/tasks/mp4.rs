@@ -45,7 +45,7 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     }
     let output = bench.dir.join(OUTPUT);
     let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
-    let tagged = write_tags(bench, spec.set).await?;
+    let tagged = write_tags(bench, spec).await?;
     let args = command(&bench.dir, tracks.len(), main.timescale, tagged);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
@@ -72,16 +72,17 @@ pub(super) fn command(dir: &Path, tracks: usize, timescale: u32, tagged: bool) -
     argv::mp4(&inputs, timescale, tags.as_deref(), &dir.join(OUTPUT))
 }
 
-/// Writes a file with what the source of a set says of the work, where who had the set made wanted it kept; tells whether it did.
-async fn write_tags(bench: &Bench, set: SetId) -> Result<bool, TaskError> {
-    let maker = jobs::maker(&bench.shop.db, set).await.map_err(index)?;
-    let Some(spec) = maker.map(|job| job.spec).filter(|spec| spec.edit.keep_metadata) else {
+/// Writes a file with what the source of the recording says of the work, where who had its set made wanted it kept; tells whether it did.
+async fn write_tags(bench: &Bench, spec: &Mp4Spec) -> Result<bool, TaskError> {
+    let (db, project) = (&bench.shop.db, bench.claimed.project_id);
+    let maker = jobs::maker(db, spec.set).await.map_err(index)?;
+    if !maker.is_some_and(|job| job.spec.edit.keep_metadata) {
         return Ok(false);
-    };
-    let source = sources::get(&bench.shop.db, spec.source).await.map_err(index)?;
+    }
+    // Its own, of the same bytes: who lent the set may be gone, and the source with it.
+    let source = sources::of_recording(db, project, spec.recording).await.map_err(index)?.flatten();
     let Some(probe) = source.and_then(|source| source.probe) else { return Ok(false) };
-    let text = tags::ffmetadata(&probe.tags);
-    tokio::fs::write(bench.dir.join(TAGS), text).await.map_err(disk)?;
+    tokio::fs::write(bench.dir.join(TAGS), tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
     Ok(true)
 }
 

@@ -6,9 +6,19 @@ use crate::ids::{SetId, SourceId};
 use crate::job::spec::JobSpec;
 use crate::job::task::{AudioSpec, EncodeSpec, Extent, Led, ProbeSpec, TaskSpec};
 use crate::media::probe::Probe;
+use crate::media::profile::Profile;
 
 /// Up to this length a source is looked into as a whole before anything is made of it: that takes less than two seconds.
 const GLANCED_SECONDS: f64 = 1800.0;
+
+/// What is read of a source beyond what a segment is meant to last, in seconds: segments are whole GOPs, an encoder looks ahead, and
+/// decoders hold pictures back.
+const READ_AHEAD_SECONDS: f64 = 4.0;
+
+/// How many seconds of a source what is led of it needs at most: the sound, which ends with the segment that ends its first span.
+pub fn led_seconds(profile: &Profile) -> f64 {
+    audio::FIRST_SPAN_SECONDS + f64::from(profile.segment_duration) + READ_AHEAD_SECONDS
+}
 
 /// Plans the beginning of a source so long that looking into all of it would keep a viewer waiting: the lead and the sound beside it,
 /// then the probe of the whole. `glance` is what its first seconds and its header tell. `None` where it is not worth it, or nothing
@@ -23,10 +33,16 @@ pub fn lead(
     if !is_worth_a_glance(glance.duration_seconds) || !is_indexed(glance) {
         return None;
     }
+    if extent.is_some() && !is_made_of_the_beginning(spec) {
+        return None;
+    }
     // How loud it is only the whole can tell.
-    let drawn =
-        draw(spec, source, SetId::new(), glance, circumstances).ok().filter(|it| it.measure.is_none())?;
+    let drawn = draw(spec, source, SetId::new(), glance, circumstances).ok()?;
+    if drawn.measure.is_some() || drawn.duration_seconds <= video::UNLED_SECONDS {
+        return None;
+    }
     let video = video::lead(drawn.video.as_ref()?, circumstances.encode_threads.unwrap_or(1).max(1));
+    let video = video::timed(video, glance);
     let audio = drawn.sound.first().map(audio::lead);
     let led = Led { video: video.clone(), audio: audio.clone() };
     let mut probe = NewTask::new(TaskSpec::Probe(ProbeSpec { source, led: Some(Box::new(led)) }));
@@ -44,6 +60,11 @@ pub fn lead(
 /// True where looking into all of a source that says it lasts this long would keep a viewer waiting.
 pub fn is_worth_a_glance(declared_seconds: f64) -> bool {
     declared_seconds > GLANCED_SECONDS
+}
+
+/// True where the first that is made of a source is at its very beginning, so that nothing behind it is needed.
+pub fn is_made_of_the_beginning(spec: &JobSpec) -> bool {
+    spec.edit.start_ms.unwrap_or(0) == 0
 }
 
 /// Whether what was led is a piece of what is to be made.

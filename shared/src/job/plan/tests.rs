@@ -3,10 +3,10 @@
 use super::*;
 use crate::job::edit::{Crop, Edit};
 use crate::job::spec::{Adopt, Input, LadderChoice};
-use crate::job::task::TaskKind;
+use crate::job::task::{AUDIO_RUNG, Extent, TaskKind};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
-use crate::media::probe::{TextStream, Transfer};
+use crate::media::probe::{TextStream, Transfer, UnsaidColours};
 use crate::media::profile::AudioTracks;
 use crate::media::tracks::Role;
 
@@ -27,10 +27,12 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
             pixel_format: "yuv420p".into(),
             interlaced: false,
             transfer: Transfer::Sdr,
+            unsaid_colours: UnsaidColours::default(),
             rate: Rate { num: 25, den: 1 },
             variable_rate: false,
             end_seconds: video_end,
             packets: 1,
+            keyframe_gap_seconds: 2.0,
         }),
         audio: audio_end
             .map(|end| AudioStream {
@@ -79,6 +81,7 @@ pub(super) const NOW: Circumstances = Circumstances {
     encode_threads: None,
     chunk_seconds: None,
     gpus: Gpus { here: vec![], known: vec![] },
+    mixes: vec![],
 };
 
 /// Of the best rung, which the lead leaves alone.
@@ -113,6 +116,37 @@ fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
     assert!(short[..32].iter().all(|chunk| chunk.0 == 18.0), "whole segments: {short:?}");
     let set = Circumstances { chunk_seconds: Some(6.0), ..NOW };
     assert_eq!(chunk_lengths(20.0, &set), [(6.0, 1), (6.0, 1), (8.0, 1)], "no stump at the end");
+}
+
+#[test]
+fn what_is_decoded_before_a_chunk_counts() {
+    let plan = |probe: &Probe, chunk_seconds| {
+        let circumstances = Circumstances { chunk_seconds, ..NOW };
+        let settled = Settled::default();
+        let plan =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), probe, settled, &circumstances);
+        let chunk = |task: NewTask| match task.spec {
+            TaskSpec::Encode(encode) if encode.rungs[0].position == 0 => {
+                let seconds = encode.grid.rate.seconds(encode.span().encoded());
+                Some((encode.source_seconds(), seconds, encode.deadline_seconds))
+            }
+            _ => None,
+        };
+        plan.unwrap().tasks.into_iter().filter_map(chunk).collect::<Vec<_>>()
+    };
+    let mut sparse = probe(7200.0, None);
+    let usual = plan(&sparse, None);
+    assert!(usual.len() > 100);
+    for gap in [100.0, 7200.0] {
+        sparse.video.as_mut().unwrap().keyframe_gap_seconds = gap;
+        for (start, seconds, allowed) in plan(&sparse, None) {
+            assert_eq!(allowed, deadline(seconds + start.min(gap)));
+        }
+        assert!(plan(&sparse, Some(60.0)).iter().all(|chunk| chunk.1 < 95.0), "as somebody wants it");
+    }
+    let few = plan(&sparse, None);
+    assert_eq!(few.iter().filter(|(_, seconds, _)| *seconds > 1000.0).count(), 4);
+    assert!(few.len() <= 6, "and short ones at the beginning: {few:?}");
 }
 
 #[test]
@@ -205,6 +239,66 @@ fn a_very_long_source_is_led_before_it_is_looked_into() {
     assert_ne!(plan.set.id, early.set.id);
     let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!() };
     assert_eq!(lead.rungs.len(), 1);
+}
+
+#[test]
+fn what_was_led_is_made_once_however_short_the_rest_is() {
+    let (mut spec, source) = (spec("web"), SourceId::new());
+    let early = lead(&spec, source, &probe(7200.0, None), None, &NOW).unwrap();
+    let TaskSpec::Probe(ProbeSpec { led, .. }) = &early.tasks[1].spec else { panic!() };
+    let settled = Settled { led: led.as_deref(), ladder: &[] };
+    let rest = |seconds: f64| {
+        let recording = RecordingId::new();
+        transcode(&spec, source, recording, &probe(seconds, None), settled, &NOW).unwrap()
+    };
+    let plan = rest(20.0);
+    assert_eq!(plan.set.id, early.set.id);
+    for task in &plan.tasks {
+        let TaskSpec::Encode(encode) = &task.spec else { continue };
+        let made = encode.rungs.iter().filter(|rung| rung.name == "360p");
+        assert!(made.map(|rung| encode.rung_span(rung).first).all(|first| first >= 150));
+    }
+    assert_ne!(rest(6.0).set.id, early.set.id, "nothing would be left of the rung that was led");
+
+    // As short a part of it needs no lead, either.
+    spec.edit.end_ms = Some(20_000);
+    assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_none());
+    spec.edit.end_ms = Some(40_000);
+    assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_some());
+}
+
+#[test]
+fn what_begins_later_is_not_led_by_the_beginning_alone() {
+    let (mut spec, seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+    let beginning = Extent(vec![(0, 1000)]);
+    let leads = |spec: &JobSpec, extent| lead(spec, SourceId::new(), &seen, extent, &NOW).is_some();
+    assert!(leads(&spec, Some(&beginning)));
+    spec.edit.start_ms = Some(600_000);
+    assert!(!leads(&spec, Some(&beginning)) && leads(&spec, None));
+}
+
+#[test]
+fn what_is_led_needs_no_more_than_was_looked_at() {
+    let (mut spec, mut seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+    for (num, den) in [(25, 1), (30_000, 1001), (60, 1), (1, 1), (5, 4), (61, 8)] {
+        for segment_duration in 1..=30 {
+            seen.video.as_mut().unwrap().rate = Rate { num, den };
+            spec.profile.as_mut().unwrap().segment_duration = segment_duration;
+            let plan = lead(&spec, SourceId::new(), &seen, None, &NOW).unwrap();
+            let looked_at = led_seconds(spec.profile.as_ref().unwrap());
+            for task in &plan.tasks {
+                let end = match &task.spec {
+                    TaskSpec::Encode(encode) => encode.grid.rate.seconds(encode.span().frames),
+                    TaskSpec::Audio(audio) => {
+                        let frames = audio.span().frames(&audio.grid);
+                        (frames * AAC_FRAME) as f64 / f64::from(audio.grid.sample_rate)
+                    }
+                    _ => continue,
+                };
+                assert!(end + 2.0 < looked_at, "{num}/{den} {segment_duration}: {end} of {looked_at}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -350,6 +444,20 @@ fn every_track_is_a_rendition_and_the_default_one_comes_first() {
 }
 
 #[test]
+fn orders_for_sound_do_not_grow_with_the_square_of_its_length() {
+    let mut spec = spec("web");
+    spec.profile.as_mut().unwrap().audio.as_mut().unwrap().loudness = Some(-23.0);
+    let size = |seconds| {
+        let plan = planned(&spec, &many_tracks(seconds));
+        let sound =
+            plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Audio(_) | TaskSpec::Loudness(_)));
+        sound.map(|task| serde_json::to_vec(&task.spec).unwrap().len()).sum::<usize>()
+    };
+    let (short, long) = (size(3600.0), size(36_000.0));
+    assert!(long < 12 * short, "{long} bytes for ten hours, {short} for one");
+}
+
+#[test]
 fn one_track_may_be_enough_and_loudness_is_measured_before() {
     let mut wish = spec("web");
     let audio = wish.profile.as_mut().unwrap().audio.as_mut().unwrap();
@@ -420,6 +528,7 @@ fn files_are_made_behind_the_finish() {
     assert_eq!(files(&spec, &probe(600.0, Some(600.0))), expected, "led by the last");
     spec.profile = Profile::built_in("audio");
     assert_eq!(files(&spec, &probe(5.28, Some(5.3))), [(AUDIO_RUNG.to_owned(), None)]);
+    assert_eq!(files(&spec, &many_tracks(5.28)), [(AUDIO_RUNG.to_owned(), None)], "the default one");
 }
 
 #[test]
