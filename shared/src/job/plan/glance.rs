@@ -77,3 +77,115 @@ pub(super) fn fits(led: &Led, drawn: &Drawn) -> bool {
             _ => false,
         }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RecordingId;
+    use crate::job::plan::tests::{NOW, probe, spec};
+    use crate::job::plan::{Settled, transcode};
+    use crate::job::task::AUDIO_RUNG;
+    use crate::media::grid::{AAC_FRAME, Rate};
+
+    #[test]
+    fn a_very_long_source_is_led_before_it_is_looked_into() {
+        let (spec, source) = (spec("web"), SourceId::new());
+        assert!(lead(&spec, source, &probe(600.0, Some(600.0)), None, &NOW).is_none());
+        let early = lead(&spec, source, &probe(7200.0, Some(7200.0)), None, &NOW).unwrap();
+        let kinds: Vec<_> = early.tasks.iter().map(|task| task.spec.kind().as_str()).collect();
+        assert_eq!(kinds, ["encode", "audio", "probe"]);
+        assert_eq!(early.tasks[2].blocked_by, 2);
+        let TaskSpec::Probe(ProbeSpec { led: Some(led), .. }) = &early.tasks[2].spec else { panic!() };
+
+        // The header was wrong about the length, which changes nothing.
+        let rest = |probe: &Probe| {
+            transcode(&spec, source, RecordingId::new(), probe, Settled { led: Some(led), ladder: &[] }, &NOW)
+                .unwrap()
+        };
+        let plan = rest(&probe(7195.3, Some(7195.3)));
+        assert_eq!(plan.set.id, early.set.id);
+        let TaskSpec::Encode(first) = &plan.tasks[0].spec else { panic!() };
+        assert_eq!(first.rungs[2].skip_segments, 1);
+        let sounds: Vec<usize> = plan
+            .tasks
+            .iter()
+            .filter_map(|task| match &task.spec {
+                TaskSpec::Audio(audio) => Some(audio.span().segment),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sounds[0], 5, "behind the sound that was led");
+        let TaskSpec::Finish(finish) = &plan.tasks.last().unwrap().spec else { panic!() };
+        let mut names: Vec<&str> = finish.expect.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["360p", "480p", "720p", AUDIO_RUNG]);
+
+        // Another rate than the first seconds had is another grid: everything is made anew.
+        let mut other = probe(7200.0, Some(7200.0));
+        other.video.as_mut().unwrap().rate = Rate { num: 24, den: 1 };
+        let plan = rest(&other);
+        assert_ne!(plan.set.id, early.set.id);
+        let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!() };
+        assert_eq!(lead.rungs.len(), 1);
+    }
+
+    #[test]
+    fn what_was_led_is_made_once_however_short_the_rest_is() {
+        let (mut spec, source) = (spec("web"), SourceId::new());
+        let early = lead(&spec, source, &probe(7200.0, None), None, &NOW).unwrap();
+        let TaskSpec::Probe(ProbeSpec { led, .. }) = &early.tasks[1].spec else { panic!() };
+        let settled = Settled { led: led.as_deref(), ladder: &[] };
+        let rest = |seconds: f64| {
+            let recording = RecordingId::new();
+            transcode(&spec, source, recording, &probe(seconds, None), settled, &NOW).unwrap()
+        };
+        let plan = rest(20.0);
+        assert_eq!(plan.set.id, early.set.id);
+        for task in &plan.tasks {
+            let TaskSpec::Encode(encode) = &task.spec else { continue };
+            let made = encode.rungs.iter().filter(|rung| rung.name == "360p");
+            assert!(made.map(|rung| encode.rung_span(rung).first).all(|first| first >= 150));
+        }
+        assert_ne!(rest(6.0).set.id, early.set.id, "nothing would be left of the rung that was led");
+
+        // As short a part of it needs no lead, either.
+        spec.edit.end_ms = Some(20_000);
+        assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_none());
+        spec.edit.end_ms = Some(40_000);
+        assert!(lead(&spec, source, &probe(7200.0, None), None, &NOW).is_some());
+    }
+
+    #[test]
+    fn what_begins_later_is_not_led_by_the_beginning_alone() {
+        let (mut spec, seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+        let beginning = Extent(vec![(0, 1000)]);
+        let leads = |spec: &JobSpec, extent| lead(spec, SourceId::new(), &seen, extent, &NOW).is_some();
+        assert!(leads(&spec, Some(&beginning)));
+        spec.edit.start_ms = Some(600_000);
+        assert!(!leads(&spec, Some(&beginning)) && leads(&spec, None));
+    }
+
+    #[test]
+    fn what_is_led_needs_no_more_than_was_looked_at() {
+        let (mut spec, mut seen) = (spec("web"), probe(7200.0, Some(7200.0)));
+        for (num, den) in [(25, 1), (30_000, 1001), (60, 1), (1, 1), (5, 4), (61, 8)] {
+            for segment_duration in 1..=30 {
+                seen.video.as_mut().unwrap().rate = Rate { num, den };
+                spec.profile.as_mut().unwrap().segment_duration = segment_duration;
+                let plan = lead(&spec, SourceId::new(), &seen, None, &NOW).unwrap();
+                let looked_at = led_seconds(spec.profile.as_ref().unwrap());
+                for task in &plan.tasks {
+                    let end = match &task.spec {
+                        TaskSpec::Encode(encode) => encode.grid.rate.seconds(encode.span().frames),
+                        TaskSpec::Audio(audio) => {
+                            let frames = audio.span().frames(&audio.grid);
+                            (frames * AAC_FRAME) as f64 / f64::from(audio.grid.sample_rate)
+                        }
+                        _ => continue,
+                    };
+                    assert!(end + 2.0 < looked_at, "{num}/{den} {segment_duration}: {end} of {looked_at}");
+                }
+            }
+        }
+    }
+}
