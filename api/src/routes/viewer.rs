@@ -52,18 +52,13 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The recording a token names.
 async fn named_by(app: &App, token: &str) -> Answer<Recording> {
-    let id = verified(app, token)?;
-    recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))
-}
-
-/// The id of the recording a token names; whether there is one is not known yet.
-fn verified(app: &App, token: &str) -> Answer<RecordingId> {
     let verified =
         app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
             TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),
             TokenError::Expired => Problem::new(Kind::BadToken, "the playback token has ended"),
         })?;
-    Ok(RecordingId(verified.subject))
+    let id = RecordingId(verified.subject);
+    recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))
 }
 
 async fn file(
@@ -114,11 +109,13 @@ async fn storyboard(
 }
 
 async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
-    let id = verified(&app, &token)?;
+    // Looked for each time: what was deleted is gone at once.
+    let recording = named_by(&app, &token).await?;
+    let id = recording.id;
     let told = match app.caches.told.get(&id).await {
         Some(told) => told,
         None => {
-            let told = Arc::new(told(&app, id).await?);
+            let told = Arc::new(told(&app, recording).await?);
             app.caches.told.insert(id, Arc::clone(&told)).await;
             told
         }
@@ -127,9 +124,7 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
 }
 
 /// What there is to be told of a recording, and how far what makes it is.
-async fn told(app: &App, id: RecordingId) -> Answer<ViewerInfoDto> {
-    let recording =
-        recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))?;
+async fn told(app: &App, recording: Recording) -> Answer<ViewerInfoDto> {
     let renditions = match active_set(app, recording.id).await? {
         Some(set) => renditions(app, &set).await?.to_vec(),
         None => vec![],
