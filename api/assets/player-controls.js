@@ -299,8 +299,9 @@ export class Controls {
   }
 
   fillSpeed() {
-    $("speed-menu").replaceChildren(...SPEEDS.map((s) =>
-      this.item(`${s}×`, s === 1 ? "normal" : "", this.video.playbackRate === s, "speed", () => { this.video.playbackRate = s; })));
+    // The default is what an element that is loaded again goes back to.
+    const pick = (s) => { this.video.defaultPlaybackRate = s; this.video.playbackRate = s; };
+    $("speed-menu").replaceChildren(...SPEEDS.map((s) => this.item(`${s}×`, s === 1 ? "normal" : "", this.video.playbackRate === s, "speed", () => pick(s))));
   }
 
   paintQuality() {

@@ -59,6 +59,7 @@ class MseEngine {
   #timer = 0;
   #missed = false;
   #renewed = 0;
+  #chosen = null; // the level that a viewer chose; none while hls.js chooses
 
   constructor(Hls, video, token, events, isLive, startAt) {
     Object.assign(this, { Hls, video, token, events, isLive });
@@ -80,7 +81,7 @@ class MseEngine {
       },
     });
     const E = Hls.Events;
-    this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); events.onlevels(); });
+    this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); this.#chooseAgain(); events.onlevels(); });
     this.hls.on(E.LEVELS_UPDATED, () => { this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVEL_SWITCHED, () => events.onswitch());
     for (const e of [E.AUDIO_TRACKS_UPDATED, E.AUDIO_TRACK_SWITCHED, E.SUBTITLE_TRACKS_UPDATED, E.SUBTITLE_TRACK_SWITCH]) this.hls.on(e, () => events.ontracks());
@@ -95,7 +96,7 @@ class MseEngine {
 
   load(url) { this.url = url; this.hls.loadSource(this.token.rewrite(url)); }
 
-  /** New rungs appeared: read the master again and go on where we were. */
+  /** New rungs appeared: read the master again and go on where we were. What the viewer chose is kept where it is chosen. */
   reload() {
     const at = this.video.currentTime;
     const playing = !this.video.paused;
@@ -120,13 +121,32 @@ class MseEngine {
   get current() { return this.levels.find((l) => l.index === (this.auto ? this.hls.currentLevel : this.hls.manualLevel)) ?? null; }
   get playing() { return this.levels.find((l) => l.index === this.hls.currentLevel) ?? null; }
   select(index) {
+    this.#chosen = this.levels.find((l) => l.index === index) ?? null;
     if (index < 0) this.hls.loadLevel = -1; // what is buffered stays
     else this.hls.nextLevel = index;
   }
+
+  /** A master that is read again may have its levels at other places, and another figure for their rate. Before the first segment is asked for. */
+  #chooseAgain() {
+    if (!this.#chosen) return;
+    const { name, height, bandwidth } = this.#chosen;
+    const sized = this.levels.filter((l) => l.height === height);
+    const named = sized.filter((l) => l.name === name);
+    const [same] = (named.length ? named : sized).sort((a, b) => Math.abs(a.bandwidth - bandwidth) - Math.abs(b.bandwidth - bandwidth));
+    if (same) this.hls.loadLevel = same.index;
+    else this.#chosen = null;
+  }
+
   get tracks() { return this.hls.audioTracks.map((t, index) => ({ index, name: t.name, detail: t.lang ?? "", on: index === this.hls.audioTrack })); }
-  hear(index) { this.hls.audioTrack = index; }
+  hear(index) {
+    this.hls.audioTrack = index;
+    this.hls.config.audioPreference = preference(this.hls.audioTracks[index]);
+  }
   get texts() { return this.hls.subtitleTracks.map((t, index) => ({ index, name: t.name, detail: t.lang ?? "", on: index === this.hls.subtitleTrack })); }
-  read(index) { this.hls.subtitleTrack = index; }
+  read(index) {
+    this.hls.subtitleTrack = index;
+    this.hls.config.subtitlePreference = preference(this.hls.subtitleTracks[index]);
+  }
   /** How many tracks of sound and text there are to choose from. */
   get choices() { return this.hls.allAudioTracks.length + this.hls.allSubtitleTracks.length; }
   get bandwidth() { return this.hls.bandwidthEstimate; }
@@ -213,6 +233,9 @@ class MseEngine {
     this.events.onerror(...text);
   }
 }
+
+/** A track as hls.js looks for it in a master that it reads later. */
+const preference = (track) => track && { name: track.name, lang: track.lang };
 
 const trouble = () => (navigator.onLine ? "The connection is poor. Trying again …" : "You are offline. Playback goes on when the connection is back.");
 

@@ -3,9 +3,9 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reelmill_shared::db::downloads;
+use reelmill_shared::db::downloads::{self, offered};
 use reelmill_shared::db::recordings::Recording;
-use reelmill_shared::db::sets::{Rendition, TrackKind};
+use reelmill_shared::db::sets::TrackKind;
 use reelmill_shared::ids::RecordingId;
 use reelmill_shared::job::plan::{self, NewTask};
 use reelmill_shared::job::spec::DownloadRequest;
@@ -19,12 +19,6 @@ use crate::state::App;
 /// The name that stands for the best rendition, whatever it is called.
 const BEST: &str = "best";
 
-/// Renditions that are offered as files, best first: the pictures, each with the sound, or the sound where there is no picture.
-pub(crate) fn offered(all: &[Rendition]) -> Vec<&Rendition> {
-    let pictures: Vec<&Rendition> = all.iter().filter(|r| r.kind == TrackKind::Video).collect();
-    if pictures.is_empty() { all.iter().take(1).collect() } else { pictures }
-}
-
 /// What can be downloaded of a recording now, for its answer.
 pub(crate) async fn list(app: &App, recording: RecordingId) -> Answer<Vec<DownloadDto>> {
     let Some(set) = active_set(app, recording).await?.filter(|set| set.is_finished()) else {
@@ -33,13 +27,9 @@ pub(crate) async fn list(app: &App, recording: RecordingId) -> Answer<Vec<Downlo
     let stored = downloads::of_set(&app.db, recording, set.set_id).await?;
     let all = renditions(app, &set).await?;
     let there = offered(&all).into_iter().filter(|r| stored.iter().any(|download| download.rung == r.rung));
-    let requests: Vec<DownloadRequest> = there.map(request).collect();
+    let requests: Vec<DownloadRequest> = there.map(DownloadRequest::from).collect();
     let best = offered(&all).first().map(|best| best.rung.clone());
     Ok(described(recording, &requests, best.as_deref()))
-}
-
-fn request(rendition: &Rendition) -> DownloadRequest {
-    DownloadRequest { rung: rendition.rung.clone(), height: rendition.height }
 }
 
 /// Files of a recording on the wire; the best one once more under that name.
@@ -76,10 +66,10 @@ pub(crate) async fn missing(
         .filter(|rendition| stored.iter().all(|download| download.rung != rendition.rung))
         .map(|rendition| {
             let seconds = rendition.duration_ticks as f64 / f64::from(rendition.timescale.max(1));
-            plan::download(recording, set.set_id, request(rendition), seconds)
+            plan::download(recording, set.set_id, (*rendition).into(), seconds)
         })
         .collect();
-    Ok(Ok((wanted.into_iter().map(request).collect(), tasks)))
+    Ok(Ok((wanted.into_iter().map(DownloadRequest::from).collect(), tasks)))
 }
 
 /// Answers a request for a file.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use reelmill_shared::db::jobs::{self, Job};
-use reelmill_shared::job::preview::Preview;
+use reelmill_shared::db::jobs;
+use reelmill_shared::ids::JobId;
+use reelmill_shared::job::error::TaskError;
 use reelmill_shared::job::state::JobStatus;
-use serde::Deserialize;
 use tokio::time::{Instant, interval};
 
 use crate::auth::Caller;
@@ -33,19 +33,56 @@ pub(crate) async fn answer(app: &App, caller: &Caller, wish: Wish) -> Answer<Res
         let found = jobs::get(&app.db, caller.project_id, job.id).await?;
         job = found.ok_or_else(|| Problem::not_found("job", job.id))?;
     }
-    if job.status == JobStatus::Succeeded {
-        return Ok(Json(told(&job)?).into_response());
+    match job.status {
+        JobStatus::Succeeded => {
+            let told = DryRunDto::of(&job);
+            let told =
+                told.ok_or_else(|| Problem::new(Kind::Internal, "the dry run has no result that reads"))?;
+            Ok(Json(told).into_response())
+        }
+        JobStatus::Failed => Err(failed(job.id, job.error.as_ref())),
+        JobStatus::Cancelled => {
+            Err(Problem::new(Kind::Conflict, format!("the dry run was cancelled: job {}", job.id)))
+        }
+        JobStatus::Queued | JobStatus::Running => {
+            let location = format!("/api/v1/jobs/{}", job.id);
+            let body = Json(whole(app, job).await?);
+            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response())
+        }
     }
-    if let Some(error) = &job.error {
-        return Err(Problem::field("/input", error.message.clone()));
-    }
-    let location = format!("/api/v1/jobs/{}", job.id);
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(whole(app, job).await?)).into_response())
 }
 
-fn told(job: &Job) -> Answer<DryRunDto> {
-    let preview = job.result.as_ref().and_then(|result| Preview::deserialize(&result["dry_run"]).ok());
-    let preview =
-        preview.ok_or_else(|| Problem::new(Kind::Internal, "the dry run has no result that reads"))?;
-    Ok(DryRunDto::new(job, preview))
+/// What is wrong with the input is said of it; a failure of the farm is not.
+fn failed(id: JobId, error: Option<&TaskError>) -> Problem {
+    match error {
+        Some(error) if error.reason.is_of_the_input() => Problem::field("/input", error.message.clone()),
+        _ => {
+            let reason = error.map_or("unknown", |error| error.reason.as_str());
+            let detail =
+                format!("nothing could be found out ({reason}); GET /api/v1/jobs/{id}/log tells more");
+            Problem::new(Kind::Unavailable, detail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_shared::job::error::Reason;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_input_is_said_of_it() {
+        for (reason, kind) in [
+            (Reason::NotMedia, Kind::Validation),
+            (Reason::Unreachable, Kind::Validation),
+            (Reason::Storage, Kind::Unavailable),
+            (Reason::WorkerLost, Kind::Unavailable),
+            (Reason::Internal, Kind::Unavailable),
+        ] {
+            let problem = failed(JobId::new(), Some(&TaskError::fatal(reason, "words of the farm")));
+            assert_eq!(problem.kind(), kind, "{reason}");
+        }
+        assert_eq!(failed(JobId::new(), None).kind(), Kind::Unavailable);
+    }
 }

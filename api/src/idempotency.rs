@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::seal::SealError;
@@ -21,14 +21,17 @@ const PLACE: &str = "idempotency";
 /// The header that tells a replay.
 const REPLAYED: &str = "idempotent-replayed";
 
-/// Wraps every POST that carries a key.
+/// Wraps every POST that carries a key. A dry run is not among them: it makes nothing that could be made twice, what it tells is of its
+/// moment, and the commands of a long plan are more than is kept.
 pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").cloned();
     match key {
-        Some(key) if request.method() == Method::POST => match kept(&app, &key, request, next).await {
-            Ok(response) => response,
-            Err(problem) => problem.into_response(),
-        },
+        Some(key) if request.method() == Method::POST && !is_dry_run(request.uri()) => {
+            match kept(&app, &key, request, next).await {
+                Ok(response) => response,
+                Err(problem) => problem.into_response(),
+            }
+        }
         _ => next.run(request).await,
     }
 }
@@ -103,6 +106,12 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
     })?
 }
 
+/// True for `dry_run=true`, as [`crate::routes::jobs::CreateQuery`] reads it.
+fn is_dry_run(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "dry_run" && value == "true")
+}
+
 fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
@@ -161,4 +170,18 @@ fn replay(app: &App, answer: Kept) -> Answer<Response> {
         }
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dry_runs_are_told_by_their_query() {
+        let is = |uri: &'static str| is_dry_run(&Uri::from_static(uri));
+        assert!(is("/api/v1/jobs?dry_run=true") && is("/api/v1/jobs?a=b&dry_run=true"));
+        for real in ["/api/v1/jobs", "/api/v1/jobs?dry_run=false", "/api/v1/jobs?not_dry_run=true"] {
+            assert!(!is(real), "{real}");
+        }
+    }
 }

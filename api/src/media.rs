@@ -70,7 +70,7 @@ pub(crate) async fn send(
     headers: &HeaderMap,
 ) -> Answer<Response> {
     let about = About { bytes: file.bytes, etag: etag(&file.key), content_type, caching };
-    let wanted = about.wanted(headers)?;
+    let wanted = about.wanted(method, headers)?;
     let body = match &wanted {
         Wanted::Span(range) if method != Method::HEAD => {
             Body::from_stream(storage.get(&file.key, range.clone()).await?.body)
@@ -97,7 +97,7 @@ pub(crate) fn send_bytes(
 ) -> Answer<Response> {
     let MediaBytes { bytes, etag } = media;
     let about = About { bytes: bytes.len() as u64, etag, content_type, caching };
-    let wanted = about.wanted(headers)?;
+    let wanted = about.wanted(method, headers)?;
     let body = match &wanted {
         // Within the length, which fits.
         Wanted::Span(Some(range)) if method != Method::HEAD => {
@@ -126,9 +126,13 @@ enum Wanted {
 }
 
 impl About {
-    fn wanted(&self, headers: &HeaderMap) -> Answer<Wanted> {
+    fn wanted(&self, method: &Method, headers: &HeaderMap) -> Answer<Wanted> {
         if is_known(headers, &self.etag) {
             return Ok(Wanted::Nothing);
+        }
+        // RFC 9110, 14.2: a range means something to GET alone.
+        if method != Method::GET {
+            return Ok(Wanted::Span(None));
         }
         wanted_range(headers, self.bytes, &self.etag).map(Wanted::Span)
     }
@@ -252,6 +256,23 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, HeaderValue::from_str(text).unwrap());
         wanted_range(&headers, size, &HeaderValue::from_static("\"a\"")).map_err(|_| ())
+    }
+
+    #[test]
+    fn a_range_means_something_to_get_alone() {
+        let media =
+            MediaBytes { bytes: Bytes::from_static(b"0123456789"), etag: HeaderValue::from_static("\"a\"") };
+        for (range, of_get) in [("bytes=2-3", Some(206)), ("bytes=10-", None)] {
+            let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(range))]);
+            let ask = |method| send_bytes(media.clone(), "video/mp4", Caching::Brief, &method, &headers);
+            assert_eq!(ask(Method::GET).ok().map(|answer| answer.status().as_u16()), of_get);
+            let head = ask(Method::HEAD).unwrap();
+            assert_eq!(
+                (head.status(), &head.headers()[header::CONTENT_LENGTH]),
+                (StatusCode::OK, &HeaderValue::from(10))
+            );
+            assert!(!head.headers().contains_key(header::CONTENT_RANGE));
+        }
     }
 
     #[test]

@@ -229,7 +229,7 @@ async fn recent_jobs(app: &App, project: reelmill_shared::ids::ProjectId) -> Ans
         .map(|job| {
             let tasks = all_tasks.remove(&job.id).unwrap_or_default();
             let title = job.recording_id.and_then(|id| titles.get(&id).cloned());
-            job_row(JobDto::new(job, tasks), title)
+            job_row(JobDto::listed(job, tasks), title)
         })
         .collect())
 }
@@ -248,7 +248,7 @@ fn job_row(job: JobDto, title: Option<String>) -> JobRow {
             (Some(_), Some(id)) => format!("/watch/{id}"),
             _ => String::new(),
         },
-        title: title.unwrap_or_else(|| "deleted recording".to_owned()),
+        title: title.unwrap_or_else(|| untitled(job.recording_id).to_owned()),
         status: job.status.to_string(),
         percent: (job.progress * 100.0).clamp(0.0, 100.0) as u8,
         detail: detail.join(" · "),
@@ -256,6 +256,11 @@ fn job_row(job: JobDto, title: Option<String>) -> JobRow {
         age: age(job.created_at),
         created_at: rfc3339(job.created_at),
     }
+}
+
+/// What a job is called that has no title: a dry run has no recording, and what a recording was called goes with it.
+fn untitled(recording: Option<RecordingId>) -> &'static str {
+    if recording.is_some() { "deleted recording" } else { "looked into a source" }
 }
 
 /// `/watch/{recording}`: the player. Public recordings play for everybody, others for those logged in to their project.
@@ -446,6 +451,12 @@ mod tests {
         {
             assert_eq!(local_path(Some(bad)), "/", "{bad}");
         }
+    }
+
+    #[test]
+    fn a_dry_run_is_no_deleted_recording() {
+        assert_eq!(untitled(None), "looked into a source");
+        assert_eq!(untitled(Some(RecordingId::new())), "deleted recording");
     }
 
     #[test]

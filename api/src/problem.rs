@@ -178,7 +178,7 @@ impl Kind {
                 "unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The farm cannot answer right now",
-                "The database or the object store does not answer.",
+                "The database, the object store or a worker did not do its part.",
                 "Try again in a moment.",
             ),
             Self::Internal => (

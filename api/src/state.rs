@@ -14,6 +14,7 @@ use reelmill_shared::db::sets::{Rendition, SetReference};
 use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::storage::Storage;
 
+use crate::dto::recording::ViewerInfoDto;
 use crate::hub::Hub;
 use crate::media::MediaFile;
 use crate::playback::{Listing, StreamFile};
@@ -51,6 +52,8 @@ pub(crate) struct Caches {
     pub(crate) unsettled: Cache<ListingOf, Listing>,
     /// Which sets a recording plays; short, because deletion and new encodes change it.
     pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
+    /// What viewers are told of a recording, each of whom asks every other second while it is made; for a moment, so that many cost one look.
+    pub(crate) told: Cache<RecordingId, Arc<ViewerInfoDto>>,
     pub(crate) transport: Transport,
 }
 
@@ -76,6 +79,7 @@ impl App {
             settled: listings().time_to_idle(Duration::from_secs(600)).build(),
             unsettled: listings().time_to_live(MOMENT).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
+            told: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
             transport: Transport::new(config.ts_cache_bytes),
         };
         Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))

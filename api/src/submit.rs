@@ -9,6 +9,7 @@ use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
 use reelmill_shared::job::spec::{Adopt, JobKind, JobSpec, LadderChoice, Output, PictureRequest};
 use reelmill_shared::job::state::Access;
+use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::{BUILT_IN, FieldError, Profile};
 use serde_json::{Value, json};
 
@@ -218,7 +219,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     let tasks = match wish.kind {
         JobKind::VodConvert if spec.profile.is_none() => convert(app, recording_id, &mut spec).await?,
         _ if is_there(&spec) => vec![],
-        _ => first_tasks(&spec, recording_id, resolved.stored, resolved.probed),
+        _ => first_tasks(&spec, recording_id, resolved.stored, resolved.probe.as_ref()),
     };
     let makes_recording = resolved.recording.is_none() && !dry_run;
     let new = NewJob {
@@ -266,10 +267,10 @@ pub(crate) async fn check_early(
     if faults.is_empty() { Ok(()) } else { Err(Problem::fields(faults)) }
 }
 
-fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probed: bool) -> Vec<NewTask> {
-    match plan::picture(spec, recording) {
+fn first_tasks(spec: &JobSpec, recording: RecordingId, stored: bool, probe: Option<&Probe>) -> Vec<NewTask> {
+    match probe.and_then(|probe| plan::picture(spec, recording, probe)) {
         // Nothing to find out first.
-        Some(task) if spec.profile.is_none() && stored && probed => vec![task],
+        Some(task) if spec.profile.is_none() && stored => vec![task],
         _ => plan::opening(spec, stored),
     }
 }

@@ -148,10 +148,17 @@ async fn end(
 ) -> Result<(), DbError> {
     match result {
         Ok(publications) => {
-            let followed = insistently(attempt, || {
+            let told = insistently(attempt, || {
                 finish::succeed(&attempt.shop.db, &attempt.claimed, &publications, &note)
             })
-            .await?;
+            .await;
+            let followed = match told {
+                Ok(followed) => followed,
+                Err(error) => {
+                    let refused = error.refusal().ok_or(error)?;
+                    return report_failure(attempt, &refused, note).await;
+                }
+            };
             metrics::counter!("reelmill_task_attempts_total", "kind" => attempt.claimed.spec.kind().as_str(), "outcome" => "succeeded")
                 .increment(1);
             tracing::info!("task succeeded");

@@ -5,9 +5,12 @@ use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::estimate::Estimate;
 use reelmill_shared::job::preview::{Preview, PreviewedRendition, PreviewedTask};
 use reelmill_shared::job::task::TaskKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+
+/// Where the result of a job has what a dry run found.
+pub(crate) const DRY_RUN: &str = "dry_run";
 
 /// What a transcode would do.
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,7 +42,10 @@ pub(crate) struct PlannedTaskDto {
     pub(crate) blocked_by: Vec<usize>,
     pub(crate) renditions: Vec<String>,
     /// The exact command line, but for directories: it runs as it stands in one that has the source as `source`, an image that
-    /// is put on the picture as `watermark`. `null` where it runs none, or one that depends on what another finds.
+    /// is put on the picture as `watermark`; those that read what was encoded find it in `keyframes.mp4` (the keyframes a storyboard
+    /// shows), `frames.mp4` (what a series of thumbnails is taken from), `track-N.mp4` (the tracks of a download) and `made-N.mp4` (the
+    /// renditions that are compared with the source), which the task puts together first. `null` where it runs none, or one that
+    /// depends on what another finds: sound that is brought to a loudness, a representative poster.
     pub(crate) command: Option<Vec<String>>,
     /// Estimated; `null` where nothing like it was done yet.
     pub(crate) cpu_seconds: Option<f64>,
@@ -102,9 +108,10 @@ pub(crate) struct ReusedDto {
 }
 
 impl DryRunDto {
-    /// What the job that looked into the source has found.
-    pub(crate) fn new(job: &Job, preview: Preview) -> Self {
-        Self {
+    /// What the job that looked into the source has found; `None` where it has not, or is no dry run.
+    pub(crate) fn of(job: &Job) -> Option<Self> {
+        let preview = Preview::deserialize(job.result.as_ref()?.get(DRY_RUN)?).ok()?;
+        Some(Self {
             dry_run: true,
             job_id: job.id,
             profile: job.spec.profile.as_ref().and_then(|profile| serde_json::to_value(profile).ok()),
@@ -124,7 +131,7 @@ impl DryRunDto {
                 .reused_from
                 .map(|from| ReusedDto { job_id: from.job_id, recording_id: from.recording_id }),
             warnings: preview.warnings,
-        }
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::dry_run::{DRY_RUN, DryRunDto};
 use super::edit::EditDto;
 use super::{DownloadDto, ErrorDto};
 use crate::downloads::described;
@@ -144,7 +145,8 @@ pub(crate) struct JobDto {
     pub(crate) tasks: Vec<TaskDto>,
     pub(crate) outputs: OutputsDto,
     /// What a probe found; `plan`, how the job was planned; `ladder`, what became of each rung and why, where it was `auto`; `quality`, the
-    /// report, where one was asked for.
+    /// report, where one was asked for; `dry_run`, what a dry run tells, as its 200 answer has it (a `DryRunDto`), only where a single
+    /// job is read.
     pub(crate) result: Option<Value>,
     pub(crate) error: Option<ErrorDto>,
     pub(crate) timings: TimingsDto,
@@ -177,7 +179,7 @@ pub(crate) struct TaskDto {
     pub(crate) eta_seconds: Option<f32>,
     /// Names of the renditions it makes or measures.
     pub(crate) renditions: Vec<String>,
-    /// The exact command line.
+    /// The exact command line; `null` in lists, and where there is none yet.
     pub(crate) command: Option<Vec<String>>,
     pub(crate) error: Option<ErrorDto>,
     pub(crate) started_at: Option<DateTime<Utc>>,
@@ -224,9 +226,10 @@ pub(crate) struct TimingsDto {
 
 impl JobDto {
     /// A job with its tasks.
-    pub(crate) fn new(job: Job, tasks: Vec<Task>) -> Self {
+    pub(crate) fn new(mut job: Job, tasks: Vec<Task>) -> Self {
         let speaker = speaker(&tasks);
         let outputs = outputs(&job, &tasks);
+        let result = result(&mut job);
         let seconds = |from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>| {
             from.zip(to).map(|(from, to)| (to - from).as_seconds_f64())
         };
@@ -243,7 +246,7 @@ impl JobDto {
             eta_seconds: speaker.as_ref().and_then(|progress| progress.eta_seconds),
             attempts: tasks.iter().map(|task| task.attempts).max().unwrap_or(0),
             outputs,
-            result: job.result,
+            result,
             error: job.error.map(ErrorDto::from),
             timings: TimingsDto {
                 queued: seconds(Some(job.created_at), job.started_at),
@@ -262,6 +265,24 @@ impl JobDto {
             tasks: tasks.into_iter().map(TaskDto::from).collect(),
         }
     }
+
+    /// The same for a list, whose tasks come without their command lines: without what a dry run tells, which has them too.
+    pub(crate) fn listed(mut job: Job, tasks: Vec<Task>) -> Self {
+        if let Some(Value::Object(result)) = &mut job.result {
+            result.remove(DRY_RUN);
+        }
+        Self::new(job, tasks)
+    }
+}
+
+/// What a job found, with a dry run's plan as it is on the wire.
+fn result(job: &mut Job) -> Option<Value> {
+    let told = DryRunDto::of(job).and_then(|told| serde_json::to_value(told).ok());
+    let mut result = job.result.take();
+    if let Some(place) = result.as_mut().and_then(|result| result.get_mut(DRY_RUN)) {
+        *place = told.unwrap_or_default();
+    }
+    result
 }
 
 /// What is told of a job as a whole: the phase of its heaviest running task, and the pace of all that do the same.

@@ -11,6 +11,7 @@ pub(crate) mod recording;
 pub(crate) mod transcode;
 pub(crate) mod worker;
 
+use reelmill_shared::job::error::{Reason, TaskError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -37,8 +38,44 @@ pub(crate) struct ErrorDto {
     pub(crate) retryable: bool,
 }
 
-impl From<reelmill_shared::job::error::TaskError> for ErrorDto {
-    fn from(error: reelmill_shared::job::error::TaskError) -> Self {
+impl From<TaskError> for ErrorDto {
+    fn from(error: TaskError) -> Self {
         Self { reason: error.reason.to_string(), message: error.message, retryable: error.retryable }
+    }
+}
+
+impl ErrorDto {
+    /// For who has no key: the farm's own words may name files, addresses and hosts.
+    pub(crate) fn for_viewers(error: &TaskError) -> Self {
+        let message = match error.reason {
+            Reason::NotMedia => "The file is not video or audio that can be read.",
+            Reason::Damaged => "The file is damaged or incomplete.",
+            Reason::LimitExceeded => "The file is longer or larger than is allowed here.",
+            Reason::Unsuitable => "The file lacks what is needed, such as a picture.",
+            Reason::Unreachable => "The file could not be fetched from where it is.",
+            Reason::Cancelled => "It was cancelled.",
+            Reason::Quality => "It did not turn out as near to its source as was asked for.",
+            Reason::Storage
+            | Reason::Ffmpeg
+            | Reason::CheckFailed
+            | Reason::DeadlineExceeded
+            | Reason::WorkerLost
+            | Reason::Internal => "Something went wrong while it was made.",
+        };
+        Self { reason: error.reason.to_string(), message: message.to_owned(), retryable: error.retryable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_hear_the_reason_and_nothing_of_the_farm() {
+        let error =
+            TaskError::fatal(Reason::Unreachable, "cannot read file:///srv/secret/a.mp4: no such file");
+        let told = ErrorDto::for_viewers(&error);
+        assert_eq!((told.reason.as_str(), told.retryable), ("unreachable", false));
+        assert_eq!(told.message, "The file could not be fetched from where it is.");
     }
 }

@@ -40,12 +40,14 @@ pub(crate) struct CreateQuery {
 ///
 /// With `dry_run=true` nothing is made: the answer tells the plan, the ladder, the commands and an estimate. A worker looks into the
 /// source for it, in a job of kind `probe`; where that takes longer than some seconds the answer is 202 with that job, whose result
-/// has the plan under `dry_run` when it is done.
+/// has under `dry_run` what the answer would have been when it is done. An `Idempotency-Key` means nothing to a dry run.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", params(CreateQuery), request_body = NewJobDto, responses(
     (status = 201, description = "Accepted; Location is the job.", body = JobDto),
     (status = 200, description = "What would be done, for a dry run.", body = DryRunDto),
     (status = 202, description = "The job that finds out what would be done, for a dry run that takes longer.", body = JobDto),
-    (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
+    (status = 409, description = "The dry run was cancelled.", body = ProblemDocument),
+    (status = 422, description = "Fields are not right, or, for a dry run, the input is not; each is named in errors[].", body = ProblemDocument),
+    (status = 503, description = "The farm could not carry the dry run out.", body = ProblemDocument),
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -119,6 +121,9 @@ pub(crate) struct JobQuery {
 }
 
 /// List jobs, newest first.
+///
+/// As they are read one by one, but for what would make a page large: the command lines of their tasks (`tasks[].command` is `null`),
+/// what a dry run tells (`result.dry_run`), and series of thumbnails.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobQuery), responses(
     (status = 200, description = "A page of jobs.", body = JobListDto),
 ))]
@@ -139,7 +144,7 @@ pub(crate) async fn list(
         .into_iter()
         .map(|job| {
             let tasks = tasks.remove(&job.id).unwrap_or_default();
-            JobDto::new(job, tasks)
+            JobDto::listed(job, tasks)
         })
         .collect();
     Ok(Json(JobListDto { jobs, next_cursor }))

@@ -49,7 +49,9 @@ use crate::uploads::store_whole;
     (status = 201, description = "Accepted; Location is the recording.", body = RecordingDto),
     (status = 200, description = "What would be done, for a dry run.", body = DryRunDto),
     (status = 202, description = "The job that finds out what would be done, for a dry run that takes longer.", body = JobDto),
-    (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
+    (status = 409, description = "The dry run was cancelled.", body = ProblemDocument),
+    (status = 422, description = "Fields are not right, or, for a dry run, the input is not; each is named in errors[].", body = ProblemDocument),
+    (status = 503, description = "The farm could not carry the dry run out.", body = ProblemDocument),
 ))]
 pub(crate) async fn create(
     State(app): State<App>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
-use reelmill_shared::auth::Scope;
+use reelmill_shared::auth::{Scope, allows};
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::{jobs, pictures};
 use reelmill_shared::ids::{JobId, RecordingId};
@@ -34,22 +34,51 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PictureQuery {
-    /// Seconds from the start; the moment of the recording's poster where it is left out.
+    /// Seconds from the start, of the last frame where that is earlier; the moment of the recording's poster where it is left out.
     pub(crate) t: Option<f64>,
-    /// Pixels of the box the picture fits into; 320x180 where both are left out, and without a time the poster's own.
+    /// Pixels of the box the picture fits into, 16 to 3840; 320x180 where both sides are left out, and without a time the poster's own.
+    /// A picture that is not there yet is made for the next of 45, 90, 120, 160, 180, 200, 240, 270, 320, 360, 400, 480, 540, 640, 720,
+    /// 800, 960, 1080, 1280, 1440, 1600, 1920, 2160, 2560 and 3840.
     pub(crate) width: Option<u32>,
+    /// As `width`. Of one side alone the other follows in 16:9.
     pub(crate) height: Option<u32>,
 }
 
+/// Sides that pictures are made with.
+const SIDES: [u32; 25] = [
+    45, 90, 120, 160, 180, 200, 240, 270, 320, 360, 400, 480, 540, 640, 720, 800, 960, 1080, 1280, 1440,
+    1600, 1920, 2160, 2560, 3840,
+];
+
+/// Which pictures answer a query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// To the letter, as a job may have made it.
+    asked: PictureRequest,
+    /// What is made where neither is there: there is an end to how many of these a recording has.
+    made: PictureRequest,
+}
+
 impl PictureQuery {
-    pub(crate) async fn request(&self, app: &App, id: RecordingId) -> Answer<PictureRequest> {
+    /// Checks the query.
+    pub(crate) async fn wanted(&self, app: &App, recording: &Recording) -> Answer<Wanted> {
         if self.t.is_none() && self.width.is_none() && self.height.is_none() {
-            return Ok(pictures::poster_request(&app.db, id, USUAL).await?);
+            let poster = pictures::poster_request(&app.db, recording.id, USUAL).await?;
+            return Ok(Wanted { asked: poster, made: poster });
         }
-        picture_request(self.t, self.width, self.height).map_err(|(field, detail)| {
+        self.pictures(recording.duration_seconds)
+    }
+
+    fn pictures(&self, duration_seconds: Option<f64>) -> Answer<Wanted> {
+        let wrong = |(field, detail): (&str, &str)| {
             let field = if field == "time" { "t" } else { field };
             Problem::new(Kind::Malformed, format!("{field} {detail}"))
-        })
+        };
+        let side = |side: Option<u32>| side.and_then(|side| SIDES.into_iter().find(|made| *made >= side));
+        let asked = picture_request(self.t, self.width, self.height).map_err(wrong)?;
+        let time = self.t.map(|time| time.min(duration_seconds.unwrap_or(f64::INFINITY)));
+        let made = picture_request(time, side(self.width), side(self.height)).map_err(wrong)?;
+        Ok(Wanted { asked, made })
     }
 }
 
@@ -64,11 +93,13 @@ pub(crate) async fn has_poster(app: &App, id: RecordingId) -> Answer<bool> {
 
 /// Get a picture of a recording as JPEG.
 ///
-/// Any other picture than the poster is made when it is asked for the first time; that takes a moment.
+/// Any other picture than the poster is made when it is asked for the first time, by a key with the scope `write`; that takes a moment.
+/// A key that may only read gets those that are there.
 #[utoipa::path(get, path = "/recordings/{id}/thumbnail", operation_id = "thumbnail", tag = "recordings", params(
     ("id" = RecordingId, Path), PictureQuery,
 ), responses(
     (status = 200, description = "A JPEG.", content_type = "image/jpeg", body = String),
+    (status = 403, description = "The picture would have to be made, and the key may only read.", body = ProblemDocument),
     (status = 404, description = "There is no such recording, or no picture yet.", body = ProblemDocument),
 ))]
 pub(crate) async fn of_recording(
@@ -81,13 +112,13 @@ pub(crate) async fn of_recording(
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
-    let request = query.request(&app, id).await?;
-    if let Some(response) = stored(&app, id, request, true, &method, &headers).await? {
+    let wanted = query.wanted(&app, &recording).await?;
+    if let Some(response) = stored(&app, id, wanted, true, &method, &headers).await? {
         return Ok(response);
     }
-    let job = make(&app, &caller, &recording, request, &headers).await?;
+    let job = make(&app, &caller, &recording, wanted.made, &headers).await?;
     wait_for(&app, job).await?;
-    stored(&app, id, request, true, &method, &headers)
+    stored(&app, id, wanted, true, &method, &headers)
         .await?
         .ok_or_else(|| not_yet("the picture was not made"))
 }
@@ -96,14 +127,16 @@ pub(crate) async fn of_recording(
 pub(crate) async fn stored(
     app: &App,
     id: RecordingId,
-    request: PictureRequest,
+    wanted: Wanted,
     private: bool,
     method: &Method,
     headers: &HeaderMap,
 ) -> Answer<Option<Response>> {
-    let Some(picture) = pictures::find(&app.db, id, request).await? else {
-        return Ok(None);
-    };
+    let mut found = pictures::find(&app.db, id, wanted.asked).await?;
+    if found.is_none() && wanted.made != wanted.asked {
+        found = pictures::find(&app.db, id, wanted.made).await?;
+    }
+    let Some(picture) = found else { return Ok(None) };
     let file = MediaFile { key: picture.key, bytes: picture.bytes };
     let caching = if private { Caching::PrivateDay } else { Caching::Day };
     send(&app.storage, &file, "image/jpeg", caching, method, headers).await.map(Some)
@@ -119,6 +152,12 @@ async fn make(
     // Somebody may be waiting for the same one already.
     if let Some(job) = jobs::unfinished_thumbnail(&app.db, recording.id, request).await? {
         return Ok(job);
+    }
+    if !allows(&caller.scopes, Scope::Write) {
+        return Err(Problem::new(
+            Kind::Forbidden,
+            "there is no such picture yet, and this key may only read; ask for it once with a key that has the scope write",
+        ));
     }
     let input = InputDto { recording_id: Some(recording.id), ..InputDto::default() };
     // Somebody looks at an empty frame: before other work of the project.
@@ -153,4 +192,30 @@ async fn wait_for(app: &App, id: JobId) -> Answer<()> {
 
 fn not_yet(detail: &str) -> Problem {
     Problem::new(Kind::NotReady, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pictures(t: Option<f64>, width: Option<u32>, height: Option<u32>, duration: Option<f64>) -> Wanted {
+        PictureQuery { t, width, height }.pictures(duration).unwrap()
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_can_be_made() {
+        let sides = |width, height| {
+            let made = pictures(None, width, height, None).made;
+            (made.width, made.height)
+        };
+        assert_eq!(sides(Some(320), None), (320, 180));
+        assert_eq!(sides(Some(201), None), (240, 135));
+        assert_eq!(sides(None, Some(17)), (80, 45));
+        assert_eq!(sides(Some(3840), Some(1081)), (3840, 1280));
+        let asked = pictures(Some(2.5), Some(201), None, Some(60.0)).asked;
+        assert_eq!((asked.at_ms, asked.width, asked.height), (Some(2500), 201, 113));
+        assert_eq!(pictures(Some(5000.0), None, None, Some(60.0)).made.at_ms, Some(60_000));
+        assert_eq!(pictures(Some(5000.0), None, None, None).made.at_ms, Some(5_000_000));
+        assert!(PictureQuery { t: Some(-1.0), width: None, height: None }.pictures(None).is_err());
+    }
 }

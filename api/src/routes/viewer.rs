@@ -1,5 +1,7 @@
 //! `/v/{token}/…`: everything a viewer needs for one recording, without a key.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -91,8 +93,8 @@ async fn thumbnail(
     Query(query): Query<PictureQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    let request = query.request(&app, recording.id).await?;
-    let found = stored(&app, recording.id, request, false, &method, &headers).await?;
+    let wanted = query.wanted(&app, &recording).await?;
+    let found = stored(&app, recording.id, wanted, false, &method, &headers).await?;
     found.ok_or_else(|| Problem::new(Kind::NotReady, "there is no such picture of this recording"))
 }
 
@@ -107,24 +109,41 @@ async fn storyboard(
 }
 
 async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
+    // Looked for each time: what was deleted is gone at once.
     let recording = named_by(&app, &token).await?;
-    let renditions = match active_set(&app, recording.id).await? {
-        Some(set) => renditions(&app, &set).await?.to_vec(),
+    let id = recording.id;
+    let told = match app.caches.told.get(&id).await {
+        Some(told) => told,
+        None => {
+            let told = Arc::new(told(&app, recording).await?);
+            app.caches.told.insert(id, Arc::clone(&told)).await;
+            told
+        }
+    };
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(told.as_ref())).into_response())
+}
+
+/// What there is to be told of a recording, and how far what makes it is.
+async fn told(app: &App, recording: Recording) -> Answer<ViewerInfoDto> {
+    let renditions = match active_set(app, recording.id).await? {
+        Some(set) => renditions(app, &set).await?.to_vec(),
         None => vec![],
     };
     let job = match recording.status {
         RecordingStatus::Pending | RecordingStatus::Processing | RecordingStatus::Playable => {
             let filter =
                 JobFilter { kind: Some(JobKind::Transcode), recording_id: Some(recording.id), status: None };
-            let newest = jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop();
-            match newest {
-                Some(job) => Some(JobDto::new(job.clone(), tasks::of_job(&app.db, job.id).await?)),
+            match jobs::list(&app.db, recording.project_id, filter, None, 1).await?.pop() {
+                Some(job) => {
+                    let tasks = tasks::of_jobs(&app.db, &[job.id]).await?.remove(&job.id);
+                    Some(JobDto::listed(job, tasks.unwrap_or_default()))
+                }
                 None => None,
             }
         }
-        _ => None,
+        RecordingStatus::Ready | RecordingStatus::Failed => None,
     };
-    let dto = ViewerInfoDto {
+    Ok(ViewerInfoDto {
         id: recording.id,
         title: recording.title,
         status: recording.status,
@@ -134,12 +153,11 @@ async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Respo
             .map(|r| RenditionDto::new(r, "stream/playlist.m3u8?quality="))
             .collect(),
         storyboard_url: stills::storyboard(&app.db, recording.id).await?.map(|_| "storyboard.vtt".to_owned()),
-        error: recording.error.map(ErrorDto::from),
+        error: recording.error.as_ref().map(ErrorDto::for_viewers),
         progress: job.as_ref().map(|job| job.progress),
         phase: job.as_ref().and_then(|job| job.phase.clone()),
         renditions_progress: job.iter().flat_map(rendition_progress).collect(),
-    };
-    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(dto)).into_response())
+    })
 }
 
 /// One entry a rendition, over all the chunks it is made in; the best first.

@@ -3,9 +3,11 @@
 use std::path::{Component, PathBuf};
 
 use percent_encoding::percent_decode_str;
+use reelmill_shared::db::sources::Source;
 use reelmill_shared::db::{sources, uploads};
 use reelmill_shared::ids::{RecordingId, SourceId, UploadId};
 use reelmill_shared::job::spec::Input;
+use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::FieldError;
 use url::Url;
 
@@ -20,7 +22,8 @@ pub(super) struct Resolved {
     pub(super) input: Input,
     pub(super) source: SourceId,
     pub(super) stored: bool,
-    pub(super) probed: bool,
+    /// Of what was looked into before.
+    pub(super) probe: Option<Probe>,
     pub(super) recording: Option<RecordingId>,
     /// What the file was called, for the title.
     pub(super) name: Option<String>,
@@ -91,7 +94,7 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
         input: Input::Url(url),
         source: SourceId::new(),
         stored: false,
-        probed: false,
+        probe: None,
         recording: None,
         name,
     })
@@ -132,9 +135,9 @@ async fn from_upload(
         faults.push(fault(at, "the upload is empty: zero bytes"));
         return Ok(None);
     }
-    let probed = sources::get(&app.db, source).await?.is_some_and(|source| source.probe.is_some());
+    let probe = sources::get(&app.db, source).await?.and_then(|source| source.probe);
     let name = crate::routes::uploads::file_name(&upload.metadata).filter(|name| bad_title(name).is_none());
-    Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probed, recording: None, name }))
+    Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probe, recording: None, name }))
 }
 
 async fn from_recording(
@@ -152,9 +155,9 @@ async fn from_recording(
         faults.push(fault(at, "the recording has no stored source"));
         return Ok(None);
     };
-    let probed = source.probe.is_some();
     let input = Input::RecordingId(id);
-    Ok(Some(Resolved { input, source: source.id, stored: true, probed, recording: Some(id), name: None }))
+    let Source { id: source, probe, .. } = source;
+    Ok(Some(Resolved { input, source, stored: true, probe, recording: Some(id), name: None }))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use reelmill_shared::ids::JobId;
 use reqwest::Method;
-use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -70,17 +69,10 @@ struct Reused {
 }
 
 /// Asks what `body` would do if it were posted, waits for a job that must find it out first, and prints it.
-pub(crate) async fn run(
-    context: &Context,
-    collection: &str,
-    body: &Value,
-    idempotency_key: &str,
-) -> Result<(), Failure> {
-    let key = HeaderValue::from_str(idempotency_key)
-        .map_err(|_| Failure::Usage("the idempotency key must be visible ASCII characters".to_owned()))?;
+pub(crate) async fn run(context: &Context, collection: &str, body: &Value) -> Result<(), Failure> {
     let mut url = context.farm.url(&[collection]);
     url.query_pairs_mut().append_pair("dry_run", "true");
-    let request = context.farm.request(Method::POST, url).header("idempotency-key", key).json(body);
+    let request = context.farm.request(Method::POST, url).json(body);
     let response = context.farm.ask(request).await?;
     let told = response.status() == reqwest::StatusCode::OK;
     let document = context.farm.document::<Value>(response).await?;

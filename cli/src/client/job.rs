@@ -21,7 +21,7 @@ use super::{Context, submit, watch};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum JobCommand {
     /// Submit a job: transcode a file, a URL, an upload or a recording
-    Submit(submit::SubmitArgs),
+    Submit(Box<submit::SubmitArgs>),
     /// Follow a job to its end; Ctrl-C stops watching, not the job
     Watch(JobArgs),
     /// Show a job and its tasks
@@ -95,7 +95,7 @@ pub(crate) struct LogArgs {
 /// Runs a command about jobs.
 pub(crate) async fn run(context: &Context, command: JobCommand) -> Result<(), Failure> {
     match command {
-        JobCommand::Submit(args) => submit::run(context, args).await,
+        JobCommand::Submit(args) => submit::run(context, *args).await,
         JobCommand::Watch(args) => {
             let job = watch::watch(context, args.id).await?;
             if context.format == Format::Table { print(&report(&context.farm, &job)) } else { Ok(()) }

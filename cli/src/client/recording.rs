@@ -9,13 +9,15 @@ use reelmill_shared::job::state::RecordingStatus;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
-use super::Context;
-use super::documents::{PlaybackToken, Recording, Rendition, Source};
+use super::documents::{Job, PlaybackToken, Recording, Rendition, Source};
 use super::failure::Failure;
 use super::lists::{self, Paging};
 use super::output::{Column, Format, fields, note, print, table};
 use super::text::{ago, bitrate, plain, short_number, shorten, size, span};
+use super::watch::watch;
+use super::{Context, job};
 
 const TITLE_WIDTH: usize = 40;
 
@@ -26,6 +28,8 @@ pub(crate) enum RecordingCommand {
     List(ListArgs),
     /// Show a recording
     Show(ShowArgs),
+    /// Encode a recording in more qualities, and follow that to its end
+    Qualities(QualitiesArgs),
     /// Delete a recording and everything made of it
     Delete(DeleteArgs),
 }
@@ -51,6 +55,17 @@ pub(crate) struct ShowArgs {
     play_url: bool,
 }
 
+/// Options of `recording qualities`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QualitiesArgs {
+    /// The recording's id
+    #[arg(value_name = "RECORDING")]
+    id: RecordingId,
+    /// Names of rungs, as 480p, or of profiles with all their rungs; what is there already is not encoded again
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
 /// Options of `recording delete`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
@@ -68,6 +83,7 @@ pub(crate) async fn run(context: &Context, command: RecordingCommand) -> Result<
         RecordingCommand::List(args) => list(context, args).await,
         RecordingCommand::Show(args) if args.play_url => play_url(context, args.id).await,
         RecordingCommand::Show(args) => show(context, args.id).await,
+        RecordingCommand::Qualities(args) => qualities(context, args).await,
         RecordingCommand::Delete(args) => delete(context, args).await,
     }
 }
@@ -190,6 +206,15 @@ async fn play_url(context: &Context, id: RecordingId) -> Result<(), Failure> {
         Format::Json => print(&document.text),
         Format::Table => print(&plain(&farm.absolute(&document.view.hls_url))),
     }
+}
+
+async fn qualities(context: &Context, args: QualitiesArgs) -> Result<(), Failure> {
+    let path = ["recordings", &args.id.to_string(), "transcode", "quality"];
+    let body = json!({ "profiles": args.names });
+    let job = context.farm.post::<Job>(&path, &body, &Uuid::now_v7().to_string()).await?.view;
+    note(&format!("job {}", job.id));
+    let done = watch(context, job.id).await?;
+    if context.format == Format::Table { print(&job::report(&context.farm, &done)) } else { Ok(()) }
 }
 
 async fn delete(context: &Context, args: DeleteArgs) -> Result<(), Failure> {

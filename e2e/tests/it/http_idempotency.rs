@@ -1,7 +1,10 @@
 //! `Idempotency-Key`: the same request twice is done once.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use reelmill_testkit::wait::until;
 use reelmill_testkit::{Client, Farm};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
@@ -22,6 +25,7 @@ async fn http_idempotency() {
     a_lesser_key_gets_no_replay(&first).await;
     secrets_are_not_kept(&farm).await;
     keys_are_checked(&first).await;
+    dry_runs_are_not_kept(&first).await;
     farm.stop().await;
 }
 
@@ -151,4 +155,28 @@ async fn keys_are_checked(api: &Client) {
     // On a GET it means nothing.
     let get = api.request(Method::GET, "/api/v1/jobs").header("idempotency-key", "replay");
     assert_eq!(answer(get).await.0, StatusCode::OK);
+}
+
+/// They make nothing, so each is answered anew; and the key stays free for the job.
+async fn dry_runs_are_not_kept(api: &Client) {
+    let body = |priority: i64| json!({ "kind": "transcode", "input": { "url": "https://media.example/dry.mp4" }, "priority": priority });
+    for _ in 0..2 {
+        let refused = answer(post_once(api, "/jobs?dry_run=true", "dry", &body(101))).await;
+        is_problem(&refused, 422, "validation");
+        assert!(!replayed(&refused.1));
+    }
+    // Nobody works: it is cancelled while its answer is waited for.
+    let asked = answer(post_once(api, "/jobs?dry_run=true", "dry", &body(1)));
+    let cancelled = async {
+        let job = until("the dry run", Duration::from_secs(15), || async {
+            let jobs = api.get("/jobs?kind=probe&status=queued&limit=200").await;
+            let mut jobs = jobs["jobs"].as_array().unwrap().iter();
+            jobs.find(|job| job["recording_id"].is_null()).map(|job| text(job, "id").to_owned())
+        })
+        .await;
+        api.post(&format!("/jobs/{job}/cancel"), &json!({})).await;
+    };
+    let (refused, ()) = tokio::join!(asked, cancelled);
+    is_problem(&refused, 409, "conflict");
+    assert_eq!(answer(post_once(api, "/jobs", "dry", &body(1))).await.0, StatusCode::CREATED);
 }

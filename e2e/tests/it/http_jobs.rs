@@ -221,7 +221,26 @@ async fn files_come_from_the_roots_only(api: &Client, clip: &Path) {
     // … and what only the disk can tell by the worker, who does not say what lies elsewhere.
     fails(api, &format!("file://{}", link.display()), "REELMILL_INPUT_LOCAL_ROOTS").await;
     fails(api, &format!("file://{root}"), "REELMILL_INPUT_LOCAL_ROOTS").await;
-    fails(api, &format!("file://{root}/missing.mp4"), "there is no file").await;
+    let missing = format!("file://{root}/missing.mp4");
+    fails(api, &missing, "there is no file").await;
+    viewers_hear_no_path(api, &missing).await;
+}
+
+/// Whoever has a link hears that it failed and why; where the file lies is for those with a key.
+async fn viewers_hear_no_path(api: &Client, missing: &str) {
+    let body = json!({ "kind": "transcode", "input": { "url": missing } });
+    let job = api.post("/jobs", &body).await;
+    let job = api.wait_for(text(&job, "id")).await;
+    assert!(text(&job["error"], "message").contains("missing.mp4"), "{job}");
+    let master = api.play_url(text(&job, "recording_id")).await;
+    let info = api.text(&master.replace("/stream/master.m3u8", "/info")).await;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(
+        (&info["status"], &info["error"]["reason"]),
+        (&json!("failed"), &json!("unreachable")),
+        "{info}"
+    );
+    assert_eq!(info["error"]["message"], "The file could not be fetched from where it is.");
 }
 
 async fn downloads_are_guarded(api: &Client, clip: &Path) {

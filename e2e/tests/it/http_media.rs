@@ -139,6 +139,13 @@ async fn ranges_are_the_bytes(viewer: &Viewer) {
         is_problem(&refused, 416, "range-not-satisfiable");
         assert_eq!(header(&refused.1, "content-range"), format!("bytes */{size}"), "{range}");
     }
+    // A range means something to GET alone.
+    for range in ["bytes=0-9".to_owned(), format!("bytes={size}-")] {
+        let (status, headers, _) = bytes(viewer.segment(Method::HEAD).header("range", &range)).await;
+        assert_eq!(status, StatusCode::OK, "{range}");
+        assert_eq!(header(&headers, "content-length"), size.to_string());
+        assert!(headers.get("content-range").is_none());
+    }
     // What is no single range of bytes is passed over.
     for range in ["bytes=5-2", "bytes=0-1,5-6", "pages=1-2", "bytes=x-y", "bytes=-", "bytes"] {
         let (status, _, body) = bytes(viewer.segment(Method::GET).header("range", range)).await;
@@ -258,6 +265,21 @@ async fn pictures_are_made_as_asked(api: &Client, recording: &Value, viewer: &Vi
     let (status, _, seen) = bytes(viewer.request(Method::GET, "thumbnail?t=1&width=200")).await;
     assert!(status == StatusCode::OK && seen == early);
     is_problem(&answer(viewer.request(Method::GET, "thumbnail?t=3&width=222")).await, 404, "not-ready");
+    // There is an end to the sizes and times that are made.
+    let (_, _, larger) = picture("?t=3&width=222").await;
+    assert_eq!(size(&larger).0, 240);
+    for again in ["?t=3&width=240", "?t=3&width=201"] {
+        assert!(picture(again).await.2 == larger, "{again}");
+    }
+    // A key that may only read does as viewers do.
+    let reader = client_with(api, None, &["read"]).await;
+    let before = api.get("/jobs?kind=thumbnail&limit=200").await["jobs"].as_array().unwrap().len();
+    let (status, _, seen) = bytes(reader.request(Method::GET, &format!("{path}?t=1&width=200"))).await;
+    assert!(status == StatusCode::OK && seen == early);
+    let refused = answer(reader.request(Method::GET, &format!("{path}?t=4&width=200"))).await;
+    is_problem(&refused, 403, "forbidden");
+    let after = api.get("/jobs?kind=thumbnail&limit=200").await["jobs"].as_array().unwrap().len();
+    assert_eq!(before, after, "nothing is made for it");
     // Beyond the end is no server's fault.
     let beyond = answer(api.request(Method::GET, &format!("{path}?t=5000"))).await;
     assert!(matches!(beyond.0.as_u16(), 200 | 404), "{} {}", beyond.0, beyond.2);

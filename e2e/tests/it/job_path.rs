@@ -109,6 +109,26 @@ async fn job_path_a_killed_workers_job_finishes_on_another_once() {
     farm.stop().await;
 }
 
+/// A database that will not have what a task made: the task fails at once, not when its lease has run out, and the job with it.
+#[tokio::test]
+async fn job_path_what_the_database_refuses_fails_at_once() {
+    let farm = Farm::builder().processes(1, 1, 1).start().await;
+    let db = farm.database.connect().await;
+    db.batch_execute("alter table renditions add constraint refused check (false) not valid").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let job = farm.client.submit(&media::clip(dir.path(), 2, "320x180"), &json!("fast")).await;
+    let job = farm.client.wait_for(id(&job)).await;
+    assert_eq!((&job["status"], &job["error"]["reason"]), (&json!("failed"), &json!("internal")), "{job}");
+    assert!(job["error"]["message"].as_str().unwrap().contains("refused"), "{}", job["error"]);
+    let lost: i64 = db
+        .query_one("select count(*) from attempts where outcome = 'lost' or epoch > 1", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(lost, 0, "nobody waited for a lease to run out");
+    farm.stop().await;
+}
+
 /// A database that stands still for longer than the leader's lease, though nobody else takes the lead: the duties go on.
 #[tokio::test]
 async fn job_path_a_lead_that_ran_out_is_taken_up_again() {

@@ -276,6 +276,7 @@ async fn media_downloads_tell_of_the_source_only_where_it_was_asked_for() {
     }
     assert!(make.args(["-c", "copy"]).arg(&source).status().unwrap().success());
 
+    let mut makers = vec![];
     for (metadata, outputs) in [
         (None, json!(["hls", "mp4"])),
         (Some("drop"), json!(["hls", "mp4"])),
@@ -304,6 +305,7 @@ async fn media_downloads_tell_of_the_source_only_where_it_was_asked_for() {
                 ("Ein Film; \"A=B\" # 1 zwei", "Ä. Mann")
             );
             assert_eq!(told("date"), "2019-05-01");
+            makers.push(id.to_owned());
         } else {
             for (name, _) in tags {
                 assert_eq!(told(name), "", "{name}");
@@ -312,6 +314,23 @@ async fn media_downloads_tell_of_the_source_only_where_it_was_asked_for() {
             assert!(!bytes.windows(8).any(|eight| eight == b"+52.5200"), "the place is in the file");
         }
     }
+
+    // Who borrows what was made has it from a source of its own, and still when the lenders are gone.
+    let upload = api.upload(&source).await;
+    let edit = json!({ "metadata": "keep" });
+    let body = json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": profile(), "outputs": ["hls"], "edit": edit });
+    let job = api.post("/jobs", &body).await;
+    let job = api.wait_for(text(&job, "id")).await;
+    assert!(job["result"]["reused_from"].is_object(), "{job}");
+    for maker in makers {
+        let gone = answer(api.request(Method::DELETE, &format!("/api/v1/recordings/{maker}"))).await;
+        assert_eq!(gone.0, 204);
+    }
+    let id = text(&job, "recording_id");
+    let job = post(api, id, "mp4").await.2;
+    assert_eq!(api.wait_for(text(&job, "id")).await["status"], "succeeded");
+    let told = probe_file(&["-show_format"], save(&farm, id, "best").await.to_str().unwrap());
+    assert_eq!(told["format"]["tags"]["artist"], "Ä. Mann");
     farm.stop().await;
 }
 

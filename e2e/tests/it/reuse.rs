@@ -8,6 +8,7 @@ use reelmill_testkit::{Client, Farm, media};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::media_tracks::ffmpeg;
 use crate::support::{answer, client_with, text};
 
 /// How many encodes a job had.
@@ -43,6 +44,33 @@ async fn of_upload(client: &Client, clip: &Path) -> Value {
 fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
+}
+
+/// However many tracks a set of sound alone has, one of them is offered as a file: where it was made and where it is borrowed.
+#[tokio::test]
+async fn reuse_of_sound_alone_brings_the_file_that_its_maker_has() {
+    let media = tempfile::tempdir().unwrap();
+    let farm = Farm::builder().start().await;
+    let client = &farm.client;
+    let (file, sine) = (media.path().join("two.mka"), "sine=frequency=440:duration=4");
+    let inputs = ["-f", "lavfi", "-i", sine, "-f", "lavfi", "-i", sine, "-map", "0", "-map", "1"];
+    ffmpeg(&inputs, &file);
+    let mut names: Vec<Vec<String>> = vec![];
+    for _ in 0..2 {
+        let body = of_upload(client, &file).await;
+        let body = with(body, "outputs", json!(["hls", "mp4"]));
+        let job = succeeded(client, &with(body, "profile", json!("audio"))).await;
+        assert_eq!(job["result"]["reused_from"].is_null(), names.is_empty(), "{job}");
+        let recording = client.get(&format!("/recordings/{}", text(&job, "recording_id"))).await;
+        let master = client.text(&client.play_url(text(&job, "recording_id")).await).await;
+        assert!(master.contains("audio_2"), "{master}");
+        let made = job["tasks"].as_array().unwrap().iter().filter(|task| task["kind"] == "mp4").count();
+        assert_eq!(made, 1, "{job}");
+        let files = recording["mp4"].as_array().unwrap().iter();
+        names.push(files.map(|file| text(file, "name").to_owned()).collect());
+    }
+    assert_eq!(names[0], names[1]);
+    farm.stop().await;
 }
 
 #[tokio::test]

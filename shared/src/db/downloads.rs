@@ -1,8 +1,10 @@
 //! Renditions of recordings as one file each.
 
+use super::sets::{Rendition, TrackKind};
 use super::tasks::{Claimed, prefix};
 use super::{Db, DbError, GenericClient};
 use crate::ids::{RecordingId, SetId};
+use crate::job::spec::{self, DownloadRequest};
 
 /// A stored MP4.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +12,18 @@ pub struct Download {
     pub rung: String,
     pub key: String,
     pub bytes: u64,
+}
+
+/// Which of the renditions of a set, which come in the order of its index, are offered as files.
+pub fn offered(all: &[Rendition]) -> Vec<&Rendition> {
+    let of = |kind| all.iter().filter(move |rendition| rendition.kind == kind);
+    spec::offered(of(TrackKind::Video), of(TrackKind::Audio))
+}
+
+impl From<&Rendition> for DownloadRequest {
+    fn from(rendition: &Rendition) -> Self {
+        Self { rung: rendition.rung.clone(), height: rendition.height }
+    }
 }
 
 /// What can be downloaded of a recording's set, in no order.

@@ -39,6 +39,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::config::DatabaseConfig;
 use crate::ids::JobId;
+use crate::job::error::{Reason, TaskError};
 use crate::job::state::UnknownWord;
 
 pub use deadpool_postgres::{GenericClient, Transaction};
@@ -109,9 +110,40 @@ impl DbError {
         match self {
             Self::Pool(_) => true,
             Self::Postgres(error) => {
-                error.code().is_none_or(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
+                let away = |code: &SqlState| CLASSES.iter().any(|class| code.code().starts_with(class));
+                error.code().is_none_or(away) || self.is_contention()
             }
-            _ => self.is_contention(),
+            _ => false,
+        }
+    }
+
+    /// What is said of a task whose end was refused, so that it need not wait for its lease to run out; `None` where the task is somebody
+    /// else's, or the database could not work.
+    pub fn refusal(&self) -> Option<TaskError> {
+        // Data exceptions, violated constraints, limits of the program (PostgreSQL, appendix A): the same again is refused again.
+        const LASTING: [&str; 3] = ["22", "23", "54"];
+        if self.is_outage() {
+            return None;
+        }
+        match self {
+            Self::LostRace => None,
+            Self::OtherInit(_) => Some(TaskError::fatal(
+                Reason::CheckFailed,
+                format!("{self}; do all workers have the same FFmpeg?"),
+            )),
+            other => {
+                let lasts = match other {
+                    // A row with the same key may have come from who was at it at the same time.
+                    Self::Postgres(error) => {
+                        let code = error.code().map_or("", |code| code.code());
+                        !other.is_duplicate() && LASTING.iter().any(|class| code.starts_with(class))
+                    }
+                    Self::Json(_) => true,
+                    _ => false,
+                };
+                let told = TaskError::internal("what the task made could not be published", other);
+                Some(TaskError { retryable: !lasts, ..told })
+            }
         }
     }
 

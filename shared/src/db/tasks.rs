@@ -102,21 +102,26 @@ pub struct Progress {
 
 /// Tasks of a job in order, each with its newest attempt and progress.
 pub async fn of_job(db: &Db, job: JobId) -> Result<Vec<Task>, DbError> {
-    Ok(of_jobs(db, &[job]).await?.remove(&job).unwrap_or_default())
+    Ok(of(db, &[job], "a.command").await?.remove(&job).unwrap_or_default())
 }
 
-/// The same for several jobs at once.
+/// The same for several jobs at once, without the command lines, which would be most of it.
 pub async fn of_jobs(db: &Db, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>>, DbError> {
+    of(db, jobs, "null::text[] as command").await
+}
+
+/// `command` is the column that gives the command lines.
+async fn of(db: &Db, jobs: &[JobId], command: &str) -> Result<HashMap<JobId, Vec<Task>>, DbError> {
     let client = db.get().await?;
     let statement = client
-        .prepare_cached(
-            "select t.*, w.name as worker, a.command, p.progress, p.phase, p.fps, p.speed, p.eta_seconds
+        .prepare_cached(&format!(
+            "select t.*, w.name as worker, {command}, p.progress, p.phase, p.fps, p.speed, p.eta_seconds
              from tasks t
              left join attempts a on a.task_id = t.id and a.epoch = t.epoch
              left join workers w on w.id = a.worker_id
              left join task_progress p on p.task_id = t.id and p.epoch = t.epoch
-             where t.job_id = any($1) order by t.job_id, t.position, t.id",
-        )
+             where t.job_id = any($1) order by t.job_id, t.position, t.id"
+        ))
         .await?;
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tasks: HashMap<JobId, Vec<Task>> = HashMap::new();

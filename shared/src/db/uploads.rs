@@ -166,11 +166,13 @@ async fn make_source(tx: &impl GenericClient, upload: &mut Upload) -> Result<(),
     Ok(())
 }
 
-/// Nothing was made of the source `s`, and nothing that is under way needs it as a mark on its picture.
+/// Nothing was made of the source `s`, and it is no mark on the picture of anything that is there or under way: more qualities and
+/// pictures of it need the mark again.
 const UNUSED: &str = "not exists (select 1 from recordings r where r.source_id = s.id)
     and not exists (
-        select 1 from jobs j
-        where j.status in ('queued', 'running') and j.spec -> 'edit' -> 'watermark' ->> 'source' = s.id::text)";
+        select 1 from jobs j left join recordings r on r.id = j.recording_id
+        where j.spec -> 'edit' -> 'watermark' ->> 'source' = s.id::text
+          and (j.status in ('queued', 'running') or (r.id is not null and r.deleted_at is null)))";
 
 /// Deletes an upload, and its source if it has one that nothing was made of, and hands its objects to the sweeper; false where there
 /// is none, or something was made of it.

@@ -240,6 +240,22 @@ pub async fn gpus(db: &Db) -> Result<Gpus, DbError> {
     Ok(gpus)
 }
 
+/// The encoders that need no hardware of the workers of the pool `cpu` that are there, those of one worker together.
+pub async fn mixes(db: &Db) -> Result<Vec<Vec<Encoder>>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select distinct capabilities from workers where pool = $1 and state = 'active'",
+            &[&Pool::Cpu.as_str()],
+        )
+        .await?;
+    let encoders = |words: Vec<String>| {
+        words.iter().filter_map(|word| word.parse().ok()).filter(|it: &Encoder| !it.is_hardware()).collect()
+    };
+    Ok(rows.iter().map(|row| encoders(row.get(0))).collect())
+}
+
 /// The encoders that workers have proven which are there, or were.
 pub async fn proven(db: &Db) -> Result<Vec<Encoder>, DbError> {
     let client = db.get().await?;

@@ -38,6 +38,25 @@ words! {
     }
 }
 
+impl Reason {
+    /// True where the input is at fault: another one may succeed, however well the farm does.
+    pub fn is_of_the_input(self) -> bool {
+        match self {
+            Self::NotMedia | Self::Damaged | Self::LimitExceeded | Self::Unsuitable | Self::Unreachable => {
+                true
+            }
+            Self::Storage
+            | Self::Ffmpeg
+            | Self::CheckFailed
+            | Self::Quality
+            | Self::DeadlineExceeded
+            | Self::WorkerLost
+            | Self::Cancelled
+            | Self::Internal => false,
+        }
+    }
+}
+
 /// A failure: kept with the attempt, the task and, if it was the last, the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

@@ -231,6 +231,7 @@ mod tests {
     use crate::ids::{SetId, SourceId};
     use crate::job::encoder::Encoder;
     use crate::media::grid::{Grid, Rate};
+    use crate::media::probe::UnsaidColours;
 
     const CRF: RateControl = RateControl::CappedCrf { crf: 23, max_bitrate: 4_000_000, buffer: 8_000_000 };
 
@@ -261,6 +262,7 @@ mod tests {
             stored_size: None,
             deinterlace: false,
             tone_map: false,
+            unsaid_colours: UnsaidColours::default(),
             preset,
             threads: 1,
             rungs: sizes.iter().copied().map(rung).collect(),

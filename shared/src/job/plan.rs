@@ -7,10 +7,9 @@ use super::encoder::{Encoder, Gpus};
 use super::error::{Reason, TaskError};
 use super::estimate::is_work;
 use super::quality::QualityWish;
-use super::spec::{DownloadRequest, JobSpec, Output};
+use super::spec::{DownloadRequest, JobSpec, Output, offered};
 use super::task::{
-    AUDIO_RUNG, AudioSpec, EncodeRung, EncodeSpec, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec, RemuxSpec,
-    TaskSpec,
+    AudioSpec, EncodeSpec, FetchSpec, FinishSpec, Led, Mp4Spec, ProbeSpec, RemuxSpec, TaskSpec,
 };
 use crate::ids::{RecordingId, SetId, SourceId, TaskId};
 use crate::media::complexity::RungVerdict;
@@ -36,7 +35,8 @@ use glance::fits;
 use pictures::poster;
 
 pub use adopt::Adopted;
-pub use glance::{is_worth_a_glance, lead};
+pub use encoders::within_memory;
+pub use glance::{is_made_of_the_beginning, is_worth_a_glance, lead, led_seconds};
 pub use ladder::{Sampling, sampling};
 pub use pictures::{picture, poster_alone};
 
@@ -163,6 +163,8 @@ pub struct Circumstances {
     pub chunk_seconds: Option<f64>,
     /// What may be planned for hardware.
     pub gpus: Gpus,
+    /// The encoders of the workers that are there and need no hardware, those of one worker together; empty where that is not known.
+    pub mixes: Vec<Vec<Encoder>>,
 }
 
 /// Up to this length a source that cannot be cut is encoded as it is.
@@ -302,14 +304,15 @@ pub fn transcode(
         drawn = drawn_into(SetId::new())?;
     }
 
+    let requests = if spec.outputs.contains(&Output::Mp4) { files_of(&drawn) } else { vec![] };
+
     // In the order of work: what a viewer waits for comes first.
-    let seekable = is_indexed(probe);
     let mut works = vec![];
     if let Some(whole) = &drawn.video {
         let end = probe.video.as_ref().map_or(0.0, |video| spec.edit.trimmed(video.end_seconds));
-        works = video::tasks(whole, end, seekable, led.is_some(), circumstances);
+        works = video::tasks(whole, probe, end, led.is_some(), circumstances);
     }
-    let mut sounds = audio::tasks(&drawn.sound, seekable);
+    let mut sounds = audio::tasks(&drawn.sound, is_indexed(probe));
     if led.is_some_and(|led| led.audio.is_some()) {
         sounds.remove(0);
     }
@@ -334,7 +337,7 @@ pub fn transcode(
         report: None,
     };
     if drawn.video.is_some() && spec.outputs.contains(&Output::Thumbnail) {
-        works.push(poster(spec, source, recording));
+        works.push(poster(spec, source, recording, probe));
     }
     let mut tasks: Vec<NewTask> = works.into_iter().map(NewTask::new).collect();
     let mut finish = NewTask::new(TaskSpec::Finish(finish));
@@ -350,10 +353,9 @@ pub fn transcode(
     }
     stills::add(&mut tasks, spec, drawn.set.id, drawn.duration_seconds)?;
     if let Some((whole, wish)) = drawn.video.as_ref().zip(spec.quality.as_ref()) {
-        measure(wish, whole, &mut tasks, &mut finish);
+        measure(wish, whole, probe, &mut tasks, &mut finish);
     }
     // Behind the finish: nobody who wants to watch waits for a file to be downloaded.
-    let requests = if spec.outputs.contains(&Output::Mp4) { files_of(drawn.video.as_ref()) } else { vec![] };
     let mut files = vec![];
     for request in requests {
         let mut file = download(recording, drawn.set.id, request, drawn.duration_seconds);
@@ -366,10 +368,16 @@ pub fn transcode(
 }
 
 /// Adds the tasks that measure what `tasks` make of `whole`. A viewer need not wait for them, unless the figures decide.
-fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, finish: &mut NewTask) {
+fn measure(
+    wish: &QualityWish,
+    whole: &EncodeSpec,
+    probe: &Probe,
+    tasks: &mut Vec<NewTask>,
+    finish: &mut NewTask,
+) {
     let orders = quality::report(wish, whole);
     let mut report = NewTask::new(TaskSpec::Report(orders.clone()));
-    let mut measuring = quality::tasks(wish, whole, tasks);
+    let mut measuring = quality::tasks(wish, whole, probe, tasks);
     measuring.iter_mut().for_each(|task| task.precede(&mut report));
     if !wish.least.is_nothing()
         && let TaskSpec::Finish(finishing) = &mut finish.spec
@@ -381,13 +389,12 @@ fn measure(wish: &QualityWish, whole: &EncodeSpec, tasks: &mut Vec<NewTask>, fin
     tasks.push(report);
 }
 
-/// The files that a plan is offered as, best first: the pictures, each with the sound, or the sound where there is no picture.
-fn files_of(video: Option<&EncodeSpec>) -> Vec<DownloadRequest> {
-    let Some(video) = video else {
-        return vec![DownloadRequest { rung: AUDIO_RUNG.to_owned(), height: None }];
-    };
-    let file = |rung: &EncodeRung| DownloadRequest { rung: rung.name.clone(), height: Some(rung.height) };
-    video.rungs.iter().map(file).collect()
+/// The files that what is drawn is offered as.
+fn files_of(drawn: &Drawn) -> Vec<DownloadRequest> {
+    let rungs = drawn.video.iter().flat_map(|video| &video.rungs);
+    let pictures = rungs.map(|rung| DownloadRequest { rung: rung.name.clone(), height: Some(rung.height) });
+    let sounds = drawn.sound.iter().map(|track| DownloadRequest { rung: track.rung.clone(), height: None });
+    offered(pictures, sounds)
 }
 
 /// Containers whose index leads to any keyframe exactly. A transport stream has none: a seek in it may end anywhere.

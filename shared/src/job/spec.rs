@@ -120,6 +120,13 @@ pub struct DownloadRequest {
     pub height: Option<u32>,
 }
 
+/// What of the renditions of a set is offered as files: the pictures, each with the default sound, or that sound where there is no picture.
+/// Both come best first, or the default first.
+pub fn offered<T>(pictures: impl IntoIterator<Item = T>, sounds: impl IntoIterator<Item = T>) -> Vec<T> {
+    let pictures: Vec<T> = pictures.into_iter().collect();
+    if pictures.is_empty() { sounds.into_iter().take(1).collect() } else { pictures }
+}
+
 /// Which picture of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PictureRequest {

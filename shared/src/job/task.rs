@@ -10,6 +10,7 @@ use super::spec::{DownloadRequest, Moment, PictureRequest};
 use super::state::words;
 use crate::ids::{RecordingId, SetId, SourceId};
 use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
+use crate::media::probe::UnsaidColours;
 use crate::media::profile::{Preset, RateControl};
 use crate::media::storyboard::Storyboard;
 use crate::media::thumbnails::Series;
@@ -130,6 +131,8 @@ pub struct EncodeSpec {
     pub deinterlace: bool,
     /// From a high dynamic range to BT.709.
     pub tone_map: bool,
+    #[serde(default)]
+    pub unsaid_colours: UnsaidColours,
     #[serde(default)]
     pub crop: Option<CropArea>,
     #[serde(default)]

@@ -236,7 +236,11 @@ pub struct AudioGrid {
     pub sample_rate: u32,
     /// AAC frames in all.
     pub frames: u64,
-    /// First AAC frame of each segment; the first is zero.
+    /// The first segment that `starts` tells of: zero but for a [part](Self::part).
+    #[serde(default)]
+    pub from: usize,
+    /// First AAC frame of each segment, in order; that of segment zero is zero.
+    #[serde(rename = "cuts", alias = "starts")]
     pub starts: Vec<u64>,
 }
 
@@ -253,20 +257,33 @@ impl AudioGrid {
             .map(|n| (at(n * grid.segment_frames()) + AAC_FRAME / 2) / AAC_FRAME)
             .filter(|start| *start < frames)
             .collect();
-        Self { sample_rate, frames, starts }
+        Self { sample_rate, frames, from: 0, starts }
     }
 
     /// Audio without a picture: segments of about `segment_seconds`.
     pub fn alone(seconds: f64, sample_rate: u32, segment_seconds: u32) -> Self {
         let frames = (seconds * f64::from(sample_rate) / AAC_FRAME as f64).ceil().max(1.0) as u64;
         let step = (u64::from(segment_seconds) * u64::from(sample_rate)).div_ceil(AAC_FRAME).max(1);
-        Self { sample_rate, frames, starts: (0..frames).step_by(step as usize).collect() }
+        Self { sample_rate, frames, from: 0, starts: (0..frames).step_by(step as usize).collect() }
+    }
+
+    /// The same grid, told of no further than `span` goes: who makes a span need not know where all others begin.
+    pub fn part(&self, span: AudioSpan) -> Self {
+        // With the start of what comes behind it, which is its end.
+        let told = span.segment..=span.end();
+        let starts = told.map_while(|segment| self.start(segment)).collect();
+        Self { from: span.segment, starts, ..*self }
+    }
+
+    /// Where segment `n`, counted from zero, begins; `None` where there is none, or nothing is told of it.
+    fn start(&self, n: usize) -> Option<u64> {
+        self.starts.get(n.checked_sub(self.from)?).copied()
     }
 
     /// AAC frames in segment `n`, counted from zero; zero beyond the last.
     pub fn segment_len(&self, n: usize) -> u64 {
-        let Some(start) = self.starts.get(n) else { return 0 };
-        self.starts.get(n + 1).copied().unwrap_or(self.frames) - start
+        let Some(start) = self.start(n) else { return 0 };
+        self.start(n + 1).unwrap_or(self.frames) - start
     }
 
     /// Cuts the grid into spans of whole segments: the first of about `first` seconds, the others of about `others`.
@@ -312,12 +329,12 @@ impl AudioSpan {
 
     /// Its first AAC frame in `grid`.
     pub fn first_frame(&self, grid: &AudioGrid) -> u64 {
-        grid.starts.get(self.segment).copied().unwrap_or(grid.frames)
+        grid.start(self.segment).unwrap_or(grid.frames)
     }
 
     /// Its AAC frames in `grid`.
     pub fn frames(&self, grid: &AudioGrid) -> u64 {
-        let end = grid.starts.get(self.end()).copied().unwrap_or(grid.frames);
+        let end = grid.start(self.end()).unwrap_or(grid.frames);
         end - self.first_frame(grid)
     }
 }
@@ -404,6 +421,26 @@ mod tests {
         }
         let total: u64 = (0..audio.starts.len()).map(|n| audio.segment_len(n)).sum();
         assert_eq!(total, audio.frames);
+    }
+
+    #[test]
+    fn a_part_of_an_audio_grid_tells_the_same_of_its_span() {
+        let whole = AudioGrid::beside(&Grid::new(rate(30000, 1001), 60_000, 2), 48_000);
+        for span in whole.spans(30.0, 300.0) {
+            let part = whole.part(span);
+            assert_eq!(part.starts.len(), span.segments + usize::from(span.end() < whole.starts.len()));
+            assert_eq!(
+                (span.first_frame(&part), span.frames(&part)),
+                (span.first_frame(&whole), span.frames(&whole))
+            );
+            for n in span.segment..span.end() {
+                assert_eq!(part.segment_len(n), whole.segment_len(n));
+            }
+            assert_eq!(part.segment_len(span.end() + 1), 0);
+        }
+        let kept = r#"{"sample_rate":48000,"frames":10,"starts":[0,6]}"#;
+        let read: AudioGrid = serde_json::from_str(kept).unwrap();
+        assert_eq!((read.from, read.starts), (0, vec![0, 6]), "orders from before there were parts");
     }
 
     #[test]

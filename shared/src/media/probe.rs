@@ -52,6 +52,8 @@ pub struct VideoStream {
     pub pixel_format: String,
     pub interlaced: bool,
     pub transfer: Transfer,
+    #[serde(default)]
+    pub unsaid_colours: UnsaidColours,
     /// The constant rate the source has or is brought to.
     pub rate: Rate,
     /// True where frames did not come at that rate.
@@ -60,6 +62,9 @@ pub struct VideoStream {
     pub end_seconds: f64,
     /// Coded frames found by the packet scan.
     pub packets: u64,
+    /// Longest time from a keyframe to the next, or to the end, in seconds; zero in what was looked into before this was asked.
+    #[serde(default)]
+    pub keyframe_gap_seconds: f64,
 }
 
 /// Transfer characteristic, as far as it decides on tone mapping.
@@ -71,6 +76,14 @@ pub enum Transfer {
     Pq,
     /// ARIB STD-B67.
     Hlg,
+}
+
+/// What a track does not say of its colours, or says in words without a meaning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsaidColours {
+    pub primaries: bool,
+    /// From RGB to the stored samples.
+    pub matrix: bool,
 }
 
 /// An audio track.
@@ -106,6 +119,11 @@ pub struct TextStream {
 }
 
 impl VideoStream {
+    /// How many seconds of media must be decoded to get to a place so many seconds into the source.
+    pub fn decoded_before(&self, seconds: f64) -> f64 {
+        seconds.min(self.keyframe_gap_seconds)
+    }
+
     /// The size as seen: square pixels, turned upright.
     pub fn display_size(&self) -> (f64, f64) {
         let (num, den) = self.sample_aspect;

@@ -99,6 +99,29 @@ async fn uploads_of_which_nothing_was_made_go_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_mark_stays_as_long_as_what_it_is_on() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let id = fixture.job(project, 50).await;
+    let recording = recording_of(&fixture, id).await;
+    let upload = uploads::insert(&fixture.db, project, Some(0), "").await.unwrap();
+    let upload = uploads::complete(&fixture.db, upload).await.unwrap();
+    let mark = upload.source_id.unwrap();
+    fixture
+        .execute(&format!(
+            r#"update jobs set status = 'succeeded', spec = jsonb_set(spec, '{{edit}}', '{{"watermark": {{"source": "{mark}"}}}}');
+               update uploads set touched_at = now() - interval '2 days'"#
+        ))
+        .await;
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(uploads::delete_unused(&fixture.db, day, 10).await.unwrap(), 0);
+    assert!(!uploads::delete(&fixture.db, project, upload.id).await.unwrap());
+    assert!(recordings::delete(&fixture.db, project, recording).await.unwrap());
+    assert_eq!(uploads::delete_unused(&fixture.db, day, 10).await.unwrap(), 1);
+    fixture.done().await;
+}
+
+#[tokio::test]
 async fn a_recording_that_another_job_makes_has_not_failed() {
     let fixture = Fixture::new().await;
     let project = fixture.project("p").await;

@@ -207,3 +207,34 @@ async fn cancels_and_claims_that_cross_leave_nothing_running() {
     assert_eq!(fixture.count("select count(*) from task_leases").await, 0);
     fixture.done().await;
 }
+
+#[tokio::test]
+async fn a_publication_that_is_refused_is_told_apart_from_a_database_that_is_away() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    fixture.job(project, 50).await;
+    let claimed = fixture.claim(&claimant()).await.unwrap();
+    let refused = async |result| {
+        let publications = [Publication::JobResult(result)];
+        let told = finish::succeed(&fixture.db, &claimed, &publications, &AttemptNote::default()).await;
+        told.unwrap_err().refusal()
+    };
+    // PostgreSQL keeps no NUL in a document.
+    let lasting = refused(json!({ "title": "\0" })).await.unwrap();
+    assert!(lasting.reason == Reason::Internal && !lasting.retryable, "{lasting:?}");
+    fixture.execute("create unique index once on jobs ((result ->> 'once'))").await;
+    fixture.job(project, 50).await;
+    fixture
+        .execute("update jobs set result = '{\"once\": \"x\"}' where result is null and status = 'queued'")
+        .await;
+    assert!(refused(json!({ "once": "x" })).await.unwrap().retryable, "who wrote it may have been quicker");
+    let other = DbError::OtherInit("720p".to_owned()).refusal().unwrap();
+    assert!(other.reason == Reason::CheckFailed && !other.retryable);
+    assert_eq!(DbError::LostRace.refusal(), None);
+
+    // Nothing of it was written, so that the failure can be told.
+    finish::fail(&fixture.db, &claimed, &lasting, &AttemptNote::default(), 0.0).await.unwrap();
+    let told = finish::fail(&fixture.db, &claimed, &lasting, &AttemptNote::default(), 0.0).await;
+    assert_eq!(told.unwrap_err().refusal(), None, "it is over");
+    fixture.done().await;
+}

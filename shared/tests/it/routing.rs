@@ -11,7 +11,7 @@ use reelmill_shared::job::quality::{Least, Metric, QualityWish};
 use reelmill_shared::job::spec::{JobSpec, Output};
 use reelmill_shared::job::task::{TaskKind, TaskSpec};
 use reelmill_shared::media::grid::Rate;
-use reelmill_shared::media::probe::{Probe, Transfer, VideoStream};
+use reelmill_shared::media::probe::{Probe, Transfer, UnsaidColours, VideoStream};
 use reelmill_shared::media::profile::Profile;
 use serde_json::json;
 
@@ -118,6 +118,29 @@ async fn a_plan_is_taken_in_its_order_whatever_the_classes() {
     fixture.done().await;
 }
 
+#[tokio::test]
+async fn what_workers_have_together_is_told_of_those_that_are_there() {
+    let fixture = Fixture::new().await;
+    for capabilities in
+        [&["base", "libx264", "libx265"][..], &["libx264", "libsvtav1", "newer", "h264_vaapi"]]
+    {
+        let capabilities = words(capabilities);
+        for name in ["one", "another"] {
+            let id = WorkerId::new();
+            let told =
+                Registration { id, name, pool: "cpu", slots: 1, capabilities: &capabilities, version: "0" };
+            workers::register(&fixture.db, &told).await.unwrap();
+        }
+    }
+    let mixes = workers::mixes(&fixture.db).await.unwrap();
+    let (x264, x265, av1) = (Encoder::Libx264, Encoder::Libx265, Encoder::Libsvtav1);
+    assert_eq!(mixes.len(), 2, "{mixes:?}");
+    assert!(mixes.contains(&vec![x264, x265]) && mixes.contains(&vec![x264, av1]), "{mixes:?}");
+    fixture.execute("update workers set state = 'gone' where 'libsvtav1' = any(capabilities)").await;
+    assert_eq!(workers::mixes(&fixture.db).await.unwrap(), [[x264, x265]]);
+    fixture.done().await;
+}
+
 /// A worker that says it has proven NVENC.
 async fn card(fixture: &Fixture) -> Claimant {
     let id = WorkerId::new();
@@ -128,6 +151,7 @@ async fn card(fixture: &Fixture) -> Claimant {
     // Only hardware of the pool counts, and what this program knows.
     let known = workers::gpus(&fixture.db).await.unwrap().known;
     assert!(known.iter().all(|encoder| encoder.is_hardware()), "{known:?}");
+    assert!(workers::mixes(&fixture.db).await.unwrap().is_empty(), "nor does it do what the others do");
     Claimant { worker_id: id, pool: Pool::Gpu, capabilities, ..claimant() }
 }
 
@@ -156,6 +180,7 @@ fn plan_of(spec: &JobSpec, gpus: Gpus) -> Vec<NewTask> {
         encode_threads: None,
         chunk_seconds: None,
         gpus,
+        mixes: vec![],
     };
     let plan = plan::transcode(
         spec,
@@ -185,10 +210,12 @@ fn probe() -> Probe {
             pixel_format: "yuv420p".into(),
             interlaced: false,
             transfer: Transfer::Sdr,
+            unsaid_colours: UnsaidColours::default(),
             rate: Rate { num: 25, den: 1 },
             variable_rate: false,
             end_seconds: 6.0,
             packets: 150,
+            keyframe_gap_seconds: 2.0,
         }),
         audio: vec![],
         subtitles: 0,

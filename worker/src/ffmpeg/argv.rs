@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reelmill_shared::job::task::{CropArea, EncodeRung, EncodeSpec};
 use reelmill_shared::media::grid::{Rate, Span};
+use reelmill_shared::media::probe::UnsaidColours;
 
 use super::encoders::{self, Wish};
 use super::file_url;
@@ -65,7 +66,7 @@ pub(super) fn ffmpeg_start() -> Args {
 /// What is asked of ffprobe.
 const DESCRIBED: &str = "format=format_name,start_time,duration,bit_rate:format_tags=title,artist,album_artist,album,composer,genre,date,\
 creation_time,comment,description,synopsis,copyright,show,episode_id,network,location:stream=index,codec_type,codec_name,width,height,\
-sample_aspect_ratio,pix_fmt,field_order,color_transfer,r_frame_rate,avg_frame_rate,time_base,start_time,duration,sample_rate,\
+sample_aspect_ratio,pix_fmt,field_order,color_transfer,color_primaries,color_space,r_frame_rate,avg_frame_rate,time_base,start_time,duration,sample_rate,\
 channels:stream_disposition=default,attached_pic,comment,forced,hearing_impaired,visual_impaired:\
 stream_tags=language,title,rotate:stream_side_data=rotation";
 
@@ -73,8 +74,8 @@ stream_tags=language,title,rotate:stream_side_data=rotation";
 pub fn describe(input: &Path) -> Vec<OsString> {
     let mut args = Args::default();
     args.add(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
-    // Only what is read: a file may carry megabytes of tags.
-    args.add(["-show_entries", DESCRIBED, "-of", "json=compact=1"]);
+    // Only what is read, and a line for each: a file may carry megabytes of tags.
+    args.add(["-show_entries", DESCRIBED, "-of", "json"]);
     guarded_input(&mut args, input);
     args.0
 }
@@ -178,8 +179,20 @@ fn witnessed(args: &mut Args, spec: &EncodeSpec, witness: &Path) {
     }
 }
 
-/// From a high dynamic range to BT.709.
 const TONE_MAP: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv";
+
+/// From a high dynamic range to BT.709. What the track does not say of its colours are those of BT.2020, where such a range is at home
+/// (ITU-R BT.2100): from nowhere no way leads anywhere.
+fn tone_map(unsaid: UnsaidColours) -> String {
+    let assumed = match (unsaid.primaries, unsaid.matrix) {
+        (false, false) => return TONE_MAP.to_owned(),
+        (true, false) => "color_primaries=bt2020",
+        (false, true) => "colorspace=bt2020nc",
+        (true, true) => "color_primaries=bt2020:colorspace=bt2020nc",
+    };
+    format!("setparams={assumed},{TONE_MAP}")
+}
+
 const DEINTERLACE: &str = "bwdif=mode=send_frame:parity=auto:deint=all";
 
 /// Frames that a deinterlacer looks at before the one it makes.
@@ -214,7 +227,7 @@ fn filter_graph(spec: &EncodeSpec) -> String {
         let _ = write!(graph, ",{}", cropped(area));
     }
     if spec.tone_map {
-        let _ = write!(graph, ",{TONE_MAP}");
+        let _ = write!(graph, ",{}", tone_map(spec.unsaid_colours));
     }
     let groups = groups(&spec.rungs);
     if groups.len() > 1 {
@@ -354,6 +367,7 @@ mod tests {
             stored_size: None,
             deinterlace: false,
             tone_map: false,
+            unsaid_colours: UnsaidColours::default(),
             crop: None,
             watermark: None,
             preset: Preset::Medium,

@@ -1,5 +1,6 @@
 //! Looks into a source: ffprobe's description, then every packet, because headers lie.
 
+mod answer;
 mod timing;
 
 use std::collections::BTreeMap;
@@ -7,11 +8,12 @@ use std::ops::Range;
 
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::media::grid::Rate;
-use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, VideoStream};
+use reelmill_shared::media::probe::{AudioStream, Probe, TextStream, Transfer, UnsaidColours, VideoStream};
 use reelmill_shared::media::tags;
 use reelmill_shared::media::tracks::{self, Role};
 use serde::Deserialize;
 
+pub use self::answer::Answer;
 use self::timing::{Declared, Timing};
 
 /// What `ffprobe -show_format -show_streams` prints, as far as it is used.
@@ -43,6 +45,8 @@ struct Stream {
     pix_fmt: Option<String>,
     field_order: Option<String>,
     color_transfer: Option<String>,
+    color_primaries: Option<String>,
+    color_space: Option<String>,
     r_frame_rate: Option<String>,
     avg_frame_rate: Option<String>,
     time_base: Option<String>,
@@ -70,6 +74,10 @@ pub struct Scanned {
     pub times: Vec<i64>,
     /// End of the latest packet.
     pub end: Option<i64>,
+    /// Time of the latest keyframe, or of the first packet.
+    key: Option<i64>,
+    /// The longest that it took from one to the next.
+    key_gap: i64,
 }
 
 /// Longest hole between two frames, in seconds. Beyond it a constant-rate output is mostly copies of one picture.
@@ -114,21 +122,33 @@ impl Described {
         number(self.format.as_ref()?.duration.as_deref())
     }
 
+    /// True where the packets of the picture and of the default sound go on for so many seconds.
+    pub fn reach(&self, packets: &BTreeMap<u32, Scanned>, seconds: f64) -> bool {
+        let start = self.format.as_ref().and_then(|format| number(format.start_time.as_deref()));
+        self.video().into_iter().chain(self.audio().next()).all(|stream| {
+            let end = packets.get(&stream.index).and_then(|scanned| scanned.end);
+            end.is_some_and(|end| end as f64 * stream.tick() - start.unwrap_or(0.0) >= seconds)
+        })
+    }
+
     /// The same as [`Described::probe`] from the packets of the first seconds, the header believed in for the rest. `None` where there
     /// is anything odd about it.
-    pub fn glance(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
+    pub fn glance(&self, packets: BTreeMap<u32, Scanned>, size_bytes: u64) -> Option<Probe> {
         let seconds = self.declared_seconds()?;
         let mut begun = self.clone();
         begun.streams.iter_mut().for_each(|stream| stream.duration = None);
         let mut probe = begun.probe(packets, size_bytes).ok()?;
         probe.duration_seconds = seconds;
-        probe.video.iter_mut().for_each(|video| video.end_seconds = seconds);
+        // Where the keyframes are is not known yet.
+        probe.video.iter_mut().for_each(|video| {
+            (video.end_seconds, video.keyframe_gap_seconds) = (seconds, seconds);
+        });
         probe.audio.iter_mut().for_each(|audio| audio.end_seconds = Some(seconds));
         Some(probe)
     }
 
     /// Puts description and scan together, and refuses what cannot be used.
-    pub fn probe(&self, packets: &BTreeMap<u32, Scanned>, size_bytes: u64) -> Result<Probe, TaskError> {
+    pub fn probe(&self, mut packets: BTreeMap<u32, Scanned>, size_bytes: u64) -> Result<Probe, TaskError> {
         let format = self
             .format
             .as_ref()
@@ -136,7 +156,7 @@ impl Described {
         let start = number(format.start_time.as_deref()).unwrap_or(0.0);
         let mut warnings = vec![];
         let video = match self.video() {
-            Some(stream) => Some(video_stream(stream, packets.get(&stream.index), start, &mut warnings)?),
+            Some(stream) => Some(video_stream(stream, packets.remove(&stream.index), start, &mut warnings)?),
             None => None,
         };
         let audio: Vec<AudioStream> =
@@ -181,7 +201,7 @@ impl Described {
 
 fn video_stream(
     stream: &Stream,
-    scanned: Option<&Scanned>,
+    scanned: Option<Scanned>,
     start: f64,
     warnings: &mut Vec<String>,
 ) -> Result<VideoStream, TaskError> {
@@ -193,14 +213,16 @@ fn video_stream(
             "the video track does not say how large its picture is",
         ));
     };
-    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
+    let tick = stream.tick();
     let scanned = scanned.filter(|scanned| !scanned.times.is_empty()).ok_or_else(|| {
         TaskError::fatal(Reason::Damaged, "the video track holds no frames; the file may be cut off")
     })?;
     let interlaced = matches!(stream.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"));
     let header = |text: &Option<String>| text.as_deref().and_then(Rate::parse);
     let (nominal, average) = (header(&stream.r_frame_rate), header(&stream.avg_frame_rate));
-    let timing = Timing::of(Declared { nominal, average, interlaced }, &scanned.times, tick);
+    let (packets, keyframe_gap) = (scanned.times.len() as u64, scanned.keyframe_gap());
+    let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
+    let timing = Timing::of(Declared { nominal, average, interlaced }, scanned.times, tick);
     if timing.gap > MAX_GAP_SECONDS {
         return Err(TaskError::fatal(
             Reason::LimitExceeded,
@@ -210,7 +232,6 @@ fn video_stream(
             ),
         ));
     }
-    let last = scanned.times.iter().max().copied().unwrap_or(0) as f64 * tick;
     // Some containers give the last frame no length, or an absurd one.
     let frame = 1.0 / timing.rate.as_f64();
     let end = scanned
@@ -248,16 +269,20 @@ fn video_stream(
             Some("arib-std-b67") => Transfer::Hlg,
             _ => Transfer::Sdr,
         },
+        unsaid_colours: UnsaidColours {
+            primaries: is_unsaid(stream.color_primaries.as_deref()),
+            matrix: is_unsaid(stream.color_space.as_deref()),
+        },
         rate: timing.rate,
         variable_rate: timing.variable,
         end_seconds: end - start,
-        packets: scanned.times.len() as u64,
+        packets,
+        keyframe_gap_seconds: keyframe_gap as f64 * tick,
     })
 }
 
 fn audio_stream(stream: &Stream, scanned: Option<&Scanned>, start: f64) -> AudioStream {
-    let tick = stream.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64);
-    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * tick - start);
+    let end = scanned.and_then(|scanned| scanned.end).map(|end| end as f64 * stream.tick() - start);
     AudioStream {
         index: stream.index,
         codec: stream.codec_name.clone().unwrap_or_default(),
@@ -274,6 +299,13 @@ fn text_stream(stream: &Stream) -> Option<TextStream> {
     let codec = stream.codec_name.clone().filter(|codec| TEXT_CODECS.contains(&codec.as_str()))?;
     let (language, title, role) = (stream.language(), stream.title(), stream.role());
     Some(TextStream { index: stream.index, codec, language, title, role })
+}
+
+impl Stream {
+    /// Seconds in which its times count.
+    fn tick(&self) -> f64 {
+        self.time_base.as_deref().and_then(Rate::parse).map_or(1e-6, Rate::as_f64)
+    }
 }
 
 // All of it reaches playlists: what a file says is cleaned here.
@@ -296,6 +328,11 @@ impl Stream {
             () => Role::Main,
         }
     }
+}
+
+/// True for a word on colours that is missing or means nothing.
+fn is_unsaid(word: Option<&str>) -> bool {
+    matches!(word, None | Some("unknown" | "reserved"))
 }
 
 fn sample_aspect(text: Option<&str>) -> (u32, u32) {
@@ -339,14 +376,26 @@ impl Scanned {
         let (size, position) = (number(), number());
         let time = shown.or(decoded)?;
         let scanned = all.get_mut(&index)?;
-        if fields.next().unwrap_or_default().contains('D') {
+        let flags = fields.next().unwrap_or_default();
+        if flags.contains('D') {
             return None;
         }
         scanned.times.push(time);
+        let key = scanned.key.get_or_insert(time);
+        if flags.contains('K') {
+            scanned.key_gap = scanned.key_gap.max(time.saturating_sub(*key));
+            *key = time;
+        }
         let end = time.saturating_add(duration.unwrap_or(0).max(0));
         scanned.end = Some(scanned.end.map_or(end, |known| known.max(end)));
         let (size, position) = (u64::try_from(size?).ok()?, u64::try_from(position?).ok()?);
         Some(position..position.checked_add(size)?)
+    }
+
+    /// Longest time from a keyframe to the next, or to the end.
+    fn keyframe_gap(&self) -> i64 {
+        let last = self.end.zip(self.key).map_or(0, |(end, key)| end.saturating_sub(key));
+        self.key_gap.max(last)
     }
 }
 
@@ -379,7 +428,7 @@ mod tests {
     fn dropped_frames_are_a_variable_rate_on_the_same_grid() {
         let times = (0..200).filter(|n| n % 7 != 3 && n % 11 != 5).map(|n| n * 40);
         let found = described(json!({"avg_frame_rate": "19/1"}));
-        let video = found.probe(&scan(times, 40), 1).unwrap().video.unwrap();
+        let video = found.probe(scan(times, 40), 1).unwrap().video.unwrap();
         assert_eq!((video.rate, video.variable_rate), (Rate { num: 25, den: 1 }, true));
         // Frame 199 is one of those dropped.
         assert_eq!(video.end_seconds, 7.96);
@@ -399,11 +448,42 @@ mod tests {
 
     #[test]
     fn a_day_between_two_frames_and_a_cut_file_are_refused() {
-        let error = described(json!({})).probe(&scan([0, 40, 86_400_000], 40), 1).unwrap_err();
+        let error = described(json!({})).probe(scan([0, 40, 86_400_000], 40), 1).unwrap_err();
         assert_eq!(error.reason, Reason::LimitExceeded);
         let found = described(json!({"duration": "10.0"}));
-        let error = found.probe(&scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
+        let error = found.probe(scan((0..100).map(|n| n * 40), 40), 1).unwrap_err();
         assert!(error.reason == Reason::Damaged && error.message.contains("10.0 s"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_time_between_keyframes() {
+        let gap = |keys: &[i64]| {
+            let mut all = BTreeMap::from([(0, Scanned::default())]);
+            for time in (0..1000).step_by(40) {
+                let flags = if keys.contains(&time) { "K_" } else { "__" };
+                Scanned::add(&mut all, &format!("0,{time},N/A,40,9,N/A,{flags}"));
+            }
+            described(json!({})).probe(all, 1).unwrap().video.unwrap().keyframe_gap_seconds
+        };
+        assert_eq!((gap(&[0, 200, 600, 800]), gap(&[0, 400]), gap(&[400, 600, 800])), (0.4, 0.6, 0.4));
+        assert_eq!((gap(&[0]), gap(&[])), (1.0, 1.0), "all of it");
+    }
+
+    #[test]
+    fn every_track_that_is_led_must_reach_as_far() {
+        let sound = |index: u32| json!({ "index": index, "codec_type": "audio", "time_base": "1/1000" });
+        let body = json!({
+            "format": { "format_name": "mov,mp4", "start_time": "1.0" },
+            "streams": [{ "index": 0, "codec_type": "video", "time_base": "1/1000" }, sound(1), sound(2)],
+        });
+        let found = Described::parse(body.to_string().as_bytes()).unwrap();
+        let until = |picture: i64, sound: i64| {
+            let scanned = |end| Scanned { end: Some(end), ..Scanned::default() };
+            BTreeMap::from([(0, scanned(picture)), (1, scanned(sound)), (2, Scanned::default())])
+        };
+        assert!(found.reach(&until(31_000, 31_000), 30.0));
+        assert!(!found.reach(&until(30_900, 31_000), 30.0) && !found.reach(&until(31_000, 30_900), 30.0));
+        assert!(!found.reach(&BTreeMap::new(), 30.0));
     }
 
     #[test]
@@ -426,7 +506,7 @@ mod tests {
         assert_eq!(found.wanted(), [1, 0], "all sound, the default one first");
         let mut packets = BTreeMap::from([(0, Scanned::default())]);
         Scanned::add(&mut packets, "0,0,0,1000,K_");
-        let probe = found.probe(&packets, 1).unwrap();
+        let probe = found.probe(packets, 1).unwrap();
         let audio: Vec<_> =
             probe.audio.iter().map(|it| (it.index, it.language.as_deref(), it.role)).collect();
         assert_eq!(audio, [(1, None, Role::Main), (0, Some("de"), Role::Commentary)]);

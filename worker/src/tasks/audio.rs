@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn cut_of(encoded: u64) -> AudioCut {
-        let grid = AudioGrid { sample_rate: 48_000, frames: 10, starts: vec![0, 6] };
+        let grid = AudioGrid { sample_rate: 48_000, frames: 10, from: 0, starts: vec![0, 6] };
         let mut cut = AudioCut::new(&grid, AudioSpan::whole(&grid));
         cut.skip = 2;
         let sample = || Sample {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::job::error::{Reason, TaskError};
-use reelmill_shared::job::plan::Settled;
+use reelmill_shared::job::plan::{self, Settled};
 use reelmill_shared::job::quality::{Metric, psnr};
 use reelmill_shared::job::task::{ComplexitySpec, EncodeRung, EncodeSpec};
 use reelmill_shared::media::complexity::{Sample, SampledRung, decide};
@@ -36,7 +36,7 @@ pub(super) async fn perform(bench: &Bench, spec: &ComplexitySpec) -> Result<Vec<
     for span in &spec.samples {
         let sampled = EncodeSpec { span: Some(*span), ..alike.clone() };
         let mark = mark.as_ref().map(|file| file.path.as_path());
-        match sample(bench, &sampled, &file.path, mark).await {
+        match samples(bench, &sampled, &file.path, mark).await {
             Ok(Some(needs)) => taken.push((*span, needs)),
             Ok(None) => {}
             Err(error) if error.reason == Reason::DeadlineExceeded => break,
@@ -88,17 +88,38 @@ fn told<V: serde::Serialize>(spec: &ComplexitySpec, taken: &[(Span, Vec<Sample>)
     json!({ "samples": starts, "sample_seconds": grid.rate.seconds(grid.gop_frames.into()), "rungs": verdicts })
 }
 
-/// What a sample needs at each rung of `spec`; `None` where it cannot be decoded or is not where it should be.
+/// What a sample needs at each rung of `spec`, in their order, by as many runs as memory asks for; `None` where it cannot be decoded or is
+/// not where it should be.
+async fn samples(
+    bench: &Bench,
+    spec: &EncodeSpec,
+    input: &Path,
+    mark: Option<&Path>,
+) -> Result<Option<Vec<Sample>>, TaskError> {
+    let mut found: Vec<(String, Sample)> = vec![];
+    for rungs in plan::within_memory(&spec.rungs) {
+        let smaller: Vec<_> = rungs.iter().map(|rung| argv::smaller(&spec.rungs, rung).cloned()).collect();
+        let names: Vec<String> = rungs.iter().map(|rung| rung.name.clone()).collect();
+        let part = EncodeSpec { rungs, ..spec.clone() };
+        let Some(needs) = sample(bench, &part, &smaller, input, mark).await? else { return Ok(None) };
+        found.extend(names.into_iter().zip(needs));
+    }
+    let of = |rung: &EncodeRung| found.iter().find(|(name, _)| *name == rung.name).map(|(_, needs)| *needs);
+    Ok(spec.rungs.iter().map(of).collect())
+}
+
+/// The same by one run.
 async fn sample(
     bench: &Bench,
     spec: &EncodeSpec,
+    smaller: &[Option<EncodeRung>],
     input: &Path,
     mark: Option<&Path>,
 ) -> Result<Option<Vec<Sample>>, TaskError> {
     let outputs: Vec<PathBuf> =
         (0..spec.rungs.len()).map(|place| bench.dir.join(format!("sample-{place}.h264"))).collect();
     let witness = bench.dir.join("first-frame.txt");
-    let args = argv::sample(spec, input, mark, &outputs, &witness);
+    let args = argv::sample(spec, smaller, input, mark, &outputs, &witness);
     let frames = spec.span().frames;
     let amount = Amount { seconds: spec.grid.rate.seconds(frames), frames: Some(frames) };
     let ended = bench.ffmpeg("sampling the source", &args, amount, DEADLINE, spec.threads).await?;
@@ -110,14 +131,14 @@ async fn sample(
         return Ok(None);
     }
     let mut needs = vec![];
-    for (place, (rung, output)) in spec.rungs.iter().zip(&outputs).enumerate() {
+    for (place, ((rung, below), output)) in spec.rungs.iter().zip(smaller).zip(&outputs).enumerate() {
         let frames = spec.rung_span(rung).frames;
         let bytes = tokio::fs::metadata(output)
             .await
             .map_err(|error| TaskError::internal("measuring a sample", error))?
             .len();
         let mut smaller = None;
-        if argv::smaller(spec, place).is_some() {
+        if below.is_some() {
             let mut means = vec![];
             for metric in Metric::EVERYWHERE {
                 let path = bench.dir.join(argv::figures_file(*metric, place));

@@ -17,8 +17,10 @@ use serde_json::json;
 
 use super::probe::circumstances;
 use super::{Bench, command_line};
-use crate::ffmpeg::argv::{self, Approach, AudioFiles, EncodeFiles};
-use crate::tasks::{audio, encode, loudness, remux, subtitles, thumbnail};
+use crate::ffmpeg::argv::{self, Approach, AudioFiles, CompareFiles, EncodeFiles};
+use crate::tasks::{
+    audio, encode, loudness, mp4, quality, remux, storyboard, subtitles, thumbnail, thumbnails,
+};
 
 /// Stand for the source and the watermark in commands; files in the scratch directory have only their names.
 const SOURCE: &str = "source";
@@ -50,7 +52,8 @@ pub(super) async fn tell(
         if is_work(&task.spec) {
             cpu_total.add(cpu);
         }
-        let command = command(&task.spec, probe).map(|args| command_line(&bench.shop.programs.ffmpeg, &args));
+        let command = command(&task.spec, all, probe, spec.edit.keep_metadata)
+            .map(|args| command_line(&bench.shop.programs.ffmpeg, &args));
         PreviewedTask::new(task, all, command, cpu)
     };
     let mut tasks: Vec<PreviewedTask> =
@@ -105,19 +108,14 @@ pub(super) async fn tell(
     Ok(vec![Publication::JobResult(json!({ "dry_run": preview }))])
 }
 
-/// What a remux of a source would be found to be: the tracks that are used, in a container with an index.
+/// What a remux of a source is taken for.
 fn remuxed(probe: &Probe) -> Probe {
-    let mut seen = Probe { format: "matroska,webm".to_owned(), ..probe.clone() };
-    let indices = seen.video.iter_mut().map(|video| &mut video.index);
-    let indices = indices.chain(seen.audio.iter_mut().map(|audio| &mut audio.index));
-    for (place, index) in (0..).zip(indices) {
-        *index = place;
-    }
-    seen
+    remux::moved(probe, "matroska,webm".to_owned())
 }
 
-/// The FFmpeg of a task, as it is when all goes as planned; `None` where there is none.
-fn command(orders: &TaskSpec, probe: &Probe) -> Option<Vec<OsString>> {
+/// The FFmpeg of a task of `all`, as it is when all goes as planned; `None` where there is none. `tagged`: the job keeps what the source
+/// says of the work.
+fn command(orders: &TaskSpec, all: &[NewTask], probe: &Probe, tagged: bool) -> Option<Vec<OsString>> {
     let (here, input) = (Path::new(""), Path::new(SOURCE));
     match orders {
         TaskSpec::Encode(spec) => {
@@ -143,16 +141,50 @@ fn command(orders: &TaskSpec, probe: &Probe) -> Option<Vec<OsString>> {
         TaskSpec::Thumbnail(spec) => {
             thumbnail::command(spec, probe.video.as_ref()?, input, Path::new(WATERMARK), here)
         }
-        _ => None,
+        TaskSpec::Storyboard(spec) => Some(storyboard::command(spec, here)),
+        TaskSpec::Thumbnails(spec) => Some(thumbnails::command(spec, here)),
+        TaskSpec::Mp4(spec) => {
+            let (timescale, tracks) = copied(&spec.download.rung, all)?;
+            Some(mp4::command(here, tracks, timescale, tagged))
+        }
+        TaskSpec::Quality(spec) => {
+            let files = CompareFiles {
+                input,
+                watermark: spec.encoded.watermark.map(|_| Path::new(WATERMARK)),
+                made: &quality::made(here, spec),
+                witness: &here.join(encode::WITNESS),
+            };
+            Some(argv::compare(spec, &files, Approach::Seek))
+        }
+        // Samples are several FFmpegs, and only what they find says which; the others run none.
+        TaskSpec::Complexity(_)
+        | TaskSpec::Fetch(_)
+        | TaskSpec::Probe(_)
+        | TaskSpec::Report(_)
+        | TaskSpec::Finish(_) => None,
     }
+}
+
+/// Ticks a second of a rendition that is to be made, and how many tracks its download has: a picture takes the default sound along.
+fn copied(rung: &str, all: &[NewTask]) -> Option<(u32, usize)> {
+    let sound = all.iter().any(|task| matches!(task.spec, TaskSpec::Audio(_)));
+    all.iter().find_map(|task| match &task.spec {
+        TaskSpec::Encode(spec) => {
+            let made = spec.rungs.iter().find(|made| made.name == rung)?;
+            Some((made.grid.rate.timescale(), 1 + usize::from(sound)))
+        }
+        TaskSpec::Audio(spec) if spec.rung == rung => Some((spec.grid.sample_rate, 1)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use reelmill_shared::ids::UploadId;
     use reelmill_shared::job::plan::Circumstances;
-    use reelmill_shared::job::spec::{Input, JobSpec, Output};
-    use reelmill_shared::media::probe::{AudioStream, Transfer, VideoStream};
+    use reelmill_shared::job::quality::{Least, Metric, QualityWish};
+    use reelmill_shared::job::spec::{Input, JobSpec, Output, SeriesRequest};
+    use reelmill_shared::media::probe::{AudioStream, TextStream, Transfer, UnsaidColours, VideoStream};
     use reelmill_shared::media::profile::Profile;
     use reelmill_shared::media::tracks::Role;
 
@@ -175,10 +207,12 @@ mod tests {
                 pixel_format: "yuv420p".into(),
                 interlaced: false,
                 transfer: Transfer::Sdr,
+                unsaid_colours: UnsaidColours::default(),
                 rate: reelmill_shared::media::grid::Rate { num: 25, den: 1 },
                 variable_rate: false,
                 end_seconds: 40.0,
                 packets: 1000,
+                keyframe_gap_seconds: 2.0,
             }),
             audio: vec![AudioStream {
                 index: 7,
@@ -190,7 +224,13 @@ mod tests {
                 role: Role::Main,
                 end_seconds: Some(40.0),
             }],
-            text: vec![],
+            text: vec![TextStream {
+                index: 8,
+                codec: "webvtt".into(),
+                language: None,
+                title: None,
+                role: Role::Main,
+            }],
             tags: std::collections::BTreeMap::new(),
             subtitles: 0,
             warnings: vec![],
@@ -204,16 +244,16 @@ mod tests {
             input: Input::UploadId(UploadId::new()),
             source: SourceId::new(),
             profile: Profile::built_in("fast"),
-            outputs: vec![Output::Hls, Output::Thumbnail],
+            outputs: vec![Output::Hls, Output::Mp4, Output::Thumbnail, Output::Storyboard],
             edit: reelmill_shared::job::edit::Edit::default(),
             outputs_by_default: false,
             picture: None,
             poster: None,
-            series: None,
+            series: Some(SeriesRequest { interval_seconds: 1.0, width: 160 }),
             downloads: vec![],
             adopt: None,
             ladder: LadderChoice::Fixed,
-            quality: None,
+            quality: Some(QualityWish { metrics: vec![Metric::Psnr], least: Least::default() }),
             force: false,
             dry_run: true,
         };
@@ -223,27 +263,47 @@ mod tests {
             encode_threads: None,
             chunk_seconds: None,
             gpus: reelmill_shared::job::encoder::Gpus::default(),
+            mixes: vec![],
         };
-        let text = |orders: &TaskSpec, probe: &Probe| {
-            let args = command(orders, probe)?;
+        let text = |orders: &TaskSpec, all: &[NewTask], probe: &Probe| {
+            let args = command(orders, all, probe, false)?;
             Some(args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
         };
         let remux = plan::remux(&spec, spec.source, &probe).unwrap();
-        let line = text(&remux.spec, &probe).unwrap();
+        let line = text(&remux.spec, &[], &probe).unwrap();
         assert!(line.contains("-i file:source -map 0:3 -map 0:7 "), "{line}");
         let seen = remuxed(&probe);
         let plan =
             plan::transcode(&spec, spec.source, RecordingId::new(), &seen, Settled::default(), &now).unwrap();
         for task in &plan.tasks {
-            match (&task.spec, text(&task.spec, &seen)) {
-                (TaskSpec::Finish(_), line) => assert_eq!(line, None),
+            match (&task.spec, text(&task.spec, &plan.tasks, &seen)) {
+                (TaskSpec::Subtitles(_), _) => panic!("a remux brings no text along"),
+                (TaskSpec::Finish(_) | TaskSpec::Report(_), line) => assert_eq!(line, None),
                 (TaskSpec::Audio(_), Some(line)) => assert!(line.contains("[0:1]aresample"), "{line}"),
                 (TaskSpec::Encode(_), Some(line)) => {
                     assert!(line.contains("[0:0]") && line.contains("file:rung-0.mp4"), "{line}");
                 }
+                (TaskSpec::Storyboard(_), Some(line)) => {
+                    assert!(line.contains("-i file:keyframes.mp4"), "{line}")
+                }
+                (TaskSpec::Thumbnails(_), Some(line)) => {
+                    assert!(line.contains("-i file:frames.mp4"), "{line}")
+                }
+                (TaskSpec::Mp4(_), Some(line)) => {
+                    let both = "-i file:track-0.mp4 -protocol_whitelist file,pipe";
+                    assert!(line.contains(both) && line.contains("-i file:track-1.mp4 "), "{line}");
+                    assert!(line.ends_with("-f mp4 file:download.mp4"), "{line}");
+                }
+                (TaskSpec::Quality(_), Some(line)) => {
+                    assert!(line.contains("-i file:source"), "{line}");
+                    assert!(line.contains("-i file:made-0.mp4"), "{line}");
+                }
                 (_, line) => assert!(line.is_some_and(|line| line.contains("-i file:source"))),
             }
         }
-        assert!(plan.tasks.len() > 4, "lead, chunks, sound, picture, finish");
+        let kinds: Vec<TaskKind> = plan.tasks.iter().map(|task| task.spec.kind()).collect();
+        for kind in [TaskKind::Storyboard, TaskKind::Thumbnails, TaskKind::Mp4, TaskKind::Quality] {
+            assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Puts a rendition of a finished set, with its sound, into one MP4 to be downloaded. Encodes nothing.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::ffmpeg::argv;
 
 /// Long enough for ffprobe to read an index.
 const LOOK: Duration = Duration::from_secs(300);
+const OUTPUT: &str = "download.mp4";
+/// What the source says of the work, in FFmpeg's metadata format.
+const TAGS: &str = "tags.txt";
 
 pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publication>, TaskError> {
     let renditions = sets::renditions(&bench.shop.db, spec.set).await.map_err(index)?;
@@ -35,20 +39,18 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     bench.say(0.0, "collecting segments", None);
     let mut tracks = vec![];
     for (number, rendition) in [Some(main), sound].into_iter().flatten().enumerate() {
-        let path = bench.dir.join(format!("track-{number}.mp4"));
+        let path = track(&bench.dir, number);
         collect(bench, spec.set, rendition, &path).await?;
-        tracks.push((rendition, path));
+        tracks.push(rendition);
     }
-    let output = bench.dir.join("download.mp4");
-    let inputs: Vec<&Path> = tracks.iter().map(|(_, path)| path.as_path()).collect();
+    let output = bench.dir.join(OUTPUT);
     let seconds = main.duration_ticks as f64 / f64::from(main.timescale);
-    let kept = kept_tags(bench, spec.set).await?;
-    let args = argv::mp4(&inputs, main.timescale, kept.as_deref(), &output);
+    let tagged = write_tags(bench, spec).await?;
+    let args = command(&bench.dir, tracks.len(), main.timescale, tagged);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let ended = bench.ffmpeg("writing the MP4", &args, Amount::seconds(seconds), deadline, 1).await?;
     check_exit("writing the MP4", &ended)?;
-    let renditions: Vec<&Rendition> = tracks.iter().map(|(rendition, _)| *rendition).collect();
-    check(bench, &output, &renditions).await?;
+    check(bench, &output, &tracks).await?;
 
     bench.say(1.0, "storing the MP4", None);
     let key = keys::download(&bench.prefix, &spec.download.rung);
@@ -57,17 +59,31 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     Ok(vec![Publication::Download { recording: spec.recording, set: spec.set, download }])
 }
 
-/// A file with what the source of a set says of the work, where who had the set made wanted it kept.
-async fn kept_tags(bench: &Bench, set: SetId) -> Result<Option<PathBuf>, TaskError> {
-    let maker = jobs::maker(&bench.shop.db, set).await.map_err(index)?;
-    let Some(spec) = maker.map(|job| job.spec).filter(|spec| spec.edit.keep_metadata) else {
-        return Ok(None);
-    };
-    let source = sources::get(&bench.shop.db, spec.source).await.map_err(index)?;
-    let Some(probe) = source.and_then(|source| source.probe) else { return Ok(None) };
-    let path = bench.dir.join("tags.txt");
-    tokio::fs::write(&path, tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
-    Ok(Some(path))
+/// The file with one of the tracks that are put together, the picture first.
+fn track(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("track-{number}.mp4"))
+}
+
+/// The FFmpeg that puts so many tracks into one file, all of them in `dir`; `timescale` is the first one's.
+pub(super) fn command(dir: &Path, tracks: usize, timescale: u32, tagged: bool) -> Vec<OsString> {
+    let inputs: Vec<PathBuf> = (0..tracks).map(|number| track(dir, number)).collect();
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let tags = tagged.then(|| dir.join(TAGS));
+    argv::mp4(&inputs, timescale, tags.as_deref(), &dir.join(OUTPUT))
+}
+
+/// Writes a file with what the source of the recording says of the work, where who had its set made wanted it kept; tells whether it did.
+async fn write_tags(bench: &Bench, spec: &Mp4Spec) -> Result<bool, TaskError> {
+    let (db, project) = (&bench.shop.db, bench.claimed.project_id);
+    let maker = jobs::maker(db, spec.set).await.map_err(index)?;
+    if !maker.is_some_and(|job| job.spec.edit.keep_metadata) {
+        return Ok(false);
+    }
+    // Its own, of the same bytes: who lent the set may be gone, and the source with it.
+    let source = sources::of_recording(db, project, spec.recording).await.map_err(index)?.flatten();
+    let Some(probe) = source.and_then(|source| source.probe) else { return Ok(false) };
+    tokio::fs::write(bench.dir.join(TAGS), tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
+    Ok(true)
 }
 
 /// Brings a rendition here as one file: the init segment and all segments.

@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use reelmill_shared::db::downloads::offered;
 use reelmill_shared::db::finish::Publication;
-use reelmill_shared::db::sets::{self, Rendition, TrackKind};
+use reelmill_shared::db::sets::{self, Rendition};
 use reelmill_shared::db::sources::Source;
 use reelmill_shared::db::{leases, reuse, workers};
 use reelmill_shared::ids::{RecordingId, SourceId};
@@ -16,7 +17,7 @@ use reelmill_shared::job::encoder::Gpus;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::plan::{self, Circumstances, Sampling, Settled};
 use reelmill_shared::job::recipe;
-use reelmill_shared::job::spec::{DownloadRequest, Output};
+use reelmill_shared::job::spec::Output;
 use reelmill_shared::job::task::{Extent, Led, ProbeSpec};
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::Hardware;
@@ -25,14 +26,12 @@ use serde_json::json;
 use super::{Bench, dry_run};
 use crate::cache::{self, SourceFile};
 use crate::extent::{self, BEGINNING};
-use crate::ffmpeg::inspect::{Described, Scanned};
+use crate::ffmpeg::inspect::{Answer, Described, Scanned};
 use crate::ffmpeg::process::Ended;
 use crate::ffmpeg::{argv, refusal};
 
 /// Long enough to walk through a day of video on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(900);
-/// Bytes of ffprobe's description that are read.
-const MAX_DESCRIPTION: usize = 1 << 20;
 /// More packets than twelve hours at sixty frames with sound have.
 const MAX_PACKETS: usize = 20_000_000;
 
@@ -94,26 +93,21 @@ async fn describe(bench: &Bench, path: &Path) -> Result<Seen, TaskError> {
     let ffprobe = bench.shop.programs.ffprobe.clone();
     let args = argv::describe(path);
     bench.note(&ffprobe, &args);
-    let mut json = String::new();
-    let on_line = |line: &str| {
-        if json.len() + line.len() <= MAX_DESCRIPTION {
-            json.push_str(line);
-        }
-    };
-    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, on_line).await?;
+    let mut answer = Answer::default();
+    let ended = bench.child(&ffprobe, &args, DEADLINE, 1, |line| answer.add(line)).await?;
     bench.keep_log(&ended.log_tail);
     passing_failure(&ended)?;
     if !ended.status.success() {
         return Err(refusal::explain(&ended.log_tail));
     }
-    let described = Described::parse(json.as_bytes())?;
+    let described = Described::parse(answer.json())?;
     Ok(Seen { described, over: refusal::limit(&ended.log_tail) })
 }
 
 async fn scan(bench: &Bench, path: &Path, seen: &Seen, bytes: u64) -> Result<Probe, TaskError> {
     let args = argv::list_packets(path, None);
     let packets = packets(bench, &args, &seen.described, |_| {}).await?;
-    seen.described.probe(&packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
+    seen.described.probe(packets, bytes).map_err(|error| seen.over.clone().unwrap_or(error))
 }
 
 /// The packets of the tracks that are used, by a command that lists them; `at` is told which bytes of the file each is.
@@ -150,15 +144,17 @@ async fn packets(
     Ok(packets)
 }
 
-/// Seconds of packets that tell the rate of a source before all of it was read: as much as the first span of sound.
-const GLANCE_SECONDS: u32 = 30;
+/// How many seconds further than needed a source is looked at: its tracks do not lie side by side exactly.
+const BESIDE_SECONDS: f64 = 5.0;
 
 /// Begins a long source before all of it was looked into, and fetched; `None` where it is not long, or better looked into first.
 async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, TaskError> {
     let claimed = &bench.claimed;
-    let Some(recording) = claimed.recording_id.filter(|_| claimed.job_spec.profile.is_some()) else {
+    let Some((recording, profile)) = claimed.recording_id.zip(claimed.job_spec.profile.as_ref()) else {
         return Ok(None);
     };
+    let needed = plan::led_seconds(profile);
+    let looked_at = needed + BESIDE_SECONDS;
     let Some((file, mut extent)) = begin(bench, source).await? else { return Ok(None) };
     // What is wrong with the source is told when all of it was looked into.
     let Ok(mut seen) = describe(bench, &file.path).await else { return Ok(None) };
@@ -170,7 +166,7 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
     if extent.is_some() {
         // As much as its first seconds have at its mean rate, and as much again.
         let rate = source.bytes.unwrap_or(0) as f64 / seconds;
-        let bytes = (2.0 * rate * f64::from(GLANCE_SECONDS)) as u64;
+        let bytes = (2.0 * rate * looked_at) as u64;
         if bytes > BEGINNING {
             extent = extent::beginning(&bench.shop.storage, source, bytes).await?;
             if extent.is_none() {
@@ -182,12 +178,13 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
         }
     }
     let mut lacks = false;
-    let args = argv::list_packets(&file.path, Some(GLANCE_SECONDS));
+    let args = argv::list_packets(&file.path, Some(looked_at.ceil() as u32));
     let packets = packets(bench, &args, &seen.described, |bytes| {
         lacks |= extent.as_ref().is_some_and(|extent| !extent::holds(extent, bytes));
     });
     let Ok(packets) = packets.await else { return Ok(None) };
-    let Some(glance) = seen.described.glance(&packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
+    lacks |= extent.is_some() && !seen.described.reach(&packets, needed);
+    let Some(glance) = seen.described.glance(packets, source.bytes.unwrap_or(0)).filter(|_| !lacks) else {
         return Ok(None);
     };
     let circumstances = circumstances(bench).await?;
@@ -199,6 +196,9 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
 async fn begin(bench: &Bench, source: &Source) -> Result<Option<(SourceFile, Option<Extent>)>, TaskError> {
     if let Some(file) = bench.shop.cache.at_hand(&bench.shop.storage, source) {
         return Ok(Some((file, None)));
+    }
+    if !plan::is_made_of_the_beginning(&bench.claimed.job_spec) {
+        return Ok(None);
     }
     let extent = extent::beginning(&bench.shop.storage, source, BEGINNING).await?;
     Ok(match extent {
@@ -246,7 +246,7 @@ async fn plan_rest(
             None => sample_or_plan(bench, spec.source, recording, probe, spec.led.as_deref(), recipe).await,
         };
     }
-    if let Some(task) = plan::picture(&claimed.job_spec, recording) {
+    if let Some(task) = plan::picture(&claimed.job_spec, recording, probe) {
         if probe.video.is_none() {
             return Err(TaskError::fatal(
                 Reason::Unsuitable,
@@ -336,19 +336,12 @@ async fn reuse(
         let renditions = sets::renditions(&bench.shop.db, borrowed.set)
             .await
             .map_err(|error| TaskError::internal("reading the segment index", error))?;
-        let files = files_of(&renditions)
-            .map(|request| plan::download(recording, borrowed.set, request, probe.duration_seconds));
-        publications.push(Publication::Tasks(files.collect()));
+        let file = |rendition: &Rendition| {
+            plan::download(recording, borrowed.set, rendition.into(), probe.duration_seconds)
+        };
+        publications.push(Publication::Tasks(offered(&renditions).into_iter().map(file).collect()));
     }
     Ok(Some(publications))
-}
-
-/// The files a set is offered as: its pictures, or its sound where it has none.
-fn files_of(renditions: &[Rendition]) -> impl Iterator<Item = DownloadRequest> {
-    let picture = renditions.iter().any(|rendition| rendition.kind == TrackKind::Video);
-    let wanted = if picture { TrackKind::Video } else { TrackKind::Audio };
-    let offered = renditions.iter().filter(move |rendition| rendition.kind == wanted);
-    offered.map(|rendition| DownloadRequest { rung: rendition.rung.clone(), height: rendition.height })
 }
 
 /// What this worker allows and the farm has.
@@ -360,6 +353,9 @@ pub(super) async fn circumstances(bench: &Bench) -> Result<Circumstances, TaskEr
         encode_threads: Some(config.encode_threads).filter(|threads| *threads > 0),
         chunk_seconds: config.chunk.map(|chunk| chunk.as_secs_f64()),
         gpus: gpus(bench).await?,
+        mixes: workers::mixes(&bench.shop.db)
+            .await
+            .map_err(|error| TaskError::internal("reading what workers can do", error))?,
     })
 }
 

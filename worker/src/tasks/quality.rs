@@ -12,18 +12,24 @@ use reelmill_shared::job::task::{EncodeRung, QualitySpec};
 use reelmill_shared::storage::StorageError;
 use tokio::io::AsyncWriteExt;
 
-use super::encode::starts_in_time;
+use super::encode::{WITNESS, starts_in_time};
 use super::{Amount, Bench, check_exit};
 use crate::ffmpeg::argv::{self, Approach, CompareFiles};
 use crate::ffmpeg::figures;
+
+/// The files with what was encoded, one a rung.
+pub(super) fn made(dir: &Path, spec: &QualitySpec) -> Vec<PathBuf> {
+    (0..spec.encoded.rungs.len()).map(|place| dir.join(format!("made-{place}.mp4"))).collect()
+}
 
 pub(super) async fn perform(bench: &Bench, spec: &QualitySpec) -> Result<Vec<Publication>, TaskError> {
     let encoded = &spec.encoded;
     let source = bench.source(encoded.source).await?;
     let file = bench.open(&source).await?;
     let mark = bench.open_mark(encoded.watermark.as_ref()).await?;
-    let made = fetch(bench, spec).await?;
-    let witness = bench.dir.join("first-frame.txt");
+    let made = made(&bench.dir, spec);
+    fetch(bench, spec, &made).await?;
+    let witness = bench.dir.join(WITNESS);
     let files = CompareFiles {
         input: &file.path,
         watermark: mark.as_ref().map(|file| file.path.as_path()),
@@ -58,14 +64,13 @@ async fn run(
     check_exit("comparing", &bench.ffmpeg("comparing", &args, amount, deadline, encoded.threads).await?)
 }
 
-/// What was encoded of the span, a file a rung: the init segment and the segments behind it.
-async fn fetch(bench: &Bench, spec: &QualitySpec) -> Result<Vec<PathBuf>, TaskError> {
+/// Brings what was encoded of the span into `files`, one a rung: the init segment and the segments behind it.
+async fn fetch(bench: &Bench, spec: &QualitySpec, files: &[PathBuf]) -> Result<(), TaskError> {
     bench.say(0.0, "fetching segments", None);
     let encoded = &spec.encoded;
     let reading = |error| TaskError::internal("reading the segment index", error);
     let renditions = sets::renditions(&bench.shop.db, encoded.set).await.map_err(reading)?;
-    let mut files = vec![];
-    for (place, rung) in encoded.rungs.iter().enumerate() {
+    for (path, rung) in files.iter().zip(&encoded.rungs) {
         let incomplete = || {
             TaskError::fatal(Reason::CheckFailed, format!("the set is not whole: {} is missing", rung.name))
         };
@@ -82,11 +87,9 @@ async fn fetch(bench: &Bench, spec: &QualitySpec) -> Result<Vec<PathBuf>, TaskEr
         if own.len() as u64 != numbers.end - numbers.start {
             return Err(incomplete());
         }
-        let path = bench.dir.join(format!("made-{place}.mp4"));
-        join(bench, &path, [&[rendition.init_key.as_str()][..], &own].concat()).await?;
-        files.push(path);
+        join(bench, path, [&[rendition.init_key.as_str()][..], &own].concat()).await?;
     }
-    Ok(files)
+    Ok(())
 }
 
 async fn join(bench: &Bench, path: &Path, keys: Vec<&str>) -> Result<(), TaskError> {

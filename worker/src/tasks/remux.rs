@@ -98,7 +98,7 @@ async fn remux(
 
 /// What is known of the source, in its new place: containers differ in what they tell of the same tracks. They lie as they were named
 /// to FFmpeg, the picture first. Containers that need this hold no text that could be used.
-fn moved(probe: &Probe, format: String) -> Probe {
+pub(super) fn moved(probe: &Probe, format: String) -> Probe {
     let mut probe = Probe { format, text: vec![], ..probe.clone() };
     let indices = probe.video.iter_mut().map(|video| &mut video.index);
     let indices = indices.chain(probe.audio.iter_mut().map(|audio| &mut audio.index));

@@ -1,5 +1,6 @@
 //! Lays small pictures of a rendition's keyframes out on sheets, beside the WebVTT that says where each is.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,13 +13,20 @@ use reelmill_shared::storage::keys;
 use super::{Bench, stills};
 use crate::ffmpeg::argv;
 
+/// The keyframes that are laid out.
+const INPUT: &str = "keyframes.mp4";
+
+/// The FFmpeg that lays them out, all files in `dir` but the sheets, which come into the directory it runs in.
+pub(super) fn command(spec: &StoryboardSpec, dir: &Path) -> Vec<OsString> {
+    // Relative: the scratch directory's own name may hold a `%`.
+    argv::sheets(&spec.board, &dir.join(INPUT), Path::new("sheet-%d.jpg"))
+}
+
 pub(super) async fn perform(bench: &Bench, spec: &StoryboardSpec) -> Result<Vec<Publication>, TaskError> {
     bench.say(0.0, "reading keyframes", None);
     let board = spec.board;
-    let input = bench.dir.join("keyframes.mp4");
-    stills::write_keyframes(bench, &spec.from, &board.gops(), &input).await?;
-    // Relative: FFmpeg runs in the scratch directory, whose own name may hold a `%`.
-    let args = argv::sheets(&board, &input, Path::new("sheet-%d.jpg"));
+    stills::write_keyframes(bench, &spec.from, &board.gops(), &bench.dir.join(INPUT)).await?;
+    let args = command(spec, &bench.dir);
     let deadline = Duration::from_secs(spec.deadline_seconds);
     let local = |number| format!("sheet-{number}.jpg");
     let key = |number| keys::sheet(&bench.prefix, number);

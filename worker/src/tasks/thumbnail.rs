@@ -138,6 +138,7 @@ fn look(spec: &ThumbnailSpec, video: &VideoStream) -> Result<Look, TaskError> {
         stream: video.index,
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
+        unsaid_colours: video.unsaid_colours,
         crop: framing.crop,
         size,
         content: framing.content_on(size),

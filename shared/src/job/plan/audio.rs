@@ -4,13 +4,13 @@ use super::deadline;
 use crate::ids::{SetId, SourceId};
 use crate::job::edit::Edit;
 use crate::job::task::{AUDIO_RUNG, AudioSpec, LoudnessSpec, TaskSpec, track_rung};
-use crate::media::grid::{AAC_FRAME, AudioGrid, Grid};
+use crate::media::grid::{AAC_FRAME, AudioGrid, AudioSpan, Grid};
 use crate::media::probe::{AudioStream, Probe};
 use crate::media::profile::{AudioTracks, Profile};
 use crate::media::tracks;
 
 /// What a viewer waits for is encoded in about a second.
-const FIRST_SPAN_SECONDS: f64 = 30.0;
+pub(super) const FIRST_SPAN_SECONDS: f64 = 30.0;
 /// The others are long: each decodes up to a GOP and encodes a second for nothing.
 const SPAN_SECONDS: f64 = 300.0;
 
@@ -88,7 +88,7 @@ pub(super) fn tasks(tracks: &[AudioSpec], seekable: bool) -> Vec<TaskSpec> {
     for whole in tracks {
         if seekable {
             let cut = whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS);
-            spans.extend(cut.into_iter().map(|span| AudioSpec { span: Some(span), ..whole.clone() }));
+            spans.extend(cut.into_iter().map(|span| part(whole, span)));
         } else {
             spans.push(whole.clone());
         }
@@ -97,31 +97,40 @@ pub(super) fn tasks(tracks: &[AudioSpec], seekable: bool) -> Vec<TaskSpec> {
     spans.into_iter().map(TaskSpec::Audio).collect()
 }
 
+/// A span of a track.
+fn part(whole: &AudioSpec, span: AudioSpan) -> AudioSpec {
+    AudioSpec { span: Some(span), grid: whole.grid.part(span), ..whole.clone() }
+}
+
 /// What must be measured of `tracks` before they are encoded.
 pub(super) fn loudness(tracks: &[AudioSpec], profile: &Profile) -> Option<TaskSpec> {
     let target = profile.audio.as_ref()?.loudness?;
     let first = tracks.first()?;
     let (source, deadline_seconds) = (first.source, first.deadline_seconds);
-    Some(TaskSpec::Loudness(LoudnessSpec { source, target, tracks: tracks.to_vec(), deadline_seconds }))
+    // Nothing is cut: all of each is one segment.
+    let uncut =
+        |track: &AudioSpec| AudioSpec { grid: AudioGrid { starts: vec![0], ..track.grid }, ..track.clone() };
+    let tracks = tracks.iter().map(uncut).collect();
+    Some(TaskSpec::Loudness(LoudnessSpec { source, target, tracks, deadline_seconds }))
 }
 
 /// The beginning, alone.
 pub(super) fn lead(whole: &AudioSpec) -> AudioSpec {
-    AudioSpec { span: whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS).first().copied(), ..whole.clone() }
+    let spans = whole.grid.spans(FIRST_SPAN_SECONDS, SPAN_SECONDS);
+    spans.first().map_or_else(|| whole.clone(), |first| part(whole, *first))
 }
 
 /// Whether `led` is the beginning of `whole`, whatever length the recording was thought to have.
 pub(super) fn leads(led: &AudioSpec, whole: &AudioSpec) -> bool {
-    let expected = lead(whole);
-    let end = expected.span().end();
-    let begins = |spec: &AudioSpec| spec.grid.starts.get(..=end).map(<[u64]>::to_vec);
-    let plain = |spec: &AudioSpec| AudioSpec {
+    // Its grid tells where it begins and where what comes behind it begins.
+    let plain = |spec: AudioSpec| AudioSpec {
         set: whole.set,
         deadline_seconds: 0,
-        grid: AudioGrid { frames: 0, starts: vec![], ..spec.grid },
-        ..spec.clone()
+        grid: AudioGrid { frames: 0, ..spec.grid },
+        ..spec
     };
-    begins(led).is_some_and(|starts| Some(starts) == begins(whole)) && plain(led) == plain(&expected)
+    let expected = lead(whole);
+    expected.span().end() < whole.grid.starts.len() && plain(led.clone()) == plain(expected)
 }
 
 fn output_sample_rate(source: u32) -> u32 {

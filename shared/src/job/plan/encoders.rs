@@ -1,6 +1,6 @@
 //! Which encoder makes each rung, and which rungs one task makes.
 
-use crate::job::encoder::Gpus;
+use crate::job::encoder::{Encoder, Gpus};
 use crate::job::error::{Reason, TaskError};
 use crate::job::task::{EncodeRung, EncodeSpec};
 use crate::media::profile::Hardware;
@@ -45,32 +45,51 @@ pub(super) fn choose(
 const MOST_PIXELS: u64 = 20_000_000;
 
 /// Parts an encode into tasks: the rungs that need no hardware together, because they are then decoded once, as far as memory allows; and
-/// those of each hardware encoder, so that whatever worker has that one can do it.
-pub(super) fn part(whole: EncodeSpec) -> Vec<EncodeSpec> {
+/// those of each hardware encoder, so that whatever worker has that one can do it. So it is with encoders that need none, where workers
+/// are there but none has them all: see [`Circumstances::mixes`](super::Circumstances::mixes).
+pub(super) fn part(whole: EncodeSpec, mixes: &[Vec<Encoder>]) -> Vec<EncodeSpec> {
+    let parts = parts(&whole.rungs, |part, rung| {
+        let needed: Vec<Encoder> = part.iter().chain([rung]).map(|rung| rung.encoder).collect();
+        let alike = needed.iter().all(|encoder| *encoder == rung.encoder);
+        let hardware = needed.iter().any(|encoder| encoder.is_hardware());
+        let one_has_all = mixes.iter().any(|mix| needed.iter().all(|encoder| mix.contains(encoder)));
+        alike || (!hardware && (mixes.is_empty() || one_has_all))
+    });
+    parts.into_iter().map(|rungs| EncodeSpec { rungs, ..whole.clone() }).collect()
+}
+
+/// Parts rungs, in their order, so that the memory of one FFmpeg is enough for those of each part, however they were encoded.
+pub fn within_memory(rungs: &[EncodeRung]) -> Vec<Vec<EncodeRung>> {
+    parts(rungs, |_, _| true)
+}
+
+/// Puts each rung into the first part that it goes `together` with, as far as memory allows.
+fn parts(
+    rungs: &[EncodeRung],
+    together: impl Fn(&[EncodeRung], &EncodeRung) -> bool,
+) -> Vec<Vec<EncodeRung>> {
+    let pixels = |rung: &EncodeRung| u64::from(rung.width) * u64::from(rung.height);
     let mut parts: Vec<Vec<EncodeRung>> = vec![];
-    for rung in &whole.rungs {
-        let pixels = |rung: &EncodeRung| u64::from(rung.width) * u64::from(rung.height);
-        let hardware = |rung: &EncodeRung| rung.encoder.is_hardware().then_some(rung.encoder);
+    for rung in rungs {
         let fits = |part: &&mut Vec<EncodeRung>| {
-            part.first().is_some_and(|first| hardware(first) == hardware(rung))
-                && part.iter().map(pixels).sum::<u64>() + pixels(rung) <= MOST_PIXELS
+            together(part, rung) && part.iter().map(pixels).sum::<u64>() + pixels(rung) <= MOST_PIXELS
         };
         match parts.iter_mut().find(fits) {
             Some(part) => part.push(rung.clone()),
             None => parts.push(vec![rung.clone()]),
         }
     }
-    parts.into_iter().map(|rungs| EncodeSpec { rungs, ..whole.clone() }).collect()
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{SetId, SourceId};
-    use crate::job::encoder::Encoder;
     use crate::job::task::TaskSpec;
     use crate::media::codec::Codec;
     use crate::media::grid::{Grid, Rate};
+    use crate::media::probe::UnsaidColours;
     use crate::media::profile::{Preset, RateControl};
 
     const GRID: Grid = Grid { rate: Rate { num: 25, den: 1 }, gop_frames: 50, segment_gops: 3, frames: 100 };
@@ -138,6 +157,10 @@ mod tests {
     }
 
     fn parted(rungs: Vec<EncodeRung>) -> Vec<TaskSpec> {
+        parted_among(&[], rungs)
+    }
+
+    fn parted_among(mixes: &[Vec<Encoder>], rungs: Vec<EncodeRung>) -> Vec<TaskSpec> {
         let whole = EncodeSpec {
             source: SourceId::new(),
             extent: None,
@@ -150,6 +173,7 @@ mod tests {
             stored_size: None,
             deinterlace: false,
             tone_map: false,
+            unsaid_colours: UnsaidColours::default(),
             crop: None,
             watermark: None,
             preset: Preset::Medium,
@@ -157,7 +181,7 @@ mod tests {
             rungs,
             deadline_seconds: 1,
         };
-        part(whole).into_iter().map(TaskSpec::Encode).collect()
+        part(whole, mixes).into_iter().map(TaskSpec::Encode).collect()
     }
 
     fn positions(task: &TaskSpec) -> Vec<i32> {
@@ -180,6 +204,20 @@ mod tests {
             parts.iter().map(|part| (part.class().to_string(), part.pool().as_str())).collect();
         assert_eq!(told, [("h264_qsv".to_owned(), "gpu"), ("libsvtav1+libx265".to_owned(), "cpu")]);
         assert_eq!((positions(&parts[0]), positions(&parts[1])), (vec![0, 3], vec![1, 2]));
+    }
+
+    #[test]
+    fn no_task_needs_more_than_a_worker_has() {
+        use Encoder::{Libsvtav1, Libx264, Libx265};
+        let codecs = [Codec::Av1, Codec::Hevc, Codec::H264, Codec::Av1].map(|codec| (codec, 640, 360));
+        let parted = |mixes: &[Vec<Encoder>]| {
+            let parts = parted_among(mixes, rungs(&codecs));
+            parts.iter().map(positions).collect::<Vec<_>>()
+        };
+        assert_eq!(parted(&[vec![Libx264, Libx265, Libsvtav1], vec![Libx264]]), [[0, 1, 2, 3]]);
+        assert_eq!(parted(&[vec![Libx264, Libx265], vec![Libx264, Libsvtav1]]), [vec![0, 2, 3], vec![1]]);
+        assert_eq!(parted(&[vec![Libx264]]), [vec![0, 3], vec![1], vec![2]], "and none waits for another");
+        assert_eq!(parted(&[]), [[0, 1, 2, 3]], "nobody knows");
     }
 
     #[test]

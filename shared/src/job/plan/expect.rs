@@ -34,8 +34,14 @@ pub(super) fn expectations(works: &[TaskSpec]) -> Expectations {
                     });
                 }
             }
-            TaskSpec::Audio(audio) if !expect.iter().any(|(name, _)| *name == audio.rung) => {
-                expect.push((audio.rung.clone(), audio.grid.starts.len() as u64));
+            // Made in spans: the last one tells how many segments there are.
+            TaskSpec::Audio(audio) => {
+                let end = audio.span().end() as u64;
+                if let Some((_, segments)) = expect.iter_mut().find(|(name, _)| *name == audio.rung) {
+                    *segments = end.max(*segments);
+                    continue;
+                }
+                expect.push((audio.rung.clone(), end));
                 renditions.push(PlannedRendition {
                     name: audio.rung.clone(),
                     width: None,

@@ -1,34 +1,56 @@
 //! Measuring what was encoded: the spans of the encodes once more, each compared when it is there, then a report.
 
-use super::NewTask;
+use super::video::timed;
+use super::{NewTask, encoders};
 use crate::job::quality::QualityWish;
-use crate::job::task::{EncodeSpec, QualitySpec, ReportSpec, TaskSpec};
+use crate::job::task::{EncodeRung, EncodeSpec, QualitySpec, ReportSpec, TaskSpec};
 use crate::media::grid::Span;
+use crate::media::probe::Probe;
 
 /// What is compared of `whole`, each with the tasks of `encodes` it waits for.
-pub(super) fn tasks(wish: &QualityWish, whole: &EncodeSpec, encodes: &mut [NewTask]) -> Vec<NewTask> {
+pub(super) fn tasks(
+    wish: &QualityWish,
+    whole: &EncodeSpec,
+    probe: &Probe,
+    encodes: &mut [NewTask],
+) -> Vec<NewTask> {
     let spans = encodes.iter().filter_map(span).map(|span| span.first);
     // What was led is there already, and may have been all of its chunk.
     let mut starts: Vec<u64> = spans.chain([0]).collect();
     starts.sort_unstable();
     starts.dedup();
     let ends = starts.iter().skip(1).copied().chain([whole.grid.frames]);
+    let parts = encoders::within_memory(&whole.rungs);
     starts
         .iter()
         .zip(ends)
-        .map(|(&first, end)| {
+        .flat_map(|(&first, end)| parts.iter().map(move |rungs| (first, end, rungs)))
+        .map(|(first, end, rungs)| {
             let span = Span { first, frames: end - first, warm_up: 0 };
-            let deadline_seconds = super::deadline(whole.grid.rate.seconds(span.frames));
-            let encoded = EncodeSpec { span: Some(span), threads: 1, deadline_seconds, ..whole.clone() };
+            let encoded = timed(
+                EncodeSpec { span: Some(span), threads: 1, rungs: rungs.clone(), ..whole.clone() },
+                probe,
+            );
             let mut task =
                 NewTask::new(TaskSpec::Quality(QualitySpec { encoded, metrics: wish.metrics.clone() }));
             encodes
                 .iter_mut()
-                .filter(|encode| self::span(encode).is_some_and(|span| span.first == first))
+                .filter(|encode| encodes_of(encode, first, rungs))
                 .for_each(|encode| encode.precede(&mut task));
             task
         })
         .collect()
+}
+
+/// Whether a task encodes something of these rungs for the span that begins at `first`.
+fn encodes_of(task: &NewTask, first: u64, rungs: &[EncodeRung]) -> bool {
+    match &task.spec {
+        TaskSpec::Encode(encode) => {
+            let within = |rung: &EncodeRung| rungs.iter().any(|other| other.name == rung.name);
+            encode.span().first == first && encode.rungs.iter().any(within)
+        }
+        _ => false,
+    }
 }
 
 /// The orders of the report on `whole`.
@@ -58,6 +80,7 @@ mod tests {
     use crate::job::quality::{Least, Metric};
     use crate::job::spec::JobSpec;
     use crate::job::task::ProbeSpec;
+    use crate::media::profile::Rung;
 
     fn measured(profile: &str, least: Least) -> JobSpec {
         JobSpec { quality: Some(QualityWish { metrics: vec![Metric::Ssim], least }), ..spec(profile) }
@@ -101,6 +124,36 @@ mod tests {
                 assert_eq!(next, first.encoded.grid.frames);
             }
         }
+    }
+
+    #[test]
+    fn no_comparison_has_more_pixels_than_memory() {
+        let mut spec = measured("web", Least::default());
+        let rungs = &mut spec.profile.as_mut().unwrap().rungs;
+        let largest = Rung { width: 3840, height: 2160, ..rungs[0].clone() };
+        *rungs = (0..5).map(|n| Rung { name: format!("uhd_{n}"), ..largest.clone() }).collect();
+        let mut seen = probe(60.0, None);
+        (seen.video.as_mut().unwrap().width, seen.video.as_mut().unwrap().height) = (3840, 2160);
+        let source = SourceId::new();
+        let plan = transcode(&spec, source, RecordingId::new(), &seen, Settled::default(), &NOW).unwrap();
+        let mut compared: Vec<(u64, String)> = vec![];
+        for task in of_kind(&plan, "quality") {
+            let TaskSpec::Quality(orders) = &task.spec else { panic!() };
+            assert!(orders.encoded.rungs.len() <= 2, "as many as one encode makes");
+            let first = orders.encoded.span().first;
+            compared.extend(orders.encoded.rungs.iter().map(|rung| (first, rung.name.clone())));
+            let waits =
+                of_kind(&plan, "encode").iter().filter(|encode| encode.unblocks.contains(&task.id)).count();
+            assert!(waits > 0 && waits as i32 == task.blocked_by);
+        }
+        let spans = plan.tasks.iter().filter_map(span).map(|span| span.first);
+        let mut spans: Vec<u64> = spans.collect();
+        spans.sort_unstable();
+        spans.dedup();
+        assert_eq!(compared.len(), 5 * spans.len(), "every rung of every span");
+        compared.sort();
+        compared.dedup();
+        assert_eq!(compared.len(), 5 * spans.len(), "once");
     }
 
     #[test]

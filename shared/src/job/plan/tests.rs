@@ -3,10 +3,10 @@
 use super::*;
 use crate::job::edit::{Crop, Edit};
 use crate::job::spec::{Adopt, Input, LadderChoice};
-use crate::job::task::TaskKind;
+use crate::job::task::{AUDIO_RUNG, TaskKind};
 use crate::media::codec::Codec;
 use crate::media::grid::Rate;
-use crate::media::probe::{TextStream, Transfer};
+use crate::media::probe::{TextStream, Transfer, UnsaidColours};
 use crate::media::profile::AudioTracks;
 use crate::media::tracks::Role;
 
@@ -27,10 +27,12 @@ pub(super) fn probe(video_end: f64, audio_end: Option<f64>) -> Probe {
             pixel_format: "yuv420p".into(),
             interlaced: false,
             transfer: Transfer::Sdr,
+            unsaid_colours: UnsaidColours::default(),
             rate: Rate { num: 25, den: 1 },
             variable_rate: false,
             end_seconds: video_end,
             packets: 1,
+            keyframe_gap_seconds: 2.0,
         }),
         audio: audio_end
             .map(|end| AudioStream {
@@ -79,6 +81,7 @@ pub(super) const NOW: Circumstances = Circumstances {
     encode_threads: None,
     chunk_seconds: None,
     gpus: Gpus { here: vec![], known: vec![] },
+    mixes: vec![],
 };
 
 /// Of the best rung, which the lead leaves alone.
@@ -113,6 +116,37 @@ fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
     assert!(short[..32].iter().all(|chunk| chunk.0 == 18.0), "whole segments: {short:?}");
     let set = Circumstances { chunk_seconds: Some(6.0), ..NOW };
     assert_eq!(chunk_lengths(20.0, &set), [(6.0, 1), (6.0, 1), (8.0, 1)], "no stump at the end");
+}
+
+#[test]
+fn what_is_decoded_before_a_chunk_counts() {
+    let plan = |probe: &Probe, chunk_seconds| {
+        let circumstances = Circumstances { chunk_seconds, ..NOW };
+        let settled = Settled::default();
+        let plan =
+            transcode(&spec("web"), SourceId::new(), RecordingId::new(), probe, settled, &circumstances);
+        let chunk = |task: NewTask| match task.spec {
+            TaskSpec::Encode(encode) if encode.rungs[0].position == 0 => {
+                let seconds = encode.grid.rate.seconds(encode.span().encoded());
+                Some((encode.source_seconds(), seconds, encode.deadline_seconds))
+            }
+            _ => None,
+        };
+        plan.unwrap().tasks.into_iter().filter_map(chunk).collect::<Vec<_>>()
+    };
+    let mut sparse = probe(7200.0, None);
+    let usual = plan(&sparse, None);
+    assert!(usual.len() > 100);
+    for gap in [100.0, 7200.0] {
+        sparse.video.as_mut().unwrap().keyframe_gap_seconds = gap;
+        for (start, seconds, allowed) in plan(&sparse, None) {
+            assert_eq!(allowed, deadline(seconds + start.min(gap)));
+        }
+        assert!(plan(&sparse, Some(60.0)).iter().all(|chunk| chunk.1 < 95.0), "as somebody wants it");
+    }
+    let few = plan(&sparse, None);
+    assert_eq!(few.iter().filter(|(_, seconds, _)| *seconds > 1000.0).count(), 4);
+    assert!(few.len() <= 6, "and short ones at the beginning: {few:?}");
 }
 
 #[test]
@@ -163,48 +197,6 @@ fn a_long_source_is_led_and_begins_with_short_chunks() {
     assert_eq!(lengths[9..], [60.0, 30.0, 30.0, 30.0, 30.0, 24.0]);
     assert_eq!(lengths[1..].iter().sum::<f64>(), 600.0);
     assert_eq!((plan.set.target_duration, plan.set.needs_audio), (6, true));
-}
-
-#[test]
-fn a_very_long_source_is_led_before_it_is_looked_into() {
-    let (spec, source) = (spec("web"), SourceId::new());
-    assert!(lead(&spec, source, &probe(600.0, Some(600.0)), None, &NOW).is_none());
-    let early = lead(&spec, source, &probe(7200.0, Some(7200.0)), None, &NOW).unwrap();
-    let kinds: Vec<_> = early.tasks.iter().map(|task| task.spec.kind().as_str()).collect();
-    assert_eq!(kinds, ["encode", "audio", "probe"]);
-    assert_eq!(early.tasks[2].blocked_by, 2);
-    let TaskSpec::Probe(ProbeSpec { led: Some(led), .. }) = &early.tasks[2].spec else { panic!() };
-
-    // The header was wrong about the length, which changes nothing.
-    let rest = |probe: &Probe| {
-        transcode(&spec, source, RecordingId::new(), probe, Settled { led: Some(led), ladder: &[] }, &NOW)
-            .unwrap()
-    };
-    let plan = rest(&probe(7195.3, Some(7195.3)));
-    assert_eq!(plan.set.id, early.set.id);
-    let TaskSpec::Encode(first) = &plan.tasks[0].spec else { panic!() };
-    assert_eq!(first.rungs[2].skip_segments, 1);
-    let sounds: Vec<usize> = plan
-        .tasks
-        .iter()
-        .filter_map(|task| match &task.spec {
-            TaskSpec::Audio(audio) => Some(audio.span().segment),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(sounds[0], 5, "behind the sound that was led");
-    let TaskSpec::Finish(finish) = &plan.tasks.last().unwrap().spec else { panic!() };
-    let mut names: Vec<&str> = finish.expect.iter().map(|(name, _)| name.as_str()).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["360p", "480p", "720p", AUDIO_RUNG]);
-
-    // Another rate than the first seconds had is another grid: everything is made anew.
-    let mut other = probe(7200.0, Some(7200.0));
-    other.video.as_mut().unwrap().rate = Rate { num: 24, den: 1 };
-    let plan = rest(&other);
-    assert_ne!(plan.set.id, early.set.id);
-    let TaskSpec::Encode(lead) = &plan.tasks[0].spec else { panic!() };
-    assert_eq!(lead.rungs.len(), 1);
 }
 
 #[test]
@@ -350,6 +342,20 @@ fn every_track_is_a_rendition_and_the_default_one_comes_first() {
 }
 
 #[test]
+fn orders_for_sound_do_not_grow_with_the_square_of_its_length() {
+    let mut spec = spec("web");
+    spec.profile.as_mut().unwrap().audio.as_mut().unwrap().loudness = Some(-23.0);
+    let size = |seconds| {
+        let plan = planned(&spec, &many_tracks(seconds));
+        let sound =
+            plan.tasks.iter().filter(|task| matches!(task.spec, TaskSpec::Audio(_) | TaskSpec::Loudness(_)));
+        sound.map(|task| serde_json::to_vec(&task.spec).unwrap().len()).sum::<usize>()
+    };
+    let (short, long) = (size(3600.0), size(36_000.0));
+    assert!(long < 12 * short, "{long} bytes for ten hours, {short} for one");
+}
+
+#[test]
 fn one_track_may_be_enough_and_loudness_is_measured_before() {
     let mut wish = spec("web");
     let audio = wish.profile.as_mut().unwrap().audio.as_mut().unwrap();
@@ -420,6 +426,7 @@ fn files_are_made_behind_the_finish() {
     assert_eq!(files(&spec, &probe(600.0, Some(600.0))), expected, "led by the last");
     spec.profile = Profile::built_in("audio");
     assert_eq!(files(&spec, &probe(5.28, Some(5.3))), [(AUDIO_RUNG.to_owned(), None)]);
+    assert_eq!(files(&spec, &many_tracks(5.28)), [(AUDIO_RUNG.to_owned(), None)], "the default one");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The picture: chunks, and the lead that a viewer waits for.
 
-use super::{Circumstances, deadline, encoders};
+use super::{Circumstances, deadline, encoders, is_indexed};
 use crate::ids::{SetId, SourceId};
 use crate::job::edit::Edit;
 use crate::job::encoder::Encoder;
@@ -10,7 +10,7 @@ use crate::job::task::{EncodeRung, EncodeSpec, TaskSpec};
 use crate::media::codec::Codec;
 use crate::media::grid::{Grid, Span};
 use crate::media::ladder;
-use crate::media::probe::{Transfer, VideoStream};
+use crate::media::probe::{Probe, Transfer, VideoStream};
 use crate::media::profile::{Profile, Rung};
 
 /// A chunk is at least this long, where nobody set its length: each costs a warm-up GOP.
@@ -22,7 +22,7 @@ const FIRST_CHUNKS: [u64; 2] = [2, 4];
 /// So many chunks near the end are cut in two.
 const LAST_CHUNKS: u64 = 3;
 /// Up to this length a source is not led: it is encoded soon anyway, and the lead decodes its segment once more.
-const UNLED_SECONDS: f64 = 30.0;
+pub(super) const UNLED_SECONDS: f64 = 30.0;
 /// An encode never gets more threads of idle slots than this: x264 gains little beyond.
 const MOST_THREADS: u32 = 8;
 /// How long the last picture may be held for a track that decodes to less than it promised.
@@ -68,6 +68,7 @@ pub(super) fn whole(
         stored_size: (!video.display_matrix).then_some((video.width, video.height)),
         deinterlace: video.interlaced,
         tone_map: video.transfer != Transfer::Sdr,
+        unsaid_colours: video.unsaid_colours,
         crop: framing.crop,
         watermark: edit.watermark,
         preset: profile.preset,
@@ -77,31 +78,30 @@ pub(super) fn whole(
     })
 }
 
-/// The tasks that make `whole`, in the order of the recording: the lead, unless it is made already, then the chunks.
+/// The tasks that make `whole` of a source whose picture ends at `end_seconds` of the recording, in its order: the lead, unless it is made
+/// already, then the chunks.
 pub(super) fn tasks(
     whole: &EncodeSpec,
+    probe: &Probe,
     end_seconds: f64,
-    seekable: bool,
     led: bool,
     circumstances: &Circumstances,
 ) -> Vec<TaskSpec> {
     let grid = &whole.grid;
-    let leads = grid.duration() > UNLED_SECONDS && grid.segments() > 1;
-    let spans =
-        if seekable { chunks(grid, end_seconds, leads, circumstances) } else { vec![Span::whole(grid)] };
+    // What was led is there, however short the rest has turned out to be.
+    let leads = led || grid.duration() > UNLED_SECONDS && grid.segments() > 1;
+    let gap = probe.video.as_ref().map_or(0.0, |video| video.keyframe_gap_seconds);
+    let spans = if is_indexed(probe) {
+        chunks(grid, end_seconds, gap, leads, circumstances)
+    } else {
+        vec![Span::whole(grid)]
+    };
     let threads = circumstances
         .encode_threads
         .unwrap_or_else(|| (circumstances.free_slots / spans.len().max(1) as u32).clamp(1, MOST_THREADS))
         .max(1);
-    let mut encodes: Vec<EncodeSpec> = spans
-        .into_iter()
-        .map(|span| EncodeSpec {
-            span: Some(span),
-            threads,
-            deadline_seconds: deadline(grid.rate.seconds(span.encoded())),
-            ..whole.clone()
-        })
-        .collect();
+    let mut encodes: Vec<EncodeSpec> =
+        spans.into_iter().map(|span| EncodeSpec { span: Some(span), threads, ..whole.clone() }).collect();
     if leads {
         let lead = lead(whole, threads);
         if let Some(first) = encodes.first_mut() {
@@ -112,7 +112,17 @@ pub(super) fn tasks(
             encodes.insert(0, lead);
         }
     }
-    encodes.into_iter().flat_map(encoders::part).map(TaskSpec::Encode).collect()
+    let timed = encodes.into_iter().map(|encode| timed(encode, probe));
+    timed.flat_map(|encode| encoders::part(encode, &circumstances.mixes)).map(TaskSpec::Encode).collect()
+}
+
+/// The same with its deadline: for what it encodes, and what it must decode to get there.
+pub(super) fn timed(encode: EncodeSpec, probe: &Probe) -> EncodeSpec {
+    let start = encode.source_seconds();
+    let video = probe.video.as_ref().filter(|_| is_indexed(probe));
+    let before = video.map_or(start, |video| video.decoded_before(start));
+    let seconds = encode.grid.rate.seconds(encode.span().encoded());
+    EncodeSpec { deadline_seconds: deadline(before + seconds), ..encode }
 }
 
 /// The first segment of the lowest rung, alone: of those that every player plays, where there are any.
@@ -123,7 +133,6 @@ pub(super) fn lead(whole: &EncodeSpec, threads: u32) -> EncodeSpec {
         span: Some(Span { first: 0, frames, warm_up: 0 }),
         threads,
         rungs: lowest.or(whole.rungs.last()).cloned().into_iter().collect(),
-        deadline_seconds: deadline(whole.grid.rate.seconds(frames)),
         ..whole.clone()
     }
 }
@@ -136,7 +145,8 @@ pub(super) fn leads(led: &EncodeSpec, whole: &EncodeSpec) -> bool {
         spec.rungs.iter_mut().for_each(|rung| rung.grid.frames = 0);
         spec
     };
-    plain(led.clone()) == plain(lead(whole, 1))
+    // Where all is one segment, the plan would be left without the rung that was led.
+    whole.grid.segments() > 1 && plain(led.clone()) == plain(lead(whole, 1))
 }
 
 /// What the lead makes, the first chunk need not.
@@ -150,12 +160,18 @@ fn leave_to(lead: &EncodeSpec, chunk: &mut EncodeSpec) {
     }
 }
 
-/// Cuts the picture into chunks: as many as there are free slots, within the lengths that are worth it.
-fn chunks(grid: &Grid, end_seconds: f64, leads: bool, circumstances: &Circumstances) -> Vec<Span> {
+/// A chunk is at least this share of the longest time between keyframes, where nobody set its length: each that begins there decodes
+/// everything from the keyframe on.
+const LEAST_SHARE_OF_GAP: f64 = 0.25;
+
+/// Cuts the picture into chunks: as many as there are free slots, within the lengths that are worth it. `gap` is the longest time between
+/// keyframes of the source, in seconds.
+fn chunks(grid: &Grid, end_seconds: f64, gap: f64, leads: bool, circumstances: &Circumstances) -> Vec<Span> {
     let segment = grid.rate.seconds(grid.segment_frames());
     let length = circumstances.chunk_seconds.unwrap_or_else(|| {
         (grid.duration() / f64::from(circumstances.free_slots.max(1)))
             .clamp(SHORTEST_CHUNK_SECONDS, LONGEST_CHUNK_SECONDS)
+            .max(gap * LEAST_SHARE_OF_GAP)
     });
     let segments = (length / segment).round().max(1.0) as u64;
     // Only where there are more chunks than slots: else all are under way at once, and short ones help nobody.
@@ -163,7 +179,7 @@ fn chunks(grid: &Grid, end_seconds: f64, leads: bool, circumstances: &Circumstan
     let first = FIRST_CHUNKS.into_iter().filter(|first| leads && many && *first < segments);
     let decodable = grid.rate.frames_in(end_seconds);
     let half = (segments / 2).max(1);
-    if !many || half as f64 * segment < SHORTEST_CHUNK_SECONDS {
+    if !many || (half as f64 * segment) < SHORTEST_CHUNK_SECONDS.max(gap * LEAST_SHARE_OF_GAP) {
         return grid.spans(first.chain(std::iter::repeat(segments)), decodable);
     }
     // Slots become free at different times: the last chunks are short, so that none works long when the others are idle.

@@ -176,7 +176,7 @@ pub(super) mod tests {
             rung: "audio".into(),
             position: 0,
             stream: 1,
-            grid: AudioGrid { sample_rate: 48_000, frames: 5620, starts },
+            grid: AudioGrid { sample_rate: 48_000, frames: 5620, from: 0, starts },
             span,
             offset_ms: 0,
             source_rate: 32_000,

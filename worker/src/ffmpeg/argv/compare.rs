@@ -89,9 +89,10 @@ fn in_memory(spec: &EncodeSpec) -> EncodeSpec {
 const SAMPLE_CRF: u8 = 20;
 
 /// Encodes a sample of a source for all rungs of `spec`, whose span it is, each into a bare stream, with an encoder that is quick rather
-/// than thrifty; and says of every rung that has a smaller one what is lost at that one's size.
+/// than thrifty; and says of every rung what is lost at the size of the `smaller` one it has, where it has one.
 pub fn sample(
     spec: &EncodeSpec,
+    smaller: &[Option<EncodeRung>],
     input: &Path,
     watermark: Option<&Path>,
     outputs: &[PathBuf],
@@ -100,31 +101,33 @@ pub fn sample(
     let shown = in_memory(spec);
     let mut args = opened(&shown, input, watermark, Approach::Seek);
     let mut graph = filter_graph(&shown);
-    for (place, rung) in spec.rungs.iter().enumerate() {
-        let Some(smaller) = smaller(spec, place) else { continue };
+    for (place, (rung, smaller)) in spec.rungs.iter().zip(smaller).enumerate() {
+        let Some(smaller) = smaller else { continue };
         let _ = write!(graph, ";[r{place}]split=3[e{place}][o{place}][b{place}];[b{place}]");
         let size = |rung: &EncodeRung| format!("scale=w={}:h={}:flags=bicubic", rung.width, rung.height);
         let _ = write!(graph, "{},{},format=yuv420p[m{place}]", size(smaller), size(rung));
         measure(&mut graph, Metric::EVERYWHERE, place, "m", "o");
     }
     args.add(["-filter_complex", &graph]);
-    for (place, (rung, output)) in spec.rungs.iter().zip(outputs).enumerate() {
-        let label = if smaller(spec, place).is_some() { "e" } else { "r" };
+    for (place, ((rung, smaller), output)) in spec.rungs.iter().zip(smaller).zip(outputs).enumerate() {
+        let label = if smaller.is_some() { "e" } else { "r" };
         let (gop, crf) = (rung.grid.gop_frames.to_string(), crf(rung).to_string());
         args.add(["-map", &format!("[{label}{place}]"), "-fps_mode", "passthrough"]);
         args.add(["-c:v", "libx264", "-preset", "veryfast", "-threads", "1", "-crf", &crf]);
         args.add(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0", "-f", "h264"]);
         args.0.push(file_url(output));
     }
-    measured_outputs(&mut args, (0..spec.rungs.len()).filter(|place| smaller(spec, *place).is_some()));
+    measured_outputs(
+        &mut args,
+        (0..).zip(smaller).filter_map(|(place, smaller)| smaller.as_ref().map(|_| place)),
+    );
     witnessed(&mut args, spec, witness);
     args.0
 }
 
-/// The next rung of its codec that has a smaller size.
-pub fn smaller(spec: &EncodeSpec, place: usize) -> Option<&EncodeRung> {
-    let own = spec.rungs.get(place)?;
-    spec.rungs.iter().skip(place).find(|rung| {
+/// The next rung of the codec of `own` behind it in a ladder that has a smaller size.
+pub fn smaller<'a>(ladder: &'a [EncodeRung], own: &EncodeRung) -> Option<&'a EncodeRung> {
+    ladder.iter().skip_while(|rung| rung.name != own.name).find(|rung| {
         (rung.width, rung.height) != (own.width, own.height) && rung.encoder.codec() == own.encoder.codec()
     })
 }
@@ -246,7 +249,9 @@ mod tests {
     fn a_sample_is_encoded_quickly_and_compared_with_the_next_smaller_size() {
         let spec = two_rungs();
         let outputs = [PathBuf::from("/s/0"), PathBuf::from("/s/1")];
-        let line = text(&sample(&spec, Path::new("/s/source"), None, &outputs, Path::new("/s/first")));
+        let smaller: Vec<_> = spec.rungs.iter().map(|rung| smaller(&spec.rungs, rung).cloned()).collect();
+        let line =
+            text(&sample(&spec, &smaller, Path::new("/s/source"), None, &outputs, Path::new("/s/first")));
         for part in [
             "[b0]scale=w=320:h=180:flags=bicubic,scale=w=640:h=360:flags=bicubic,format=yuv420p[m0]",
             "-map [e0] -fps_mode passthrough -c:v libx264 -preset veryfast -threads 1 -crf 22 -g 60",

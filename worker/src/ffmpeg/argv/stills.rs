@@ -5,9 +5,10 @@ use std::path::Path;
 
 use reelmill_shared::job::edit::Watermark;
 use reelmill_shared::job::task::CropArea;
+use reelmill_shared::media::probe::UnsaidColours;
 use reelmill_shared::media::storyboard::Storyboard;
 
-use super::{Args, DEINTERLACE, TONE_MAP, bars, cropped, ffmpeg_start, guarded_input, watermark};
+use super::{Args, DEINTERLACE, bars, cropped, ffmpeg_start, guarded_input, tone_map, watermark};
 use crate::ffmpeg::file_url;
 
 /// Which frame a picture is.
@@ -26,6 +27,7 @@ pub struct Look {
     pub deinterlace: bool,
     /// From a high dynamic range to BT.709.
     pub tone_map: bool,
+    pub unsaid_colours: UnsaidColours,
     pub crop: Option<CropArea>,
     /// Square pixels.
     pub size: (u32, u32),
@@ -67,7 +69,7 @@ impl Look {
         filters.extend(self.crop.map(cropped));
         if self.tone_map {
             // Made small first: it costs by the pixel.
-            filters.extend([small(), TONE_MAP.to_owned()]);
+            filters.extend([small(), tone_map(self.unsaid_colours)]);
         }
         if self.content.is_some() || self.watermark.is_some() {
             filters.extend([small(), "format=yuv420p,setsar=1".to_owned()]);
@@ -175,6 +177,7 @@ pub(super) mod tests {
         stream: 2,
         deinterlace: false,
         tone_map: false,
+        unsaid_colours: UnsaidColours { primaries: false, matrix: false },
         crop: None,
         size: (320, 180),
         content: None,
@@ -227,6 +230,30 @@ pub(super) mod tests {
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }
+    }
+
+    #[test]
+    fn a_high_dynamic_range_without_its_colours_is_that_of_bt_2020() {
+        let dir = tempfile::tempdir().unwrap();
+        let ffmpeg = |args: &[OsString]| {
+            let ended = std::process::Command::new("ffmpeg").args(args).output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        };
+        let seen = |colours: &str, unsaid_colours| {
+            let (source, jpeg) = (dir.path().join("hdr.mp4"), dir.path().join("picture.jpg"));
+            let make = "-v error -y -f lavfi -i testsrc2=size=320x180:rate=25:duration=0.1 -pix_fmt yuv420p10le -c:v libx264 -qp 0";
+            let words = make.split(' ').chain(["-color_trc", "smpte2084"]).chain(colours.split_whitespace());
+            ffmpeg(&words.map(OsString::from).chain([source.clone().into()]).collect::<Vec<_>>());
+            let look = Look { stream: 0, tone_map: true, unsaid_colours, ..PLAIN };
+            ffmpeg(&picture(&look, PictureAt::First, &source, None, &jpeg));
+            std::fs::read(&jpeg).unwrap()
+        };
+        let unsaid = |primaries, matrix| UnsaidColours { primaries, matrix };
+        let said = seen("-color_primaries bt2020 -colorspace bt2020nc", unsaid(false, false));
+        assert!(said.starts_with(&[0xff, 0xd8]));
+        assert!(seen("", unsaid(true, true)) == said, "the same samples, the same picture");
+        assert!(seen("-color_primaries bt2020", unsaid(false, true)) == said);
+        assert!(seen("-colorspace bt2020nc", unsaid(true, false)) == said);
     }
 
     #[test]

@@ -28,31 +28,32 @@ pub(super) struct Declared {
 }
 
 impl Timing {
-    /// From the times of all frames in any order, which count in `tick` seconds.
-    pub(super) fn of(declared: Declared, times: &[i64], tick: f64) -> Self {
+    /// From the times of all frames in any order, which count in `tick` seconds. There may be millions: nothing is copied.
+    pub(super) fn of(declared: Declared, mut times: Vec<i64>, tick: f64) -> Self {
         let Declared { nominal, average, interlaced } = declared;
-        let mut sorted = times.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let mut steps: Vec<f64> =
-            sorted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * tick).collect();
-        steps.sort_by(f64::total_cmp);
-        let gap = steps.last().copied().unwrap_or(0.0);
-        let Some(median) = steps.get(steps.len() / 2).copied().filter(|step| *step > 0.0) else {
+        times.sort_unstable();
+        times.dedup();
+        let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+        let mut steps = into_steps(times);
+        steps.sort_unstable();
+        let seconds = |step: &i64| *step as f64 * tick;
+        let gap = steps.last().map_or(0.0, seconds);
+        let Some(median) = steps.get(steps.len() / 2).map(seconds).filter(|step| *step > 0.0) else {
             let rate = average.or(nominal).unwrap_or(FALLBACK);
             return Self { rate: usable(rate.snapped()), variable: false, gap };
         };
         // A container that counts in milliseconds is off by one of its ticks here and there.
         let slack = (2.0 * tick).max(0.0021);
         let regular = |step: f64| (step - median).abs() <= slack;
-        let variable = !steps.iter().all(|step| regular(*step));
+        let variable = !steps.iter().map(seconds).all(regular);
         let rate = if interlaced {
             average.or(nominal)
         } else if variable {
             // The mean of the steps that are regular, because a single one is as coarse as the tick.
             let (sum, count) = steps
                 .iter()
-                .filter(|step| regular(**step))
+                .map(seconds)
+                .filter(|step| regular(*step))
                 .fold((0.0, 0_u32), |(sum, count), step| (sum + step, count + 1));
             let measured = f64::from(count) / sum;
             let near = |rate: &Rate, share: f64| (rate.as_f64() / measured - 1.0).abs() < share;
@@ -64,13 +65,24 @@ impl Timing {
                 .or(average.filter(|rate| near(rate, 0.01)))
                 .or_else(|| thousandths(measured))
         } else {
-            let span = sorted[sorted.len() - 1].saturating_sub(sorted[0]) as f64 * tick;
-            let measured = (sorted.len() - 1) as f64 / span;
+            let measured = steps.len() as f64 / seconds(&last.saturating_sub(first));
             let near = |rate: &Rate| (rate.as_f64() / measured - 1.0).abs() < 0.01;
             nominal.filter(near).or(average.filter(near)).or_else(|| thousandths(measured))
         };
         Self { rate: usable(rate.unwrap_or(FALLBACK).snapped()), variable, gap }
     }
+}
+
+/// From each of these times to the next.
+fn into_steps(mut times: Vec<i64>) -> Vec<i64> {
+    let mut before = times.first().copied();
+    times.retain_mut(|time| {
+        let next = *time;
+        let step = before.replace(next).map_or(0, |before| next.saturating_sub(before));
+        *time = step;
+        step > 0
+    });
+    times
 }
 
 /// Where nothing is known.
@@ -104,7 +116,7 @@ mod tests {
     }
 
     fn rate_of(declared: Declared, times: impl IntoIterator<Item = i64>) -> (u32, u32, bool) {
-        let found = Timing::of(declared, &times.into_iter().collect::<Vec<_>>(), MILLISECOND);
+        let found = Timing::of(declared, times.into_iter().collect(), MILLISECOND);
         (found.rate.num, found.rate.den, found.variable)
     }
 
