@@ -261,9 +261,10 @@ impl Farm {
         self.processes.push(Process { part, name, address: String::new(), child, log });
     }
 
-    /// Waits until every process answers that it is ready.
+    /// Waits until every new process answers that it is ready.
     pub async fn ready(&mut self) {
-        for process in &mut self.processes {
+        // What was ready before may be halted by now.
+        for process in self.processes.iter_mut().filter(|process| process.address.is_empty()) {
             process.address =
                 until(&format!("{} to listen", process.name), START, || async { process.listens_at() }).await;
             let probe = Client::new(&format!("http://{}", process.address), "");

@@ -316,6 +316,7 @@ const KEPT: &str = "
     union select text_key from renditions where text_key is not null
     union select key from pictures union select key from stills union select key from downloads
     union select static_prefix from recording_sets where static_prefix is not null
+    union select prefix || 'storyboard.vtt' from attempts where outcome = 'succeeded'
     union select key from upload_pieces
     union select piece ->> 'key' from sources, jsonb_array_elements(pieces) as p (piece) where deleted_at is null";
 

@@ -116,7 +116,7 @@ async fn faults_what_kills_every_ffmpeg_fails_after_its_attempts() {
     let dir = tempfile::tempdir().unwrap();
     let real = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap().stdout;
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *filter_complex*h264*|*filter_complex*libx264*) [ -e child.pid ] && kill -SEGV $$;; esac\nexec {} \"$@\"\n",
+        "#!/bin/sh\ncase \"$*\" in *'-i file:'*libx264*) kill -SEGV $$;; esac\nexec {} \"$@\"\n",
         String::from_utf8(real).unwrap().trim()
     );
     let poisoned = dir.path().join("ffmpeg");

@@ -66,8 +66,14 @@ mod tests {
             assert!(ended.success());
             let (mut answer, args) = (Answer::default(), argv::describe(&file));
             let limits = Limits::standard(most, 1);
-            let run_it =
-                Run { program: Path::new("ffprobe"), args: &args, dir: dir.path(), deadline: most, limits };
+            let run_it = Run {
+                program: Path::new("ffprobe"),
+                args: &args,
+                dir: dir.path(),
+                deadline: most,
+                stall: most,
+                limits,
+            };
             run(run_it, &CancellationToken::new(), |line| answer.add(line)).await.unwrap();
             let described = Described::parse(answer.json()).unwrap();
             let tags = &described.format.unwrap().tags;
