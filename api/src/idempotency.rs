@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::db::idempotency::{self, Answer as Kept, Begun};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::auth::{Caller, caller};
 use crate::extract::{is_json, read_json};
@@ -20,6 +21,15 @@ const KEPT_BYTES: usize = 4 << 20;
 const PLACE: &str = "idempotency";
 /// The header that tells a replay.
 const REPLAYED: &str = "idempotent-replayed";
+
+tokio::task_local! {
+    static RESERVED: Uuid;
+}
+
+/// The id for what the request under way makes, where its client may repeat it: the same for each repetition.
+pub(crate) fn reserved() -> Option<Uuid> {
+    RESERVED.try_with(|reserved| *reserved).ok()
+}
 
 /// Wraps every POST that carries a key. A dry run is not among them: it makes nothing that could be made twice, what it tells is of its
 /// moment, and the commands of a long plan are more than is kept.
@@ -45,8 +55,8 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
     let caller = caller(app, request.method(), request.headers()).await?;
     let project = caller.project_id;
     let (fingerprint, request) = fingerprint(&caller, request).await?;
-    match idempotency::begin(&app.db, project, key, &fingerprint).await? {
-        Begun::First => {}
+    let reserved = match idempotency::begin(&app.db, project, key, &fingerprint).await? {
+        Begun::First(reserved) => reserved,
         Begun::Replay(answer) => return replay(app, answer),
         Begun::InFlight => {
             return Err(Problem::new(
@@ -60,12 +70,12 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
                 "this Idempotency-Key was used for another path or body, or by a key with other scopes",
             ));
         }
-    }
+    };
     let key = key.to_owned();
     let app = app.clone();
     // On its own feet: a client that hangs up must not leave the key without an answer.
     let answering = tokio::spawn(REQUEST_ID.scope(request_id(), async move {
-        let running = next.run(request);
+        let running = RESERVED.scope(reserved, next.run(request));
         tokio::pin!(running);
         let response = loop {
             tokio::select! {
@@ -81,14 +91,15 @@ async fn kept(app: &App, key: &HeaderValue, request: Request, next: Next) -> Ans
         };
         let (parts, body) = response.into_parts();
         let Ok(bytes) = to_bytes(body, KEPT_BYTES).await else {
-            idempotency::abandon(&app.db, project, &key).await?;
+            idempotency::forget(&app.db, project, &key).await?;
             return Err(Problem::new(Kind::Internal, "the answer was too large to keep"));
         };
-        // What went wrong on our side, or was in the way only now, may go better next time.
-        let passing =
-            parts.status.is_server_error() || matches!(parts.status.as_u16(), 401 | 403 | 409 | 429);
-        if passing {
+        if parts.status.is_server_error() {
+            // It may go better next time; but it may have gone well, and only the answer of the database was lost.
             idempotency::abandon(&app.db, project, &key).await?;
+        } else if matches!(parts.status.as_u16(), 401 | 403 | 409 | 429) {
+            // What was in the way only now.
+            idempotency::forget(&app.db, project, &key).await?;
         } else {
             let answer = Kept {
                 status: parts.status.as_u16(),

@@ -18,6 +18,7 @@ use crate::downloads;
 use crate::dto::edit::EditDto;
 use crate::dto::job::{InputDto, PosterDto, SeriesDto};
 use crate::edit::edit;
+use crate::idempotency::reserved;
 use crate::problem::{Answer, Problem};
 use crate::quality::{measurable, quality};
 use crate::routes::transcode::unmade;
@@ -223,7 +224,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     };
     let makes_recording = resolved.recording.is_none() && !dry_run;
     let new = NewJob {
-        id: JobId::new(),
+        id: reserved().map_or_else(JobId::new, JobId),
         kind: if dry_run { JobKind::Probe } else { wish.kind },
         recording_id: (!dry_run).then_some(recording_id),
         priority,

@@ -149,6 +149,8 @@ pub struct Farm {
     pub client: Client,
     /// Before the directory, so that what a failed test shows of their logs is still there.
     pub processes: Vec<Process>,
+    /// How many processes there have been: each has a name of its own.
+    started: usize,
     pub database: TestDatabase,
     pub dir: TempDir,
     /// Of a breakable farm that has a broker.
@@ -216,7 +218,8 @@ impl Farm {
         };
         variables.extend(builder.variables);
         let client = Client::new("http://127.0.0.1:0", ADMIN_KEY);
-        let mut farm = Self { client, database, dir, processes: vec![], broker: relay, variables, s3 };
+        let mut farm =
+            Self { client, database, dir, processes: vec![], started: 0, broker: relay, variables, s3 };
         for (part, count) in [
             (Part::Scheduler, builder.schedulers),
             (Part::Api, builder.apis),
@@ -235,7 +238,8 @@ impl Farm {
 
     /// Starts one more process; wait for it with [`Farm::ready`].
     pub async fn add(&mut self, part: Part) {
-        let name = format!("{}-{}", part.program(), self.processes.len());
+        let name = format!("{}-{}", part.program(), self.started);
+        self.started += 1;
         let log = self.dir.path().join(format!("{name}.log"));
         let file = std::fs::File::create(&log).unwrap();
         let listen = match part {

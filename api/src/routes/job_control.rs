@@ -13,6 +13,7 @@ use reelmill_shared::ids::JobId;
 use crate::auth::Caller;
 use crate::dto::job::{JobChangeDto, JobDto};
 use crate::extract::{Body, Path};
+use crate::idempotency::reserved;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::jobs::whole;
 use crate::state::App;
@@ -67,7 +68,8 @@ pub(crate) async fn retry(
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     let trace = traceparent(&headers);
-    let (job, tasks) = match retry_job(&app.db, caller.project_id, id, Some(&trace)).await? {
+    let anew = reserved().map_or_else(JobId::new, JobId);
+    let (job, tasks) = match retry_job(&app.db, caller.project_id, id, anew, Some(&trace)).await? {
         Retried::Anew(job, tasks) => (*job, tasks),
         Retried::Needless(status) => {
             let detail = match status.is_final() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Db, DbError};
 use crate::ids::ProjectId;
 
@@ -26,8 +28,9 @@ pub struct Answer {
 /// What a key means for a request.
 #[derive(Debug)]
 pub enum Begun {
-    /// The first with this key: go on, then [`complete`] or [`abandon`].
-    First,
+    /// The first with this key: go on, then [`complete`], [`abandon`] or [`forget`]. The id is for what the request makes: a repetition of
+    /// one whose end nobody knows gets the same.
+    First(Uuid),
     /// Answered before.
     Replay(Answer),
     /// The first one is still being answered.
@@ -41,20 +44,25 @@ pub async fn begin(db: &Db, project: ProjectId, key: &str, fingerprint: &[u8]) -
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "insert into idempotency_keys (project_id, key, fingerprint) values ($1, $2, $3)
+            "insert into idempotency_keys as k (project_id, key, fingerprint, reserved) values ($1, $2, $3, $6)
              on conflict (project_id, key) do update
              set fingerprint = excluded.fingerprint, created_at = now(), status = null, body = null,
-                 content_type = null, location = null
-             where idempotency_keys.created_at < now() - make_interval(secs => $4)
-                or (idempotency_keys.status is null
-                    and idempotency_keys.created_at < now() - make_interval(secs => $5))",
+                 content_type = null, location = null, abandoned = false,
+                 reserved = case when k.status is null and k.fingerprint = excluded.fingerprint
+                                 then coalesce(k.reserved, excluded.reserved) else excluded.reserved end
+             where k.created_at < now() - make_interval(secs => $4) or k.abandoned
+                or (k.status is null and k.created_at < now() - make_interval(secs => $5))
+             returning reserved",
         )
         .await?;
     let taken = client
-        .execute(&statement, &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64()])
+        .query_opt(
+            &statement,
+            &[&project.0, &key, &fingerprint, &KEPT.as_secs_f64(), &IN_FLIGHT.as_secs_f64(), &Uuid::now_v7()],
+        )
         .await?;
-    if taken == 1 {
-        return Ok(Begun::First);
+    if let Some(row) = taken {
+        return Ok(Begun::First(row.get("reserved")));
     }
     let row = client
         .query_opt(
@@ -119,8 +127,20 @@ pub async fn complete(db: &Db, project: ProjectId, key: &str, answer: &Answer) -
     Ok(())
 }
 
-/// Lets the key go: the request came to nothing that should be repeated.
+/// Lets the key go for the same request: this one failed, and whether it did what it was to do is not known.
 pub async fn abandon(db: &Db, project: ProjectId, key: &str) -> Result<(), DbError> {
+    db.get()
+        .await?
+        .execute(
+            "update idempotency_keys set abandoned = true where project_id = $1 and key = $2 and status is null",
+            &[&project.0, &key],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Lets the key go: the request came to nothing that should be repeated.
+pub async fn forget(db: &Db, project: ProjectId, key: &str) -> Result<(), DbError> {
     db.get()
         .await?
         .execute(

@@ -106,7 +106,11 @@ pub(super) fn read(row: &Row) -> Result<Job, DbError> {
 /// [`DbError::Gone`] where recording or source were deleted; of a job that adds to its recording [`DbError::Busy`] where another one that
 /// encodes for it is open, and [`DbError::Changed`] where another set is played by now.
 pub async fn submit(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {
-    retrying(|| submit_once(db, project, new)).await
+    match retrying(|| submit_once(db, project, new)).await {
+        // An earlier try was committed, and nobody learnt of it.
+        Err(error) if error.is_duplicate() => get(db, project, new.id).await?.ok_or(error),
+        other => other,
+    }
 }
 
 async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, DbError> {

@@ -20,7 +20,7 @@ pub enum Retried {
     NotFound,
 }
 
-/// Makes a job that does what an earlier one left undone.
+/// Makes a job, with the id `anew`, that does what an earlier one left undone.
 ///
 /// # Errors
 /// [`DbError::Busy`] where another retry of it, or another job that encodes for the recording, is open; [`DbError::Gone`] where the
@@ -29,6 +29,7 @@ pub async fn retry(
     db: &Db,
     project: ProjectId,
     id: JobId,
+    anew: JobId,
     traceparent: Option<&str>,
 ) -> Result<Retried, DbError> {
     retrying(|| async move {
@@ -46,8 +47,14 @@ pub async fn retry(
         if !matches!(status, JobStatus::Failed | JobStatus::Cancelled) {
             return Ok(Retried::Needless(status));
         }
-        if let Some(open) = rival(&tx, id).await? {
-            return Err(DbError::Busy(open));
+        match rival(&tx, id).await? {
+            // An earlier try was committed, and nobody learnt of it.
+            Some(open) if open == anew => {
+                let row = tx.query_one(&format!("select {} from jobs where id = $1", jobs::COLUMNS), &[&open.0]).await?;
+                return Ok(Retried::Anew(Box::new(jobs::read(&row)?), vec![]));
+            }
+            Some(open) => return Err(DbError::Busy(open)),
+            None => {}
         }
         let spec: JobSpec = serde_json::from_value(row.get("spec"))?;
         sources::hold(&tx, spec.source).await?;
@@ -59,7 +66,7 @@ pub async fn retry(
             recordings::hold(&tx, recording).await?;
         }
         let left = undone(&tx, id).await?;
-        let job = insert(&tx, id, left.len(), traceparent).await?;
+        let job = insert(&tx, id, anew, left.len(), traceparent).await?;
         tasks::insert(&tx, job.id, &left).await?;
         // Its work goes on in the same sets.
         tx.execute("update sets set job_id = $2 where job_id = $1", &[&id.0, &job.id.0]).await?;
@@ -132,6 +139,7 @@ async fn undone(tx: &impl GenericClient, job: JobId) -> Result<Vec<NewTask>, DbE
 async fn insert(
     tx: &impl GenericClient,
     old: JobId,
+    anew: JobId,
     pending: usize,
     traceparent: Option<&str>,
 ) -> Result<Job, DbError> {
@@ -142,6 +150,6 @@ async fn insert(
          returning {}",
         jobs::COLUMNS
     );
-    let row = tx.query_one(&text, &[&old.0, &JobId::new().0, &(pending as i32), &traceparent]).await?;
+    let row = tx.query_one(&text, &[&old.0, &anew.0, &(pending as i32), &traceparent]).await?;
     jobs::read(&row)
 }

@@ -196,9 +196,11 @@ async fn a_retry_does_only_what_was_left_undone() {
     let id = half_done(&fixture, project).await;
     assert_eq!(jobs::find(&fixture.db, id).await.unwrap().unwrap().status, JobStatus::Failed);
     let stranger = fixture.project("stranger").await;
-    assert!(matches!(retry(&fixture.db, stranger, id, None).await.unwrap(), Retried::NotFound));
+    assert!(matches!(retry(&fixture.db, stranger, id, JobId::new(), None).await.unwrap(), Retried::NotFound));
 
-    let Retried::Anew(job, left) = retry(&fixture.db, project, id, None).await.unwrap() else { panic!() };
+    let Retried::Anew(job, left) = retry(&fixture.db, project, id, JobId::new(), None).await.unwrap() else {
+        panic!()
+    };
     assert_eq!((job.retry_of, job.status, job.priority), (Some(id), JobStatus::Queued, 70));
     assert_eq!(job.result, Some(json!({ "plan": "kept" })));
     assert_eq!(
@@ -206,7 +208,7 @@ async fn a_retry_does_only_what_was_left_undone() {
         [0, 1],
         "the one that was done is not"
     );
-    let error = retry(&fixture.db, project, id, None).await.unwrap_err();
+    let error = retry(&fixture.db, project, id, JobId::new(), None).await.unwrap_err();
     assert!(matches!(error, DbError::Busy(open) if open == job.id), "{error}");
     for _ in 0..2 {
         let claimed = fixture.claim(&claimant()).await.unwrap();
@@ -216,7 +218,10 @@ async fn a_retry_does_only_what_was_left_undone() {
     assert!(fixture.claim(&claimant()).await.is_none());
     let done = jobs::find(&fixture.db, job.id).await.unwrap().unwrap();
     assert_eq!(done.status, JobStatus::Succeeded);
-    assert!(matches!(retry(&fixture.db, project, job.id, None).await.unwrap(), Retried::Needless(_)));
+    assert!(matches!(
+        retry(&fixture.db, project, job.id, JobId::new(), None).await.unwrap(),
+        Retried::Needless(_)
+    ));
     fixture.done().await;
 }
 
@@ -225,7 +230,7 @@ async fn of_two_retries_at_once_one_is_made() {
     let fixture = Fixture::new().await;
     let project = fixture.project("p").await;
     let id = half_done(&fixture, project).await;
-    let all = (0..8).map(|_| retry(&fixture.db, project, id, None));
+    let all = (0..8).map(|_| retry(&fixture.db, project, id, JobId::new(), None));
     let made =
         futures::future::join_all(all).await.into_iter().filter(|one| matches!(one, Ok(Retried::Anew(..))));
     assert_eq!(made.count(), 1);

@@ -317,6 +317,8 @@ const KEPT: &str = "
     union select key from pictures union select key from stills union select key from downloads
     union select static_prefix from recording_sets where static_prefix is not null
     union select prefix || 'storyboard.vtt' from attempts where outcome = 'succeeded'
+    -- One chunk's serves all of a rendition; each brings its own, because none knows which is first.
+    union select distinct a.prefix || r.rung || '/init.mp4' from attempts a, renditions r where a.outcome = 'succeeded'
     union select key from upload_pieces
     union select piece ->> 'key' from sources, jsonb_array_elements(pieces) as p (piece) where deleted_at is null";
 

@@ -105,6 +105,8 @@ async fn faults_terminated_sessions_and_a_broker_that_comes_and_goes() {
     if let Some(broker) = &farm.broker {
         broker.set(Mode::Through);
     }
+    // Its session was among those that were ended.
+    checker.reconnect(&farm).await;
     checker.settle(&farm.client, PATIENCE).await;
     checker.verify(&farm).await;
     farm.stop().await;
