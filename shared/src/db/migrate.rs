@@ -5,7 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 10] = [
+const MIGRATIONS: [(&str, &str); 11] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -16,6 +16,7 @@ const MIGRATIONS: [(&str, &str); 10] = [
     ("V8__reuse", include_str!("../../../migrations/0008_reuse.sql")),
     ("V9__tracks", include_str!("../../../migrations/0009_tracks.sql")),
     ("V10__ready", include_str!("../../../migrations/0010_ready.sql")),
+    ("V12__webhooks", include_str!("../../../migrations/0012_webhooks.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

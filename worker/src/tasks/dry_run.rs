@@ -214,6 +214,7 @@ mod tests {
             adopt: None,
             ladder: LadderChoice::Fixed,
             quality: None,
+            callback_url: None,
             force: false,
             dry_run: true,
         };
