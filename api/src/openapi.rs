@@ -20,6 +20,7 @@ use utoipa::{Modify, OpenApi};
         (name = "uploads", description = "Files on their way in: tus 1.0."),
         (name = "profiles", description = "Named recipes."),
         (name = "events", description = "What happens, as it happens."),
+        (name = "webhooks", description = "Where events are sent, and what came of it."),
         (name = "keys", description = "Who may do what."),
         (name = "fleet", description = "Workers and queues."),
     ),

@@ -7,6 +7,7 @@ pub(crate) mod key;
 pub(crate) mod profile;
 pub(crate) mod recording;
 pub(crate) mod transcode;
+pub(crate) mod webhook;
 pub(crate) mod worker;
 
 use serde::Serialize;

@@ -1,5 +1,6 @@
 //! One file a resource. A new one is a file and a line in [`api`].
 
+pub(crate) mod deliveries;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -13,6 +14,7 @@ pub(crate) mod thumbnails;
 pub(crate) mod transcode;
 pub(crate) mod uploads;
 pub(crate) mod viewer;
+pub(crate) mod webhooks;
 pub(crate) mod workers;
 
 use axum::middleware::map_response;
@@ -46,6 +48,13 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .merge(tus())
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_span))
         .routes(routes!(workers::list))
 }
 
