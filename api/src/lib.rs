@@ -41,6 +41,7 @@ use reelmill_shared::db::keys::{self, NewKey};
 use reelmill_shared::db::{Db, DbError, projects};
 use reelmill_shared::lifecycle::wait_for_schema;
 use reelmill_shared::storage::Storage;
+use reelmill_shared::webhook::Sender;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -84,7 +85,8 @@ pub async fn run(
     }
     let login_path = first_key(&db, &config).await?;
     let hub = Hub::start(db.clone(), shutdown.clone()).await?;
-    let app = App::new(config, db, broker, storage, hub);
+    let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
+    let app = App::new(config, db, broker, storage, hub, sender);
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });

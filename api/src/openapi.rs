@@ -21,6 +21,7 @@ use utoipa::{Modify, OpenApi};
         (name = "profiles", description = "Named recipes."),
         (name = "projects", description = "Tenants, their share of the farm and their limits."),
         (name = "events", description = "What happens, as it happens."),
+        (name = "webhooks", description = "Where events are sent, and what came of it."),
         (name = "keys", description = "Who may do what."),
         (name = "fleet", description = "Workers and queues."),
     ),

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::broker::BrokerError;
 use reelmill_shared::db::DbError;
 use reelmill_shared::media::profile::FieldError;
@@ -339,6 +340,13 @@ impl From<DbError> for Problem {
         let detail =
             if kind == Kind::Unavailable { "the database does not answer" } else { "an internal error" };
         Self::new(kind, detail)
+    }
+}
+
+impl From<SealError> for Problem {
+    fn from(error: SealError) -> Self {
+        tracing::error!(%error, "a secret cannot be sealed or opened; was REELMILL_SECRET_KEY replaced?");
+        Self::new(Kind::Internal, "an internal error; the secret that is needed here cannot be read")
     }
 }
 

@@ -13,6 +13,8 @@ use reelmill_shared::db::keys::ApiKey;
 use reelmill_shared::db::sets::{Rendition, SetReference};
 use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::storage::Storage;
+use reelmill_shared::webhook::Sender;
+use tokio::sync::Semaphore;
 
 use crate::dto::recording::ViewerInfoDto;
 use crate::hub::Hub;
@@ -31,6 +33,9 @@ pub struct Inner {
     pub broker: Arc<dyn Broker>,
     pub storage: Storage,
     pub hub: Hub,
+    pub(crate) sender: Sender,
+    /// Turns to try webhooks: receivers may hang, and each that does holds a connection.
+    pub(crate) tests: Semaphore,
     pub(crate) caches: Caches,
 }
 
@@ -57,6 +62,8 @@ pub(crate) struct Caches {
     pub(crate) transport: Transport,
 }
 
+/// Webhooks tried at once.
+const TESTS: usize = 16;
 /// For so long many viewers of what grows cost one look.
 const MOMENT: Duration = Duration::from_secs(1);
 /// Bytes of each cache of listings.
@@ -69,7 +76,14 @@ fn listings() -> CacheBuilder<ListingOf, Listing, Cache<ListingOf, Listing>> {
 
 impl App {
     /// The state of an API with these parts.
-    pub fn new(config: ApiConfig, db: Db, broker: Arc<dyn Broker>, storage: Storage, hub: Hub) -> Self {
+    pub fn new(
+        config: ApiConfig,
+        db: Db,
+        broker: Arc<dyn Broker>,
+        storage: Storage,
+        hub: Hub,
+        sender: Sender,
+    ) -> Self {
         let short = Duration::from_secs(3);
         let caches = Caches {
             keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
@@ -82,7 +96,8 @@ impl App {
             told: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
             transport: Transport::new(config.ts_cache_bytes),
         };
-        Self(Arc::new(Inner { config, db, broker, storage, hub, caches }))
+        let tests = Semaphore::new(TESTS);
+        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches }))
     }
 
     pub(crate) fn signer(&self) -> &Signer {

@@ -24,6 +24,7 @@ use crate::quality::{measurable, quality};
 use crate::routes::transcode::unmade;
 use crate::state::App;
 
+mod callback;
 mod encoders;
 mod input;
 pub(crate) mod pictures;
@@ -49,6 +50,7 @@ pub(crate) struct Wish {
     pub(crate) quality: Option<Value>,
     /// A recipe from an earlier job, instead of `profile` and `edit`.
     pub(crate) frozen: Option<Frozen>,
+    pub(crate) callback_url: Option<String>,
     /// Encode what was encoded before too.
     pub(crate) force: bool,
     pub(crate) traceparent: String,
@@ -76,6 +78,7 @@ impl Wish {
             ladder: None,
             quality: None,
             frozen: None,
+            callback_url: None,
             force: false,
             traceparent,
             title: None,
@@ -176,6 +179,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     if wish.run_at.is_some_and(|at| !(1970..=9999).contains(&at.year())) {
         faults.push(fault("/run_at", "must be a time from 1970 to 9999"));
     }
+    let callback_url = callback::callback(app, wish.callback_url.as_deref(), &mut faults);
     let metadata = metadata(wish.metadata, "/metadata", &mut faults);
     let recording_metadata = metadata_or_empty(wish.recording_metadata, &mut faults);
     if let Some(title) = &wish.title
@@ -195,6 +199,9 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     {
         return Err(problem);
     }
+    if callback_url.is_some() {
+        callback::prepare(app, caller).await?;
+    }
 
     let recording_id = resolved.recording.unwrap_or_else(RecordingId::new);
     let mut spec = JobSpec {
@@ -211,6 +218,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
         series,
         downloads: vec![],
         adopt,
+        callback_url,
         force: wish.force,
         dry_run,
     };

@@ -12,10 +12,15 @@ use reelmill_shared::db::leader::{self, Leadership};
 use reelmill_shared::db::{Db, DbError, migrate};
 use reelmill_shared::ids::SchedulerId;
 use reelmill_shared::storage::Storage;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use reelmill_shared::webhook::Sender;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::reconcilers::{Context, Failure, Reconciler};
+
+/// How long what is under way may go on after a signal.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs a scheduler until `shutdown`.
 pub async fn run(
@@ -27,7 +32,8 @@ pub async fn run(
     let storage = Storage::open(&config.storage)?;
     let health = health::serve(config.listen, db.clone(), shutdown.clone()).await?;
     let holder = SchedulerId::new();
-    let context = Context { db, broker, storage, config };
+    let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
+    let context = Context { db, broker, storage, config, sender, background: TaskTracker::new() };
     if context.config.migrate {
         migrate_when_reachable(&context.db, &shutdown).await;
     }
@@ -41,6 +47,11 @@ pub async fn run(
             () = sleep(context.config.leader_lease / 3) => {}
             () = shutdown.cancelled() => {}
         }
+    }
+    // What is cut off is sent again when its lease has ended, so a receiver that hangs is not worth a longer wait.
+    context.background.close();
+    if timeout(GRACE, context.background.wait()).await.is_err() {
+        tracing::info!("leaving deliveries that are under way");
     }
     health.await?;
     Ok(())

@@ -24,7 +24,8 @@ struct Args {
 #[allow(clippy::print_stdout, reason = "--check-config answers on stdout")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let Some(mut config) = args.server.settings(SchedulerConfig::read, |text| print!("{text}"))? else {
+    let read = if args.migrate { SchedulerConfig::read_to_migrate } else { SchedulerConfig::read };
+    let Some(mut config) = args.server.settings(read, |text| print!("{text}"))? else {
         return Ok(());
     };
     telemetry::init_logs(args.server.log_format.into());

@@ -58,4 +58,8 @@ ids! {
     WorkerId
     /// A scheduler process.
     SchedulerId
+    /// Something that events are sent to.
+    WebhookId
+    /// An event on its way to one webhook.
+    DeliveryId
 }

@@ -13,3 +13,4 @@ pub mod media;
 pub mod net;
 pub mod storage;
 pub mod telemetry;
+pub mod webhook;

@@ -71,6 +71,14 @@ impl Client {
         answer
     }
 
+    /// The body of a POST without one that must succeed.
+    pub async fn post_empty(&self, path: String) -> Value {
+        let request = self.request(Method::POST, &format!("/api/v1{path}"));
+        let (status, body) = answer(request.send().await.unwrap()).await;
+        assert!(status.is_success(), "POST {path}: {status} {body}");
+        body
+    }
+
     /// Uploads a file by tus in one request; gives the upload's id.
     pub async fn upload(&self, path: &Path) -> String {
         let bytes = std::fs::read(path).unwrap();

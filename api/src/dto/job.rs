@@ -7,6 +7,7 @@ use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
 use reelmill_shared::job::spec::{JobKind, LadderChoice, Moment, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use reelmill_shared::job::task::{TaskKind, TaskSpec};
+use reelmill_shared::net::redacted;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -50,6 +51,7 @@ pub(crate) struct NewJobDto {
     /// Encode even if the same was encoded before.
     #[serde(default)]
     pub(crate) force: bool,
+    /// Where the job's events are sent, signed by the project's webhook of the kind `callbacks`: `https`, or `http`.
     pub(crate) callback_url: Option<String>,
     /// Kept with the job and given back; an object of at most 16 kB.
     pub(crate) metadata: Option<Value>,
@@ -153,6 +155,8 @@ pub(crate) struct JobDto {
     /// The frozen recipe.
     pub(crate) profile: Option<Value>,
     pub(crate) metadata: Value,
+    /// Where the job's events are sent; its query, which may hold a secret, is left out.
+    pub(crate) callback_url: Option<String>,
     pub(crate) retry_of: Option<JobId>,
     pub(crate) run_at: Option<DateTime<Utc>>,
     pub(crate) created_at: DateTime<Utc>,
@@ -257,6 +261,7 @@ impl JobDto {
             },
             profile: job.spec.profile.and_then(|profile| serde_json::to_value(profile).ok()),
             metadata: job.metadata,
+            callback_url: job.spec.callback_url.as_ref().map(redacted),
             retry_of: job.retry_of,
             run_at: job.run_at,
             created_at: job.created_at,

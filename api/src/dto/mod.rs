@@ -9,6 +9,7 @@ pub(crate) mod project;
 pub(crate) mod queue;
 pub(crate) mod recording;
 pub(crate) mod transcode;
+pub(crate) mod webhook;
 pub(crate) mod worker;
 
 use reelmill_shared::job::error::{Reason, TaskError};

@@ -43,6 +43,8 @@ pub(crate) struct NewRecordingDto {
     /// left out the first two, and `vmaf` if a worker that is there has an FFmpeg with libvmaf) and what the mean of every rendition must
     /// reach, or the job fails: `min_psnr` (dB), `min_ssim`, `min_vmaf` (0 to 100). The report is `quality` in the job's `result`.
     pub(crate) quality: Option<Value>,
+    /// Where the job's events are sent, signed by the project's webhook of the kind `callbacks`: `https`, or `http`.
+    pub(crate) callback_url: Option<String>,
     /// Encode even if the same was encoded before.
     #[serde(default)]
     pub(crate) force: bool,

@@ -57,12 +57,6 @@ pub(crate) async fn create(
     Body(body): Body<NewJobDto>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
-    if body.callback_url.is_some() {
-        return Err(Problem::field(
-            "/callback_url",
-            "is not supported by this version; listen to /events instead",
-        ));
-    }
     let wish = Wish {
         profile: body.profile,
         outputs: body.outputs,
@@ -74,6 +68,7 @@ pub(crate) async fn create(
         thumbnails: body.thumbnails,
         ladder: body.ladder,
         quality: body.quality,
+        callback_url: body.callback_url,
         force: body.force,
         ..Wish::new(body.kind, body.input, traceparent(&headers))
     };

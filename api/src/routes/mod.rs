@@ -1,5 +1,6 @@
 //! One file a resource. A new one is a file and a line in [`api`].
 
+pub(crate) mod deliveries;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -16,6 +17,7 @@ pub(crate) mod thumbnails;
 pub(crate) mod transcode;
 pub(crate) mod uploads;
 pub(crate) mod viewer;
+pub(crate) mod webhooks;
 pub(crate) mod workers;
 
 use axum::middleware::map_response;
@@ -52,6 +54,13 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_span))
         .routes(routes!(workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::resume))

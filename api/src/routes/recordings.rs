@@ -78,6 +78,7 @@ pub(crate) async fn create(
         edit: body.edit,
         ladder: body.ladder,
         quality: body.quality,
+        callback_url: body.callback_url,
         force: body.force,
         ..Wish::new(JobKind::Transcode, body.input, traceparent(&headers))
     };

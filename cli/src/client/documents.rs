@@ -1,10 +1,11 @@
 //! The parts of the API's documents that are shown or acted upon. What a newer farm adds is passed over.
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::ids::{JobId, RecordingId, TaskId, WorkerId};
+use reelmill_shared::ids::{DeliveryId, JobId, RecordingId, TaskId, WebhookId, WorkerId};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// A job.
 #[derive(Debug, Clone, Deserialize)]
@@ -236,6 +237,51 @@ pub(crate) struct Queue {
     pub(crate) oldest_seconds: f64,
     pub(crate) workers: i64,
     pub(crate) slots: i64,
+}
+
+/// Something that events are sent to.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Webhook {
+    pub(crate) id: WebhookId,
+    pub(crate) kind: String,
+    pub(crate) url: Option<String>,
+    #[serde(default)]
+    pub(crate) events: Vec<String>,
+    pub(crate) disabled_reason: Option<String>,
+    pub(crate) failing_since: Option<DateTime<Utc>>,
+    pub(crate) previous_secret_until: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+    /// Only where it is new.
+    pub(crate) secret: Option<String>,
+}
+
+/// What came of a test event.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WebhookTest {
+    pub(crate) event_id: Uuid,
+    pub(crate) delivered: bool,
+    pub(crate) status: Option<u16>,
+    pub(crate) error: Option<String>,
+    pub(crate) response: Option<String>,
+    pub(crate) duration_ms: u64,
+}
+
+/// An event on its way to a webhook.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Delivery {
+    pub(crate) id: DeliveryId,
+    pub(crate) r#type: String,
+    pub(crate) state: String,
+    pub(crate) attempts: i32,
+    pub(crate) status: Option<i32>,
+    pub(crate) error: Option<String>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// What is replayed.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Replayed {
+    pub(crate) deliveries: u64,
 }
 
 /// What a probe found: `probe` in the result of its job.

@@ -45,6 +45,17 @@ pub(crate) async fn read<T: DeserializeOwned>(
     filters: &[(&str, Option<String>)],
     paging: &Paging,
 ) -> Result<List<T>, Failure> {
+    read_at(farm, &[name], name, filters, paging).await
+}
+
+/// Reads a list of what belongs to something else, at a path of its own.
+pub(crate) async fn read_at<T: DeserializeOwned>(
+    farm: &Farm,
+    path: &[&str],
+    name: &str,
+    filters: &[(&str, Option<String>)],
+    paging: &Paging,
+) -> Result<List<T>, Failure> {
     let mut cursor = paging.cursor.clone();
     let mut values: Vec<Value> = vec![];
     let mut first = None;
@@ -53,7 +64,7 @@ pub(crate) async fn read<T: DeserializeOwned>(
             filters.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
         query.extend(paging.limit.map(|limit| ("limit", limit.to_string())));
         query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
-        let response = farm.ask(farm.request(Method::GET, farm.url(&[name])).query(&query)).await?;
+        let response = farm.ask(farm.request(Method::GET, farm.url(path)).query(&query)).await?;
         let mut page = farm.document::<Value>(response).await?;
         let Some(Value::Array(rows)) = page.view.get_mut(name).map(Value::take) else {
             return Err(Failure::Failed(format!("the farm's answer has no {name}; is the address right?")));

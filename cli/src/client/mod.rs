@@ -7,6 +7,7 @@ mod failure;
 mod http;
 mod input;
 mod job;
+mod listen;
 mod lists;
 mod meter;
 mod output;
@@ -19,6 +20,7 @@ mod submit;
 mod text;
 mod upload;
 mod watch;
+mod webhook;
 mod worker;
 
 use std::process::ExitCode;
@@ -26,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use reelmill_shared::ids::{JobId, UploadId};
+use reelmill_shared::ids::{JobId, UploadId, WebhookId};
 
 pub(crate) use connection::Connection;
 
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     /// List and show profiles
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// Send events elsewhere, or receive them here
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// List, drain and resume workers
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
@@ -96,6 +101,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Upload(args) => upload::run(context, args).await,
         Command::Recording(command) => recording::run(context, command).await,
         Command::Profile(command) => profile::run(context, command).await,
+        Command::Webhook(command) => webhook::run(context, command).await,
         Command::Worker(command) => worker::run(context, command).await,
         Command::Queue(command) => queue::run(context, command).await,
         Command::Completions { shell } => completions(shell),
@@ -125,6 +131,7 @@ pub(crate) enum Interrupted {
         resumable: bool,
     },
     Watching(JobId),
+    Listening(WebhookId),
 }
 
 impl Context {
@@ -143,6 +150,10 @@ impl Context {
             Interrupted::Uploading { id, resumable: false } => {
                 upload::abandon(&self.farm, id).await;
                 "interrupted; the upload was given up".to_owned()
+            }
+            Interrupted::Listening(id) => {
+                listen::remove(&self.farm, id).await;
+                "stopped listening".to_owned()
             }
             Interrupted::Watching(id) => {
                 format!(

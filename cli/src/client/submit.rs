@@ -4,6 +4,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use reelmill_shared::ids::JobId;
 use reelmill_shared::job::spec::{JobKind, LadderChoice, Output};
 use serde_json::{Map, Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use super::documents::{Job, Recording};
@@ -58,6 +59,9 @@ pub(crate) struct SubmitArgs {
     /// The same key gives the same job for a day, however often it is sent; an upload goes on where it stood
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Where the job's events are sent, besides the project's webhooks
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<Url>,
     /// Encode even what the project has encoded before
     #[arg(long)]
     force: bool,
@@ -183,6 +187,7 @@ impl SubmitArgs {
         body = with(body, "profile", self.profile.as_deref().map(profile).transpose()?);
         body = with(body, "title", self.title.as_ref().map(|title| json!(title)));
         body = with(body, "priority", self.priority.map(|priority| json!(priority)));
+        body = with(body, "callback_url", self.callback_url.as_ref().map(|url| json!(url)));
         body = with(body, "force", self.force.then_some(json!(true)));
         body = with(body, "ladder", self.ladder.as_ref().map(|choice| json!(choice)));
         body = with(body, "outputs", (!self.outputs.is_empty()).then(|| json!(self.outputs)));

@@ -64,6 +64,7 @@ fn docs_point_at_what_is_there() {
         "docs/CONFIG.md",
         "docs/OPERATIONS.md",
         "docs/PROFILES.md",
+        "docs/WEBHOOKS.md",
     ] {
         let text = read(document);
         // Even parts are prose, odd ones code.

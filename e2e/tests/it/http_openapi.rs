@@ -1,14 +1,13 @@
 //! The description of the API: valid, complete, and true.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::fcntl::{Flock, FlockArg};
 use reelmill_testkit::{Client, Farm};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::python::python;
 use crate::support::answer;
 
 #[tokio::test]
@@ -28,13 +27,12 @@ async fn http_openapi() {
 
 /// By a judge that is not ours.
 fn is_valid(document: &Value) {
-    let python = validator();
     let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     std::fs::write(file.path(), document.to_string()).unwrap();
     let script = "import sys, json; from openapi_spec_validator import OpenAPIV31SpecValidator as V\n\
                   errors = [f'{list(e.absolute_path)}: {e.message}' for e in V(json.load(open(sys.argv[1]))).iter_errors()]\n\
                   print('\\n'.join(errors)); sys.exit(bool(errors))";
-    let output = Command::new(python).args(["-c", script]).arg(file.path()).output().unwrap();
+    let output = Command::new(python()).args(["-c", script]).arg(file.path()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(
         output.status.success(),
@@ -46,35 +44,8 @@ fn is_valid(document: &Value) {
     let responses = &mut broken["paths"]["/api/v1/jobs"]["get"]["responses"]["200"];
     assert!(responses.as_object_mut().unwrap().remove("description").is_some());
     std::fs::write(file.path(), broken.to_string()).unwrap();
-    let python = validator();
-    let output = Command::new(python).args(["-c", script]).arg(file.path()).output().unwrap();
+    let output = Command::new(python()).args(["-c", script]).arg(file.path()).output().unwrap();
     assert!(!output.status.success(), "a response without a description is invalid");
-}
-
-/// The Python of an environment beside the build, made again only when what it needs changes.
-fn validator() -> PathBuf {
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).unwrap();
-    let test = std::env::current_exe().unwrap();
-    // target/debug/deps/it-…
-    let target = test.ancestors().nth(3).unwrap();
-    let environment = target.join("openapi-venv");
-    let lock = std::fs::File::create(target.join("openapi-venv.lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
-    let done = environment.join("installed.txt");
-    let python = environment.join("bin/python");
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return python;
-    }
-    let _ = std::fs::remove_dir_all(&environment);
-    let run = |program: &Path, args: &[&str]| {
-        let output = Command::new(program).args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    run(Path::new("python3"), &["-m", "venv", environment.to_str().unwrap()]);
-    run(&python, &["-m", "pip", "install", "--quiet", "--requirement", requirements.to_str().unwrap()]);
-    std::fs::write(done, wanted).unwrap();
-    python
 }
 
 /// Every operation of the document, with its path and method.

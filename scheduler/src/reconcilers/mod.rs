@@ -8,6 +8,10 @@ mod metrics;
 mod quarantine;
 mod tidy;
 mod unserved;
+mod webhook_deliveries;
+mod webhook_fan_out;
+mod webhook_figures;
+mod webhook_secrets;
 mod workers;
 
 use std::sync::Arc;
@@ -19,6 +23,8 @@ use reelmill_shared::config::SchedulerConfig;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{Db, DbError};
 use reelmill_shared::storage::{Storage, StorageError};
+use reelmill_shared::webhook::Sender;
+use tokio_util::task::TaskTracker;
 
 /// What reconcilers work with.
 pub(crate) struct Context {
@@ -26,6 +32,9 @@ pub(crate) struct Context {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) storage: Storage,
     pub(crate) config: SchedulerConfig,
+    pub(crate) sender: Sender,
+    /// What duties have begun and do not wait for.
+    pub(crate) background: TaskTracker,
 }
 
 /// Why a reconciler could not do its duty this time.
@@ -51,6 +60,9 @@ pub(crate) struct Reconciler {
     pub(crate) duty: Box<dyn Duty>,
 }
 
+/// Somebody waits for these.
+const PROMPT: Duration = Duration::from_millis(200);
+
 /// All of them: a new one is a file and a line here.
 pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
     let sweep = config.sweep;
@@ -63,6 +75,10 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),
         reconciler("garbage", sweep * 5, Box::new(garbage::Garbage)),
         reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),
+        reconciler("webhook_fan_out", PROMPT, Box::new(webhook_fan_out::FanOut)),
+        reconciler("webhook_deliveries", PROMPT, Box::new(webhook_deliveries::Deliver::new(config))),
+        reconciler("webhook_figures", sweep * 2, Box::new(webhook_figures::Figures)),
+        reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
     ]
 }

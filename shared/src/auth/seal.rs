@@ -39,6 +39,12 @@ impl Sealer {
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
+    /// True where the first key sealed this, so that it opens when the others are gone.
+    pub fn is_current(&self, place: &str, sealed: &[u8]) -> bool {
+        let first = Self { keys: self.keys.iter().take(1).copied().collect() };
+        first.open(place, sealed).is_ok()
+    }
+
     /// Opens what [`Sealer::seal`] gave for the same place.
     ///
     /// # Errors

@@ -83,6 +83,16 @@ pub struct SecretConfig {
 impl SecretConfig {
     pub fn read(vars: &mut Vars) -> Self {
         let text = vars.secret("REELMILL_SECRET_KEY").required();
+        Self::of(vars, &text)
+    }
+
+    /// For a program that can do without one, but then opens nothing.
+    fn read_if_set(vars: &mut Vars) -> Self {
+        let text = vars.secret("REELMILL_SECRET_KEY").optional().unwrap_or_default();
+        Self::of(vars, &text)
+    }
+
+    fn of(vars: &mut Vars, text: &str) -> Self {
         let keys: Vec<&str> = text.split(',').map(str::trim).filter(|key| !key.is_empty()).collect();
         if keys.is_empty() && !text.is_empty() {
             vars.fault("REELMILL_SECRET_KEY", "holds no key between its commas");
@@ -91,6 +101,25 @@ impl SecretConfig {
             vars.fault("REELMILL_SECRET_KEY", "each key must have at least 32 characters");
         }
         Self { signer: Signer::new(&keys), sealer: Sealer::new(&keys) }
+    }
+}
+
+/// How webhooks are sent, by whomever.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// `REELMILL_NET_ALLOW`: ranges that they may reach besides public addresses.
+    pub net: NetPolicy,
+    /// `REELMILL_WEBHOOK_TIMEOUT_SECONDS` (15): how long a receiver may take to answer.
+    pub timeout: Duration,
+}
+
+impl WebhookConfig {
+    pub fn read(vars: &mut Vars) -> Self {
+        let timeout: f64 = vars.value("REELMILL_WEBHOOK_TIMEOUT_SECONDS").or(15.0);
+        if !(1.0..=60.0).contains(&timeout) {
+            vars.fault("REELMILL_WEBHOOK_TIMEOUT_SECONDS", "must be from 1 to 60");
+        }
+        Self { net: net_policy(vars), timeout: Duration::from_secs_f64(timeout.clamp(1.0, 60.0)) }
     }
 }
 
@@ -117,6 +146,7 @@ pub struct ApiConfig {
     pub ts_cache_bytes: u64,
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
+    pub webhooks: WebhookConfig,
 }
 
 impl ApiConfig {
@@ -140,6 +170,7 @@ impl ApiConfig {
             token_lifetime: Duration::from_secs(
                 vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
             ),
+            webhooks: WebhookConfig::read(vars),
         }
     }
 }
@@ -192,11 +223,6 @@ impl WorkerConfig {
             PathBuf::from(vars.value(name).or(default.display().to_string()))
         };
         let scratch = directory(vars, "REELMILL_SCRATCH_DIR", std::env::temp_dir().join("reelmill-scratch"));
-        let net = vars.value::<String>("REELMILL_NET_ALLOW").or(String::new());
-        let net = net.parse().unwrap_or_else(|error| {
-            vars.fault("REELMILL_NET_ALLOW", format!("{error}"));
-            NetPolicy::default()
-        });
         let lease: f64 = vars.value("REELMILL_LEASE_SECONDS").or(60.0);
         if !(1.0..=3600.0).contains(&lease) {
             vars.fault("REELMILL_LEASE_SECONDS", "must be from 1 to 3600");
@@ -228,7 +254,7 @@ impl WorkerConfig {
             max_duration: Duration::from_secs(vars.value("REELMILL_MAX_DURATION_SECONDS").or(12 * 3600)),
             max_source_bytes: vars.value("REELMILL_MAX_SOURCE_BYTES").or(1 << 40),
             input_roots: local_roots(vars),
-            net,
+            net: net_policy(vars),
             drain: Duration::from_secs(vars.value("REELMILL_DRAIN_SECONDS").or(25)),
             stall: Duration::from_secs(vars.value("REELMILL_STALL_SECONDS").or(60_u64).max(1)),
         }
@@ -251,12 +277,28 @@ pub struct SchedulerConfig {
     pub unserved: Duration,
     /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long, unfinished or unused, are deleted.
     pub upload_idle: Duration,
+    /// Opens the secrets of webhooks.
+    pub secret: SecretConfig,
+    pub webhooks: WebhookConfig,
+    /// `REELMILL_WEBHOOK_CONCURRENCY` (64): deliveries on their way at once.
+    pub webhook_concurrency: usize,
+    /// `REELMILL_WEBHOOK_DISABLE_SECONDS` (5 days): an endpoint to which everything failed for so long is disabled.
+    pub webhook_patience: Duration,
     /// Migrate at start, under a lock; off with `--no-migrate`.
     pub migrate: bool,
 }
 
 impl SchedulerConfig {
     pub fn read(vars: &mut Vars) -> Self {
+        Self::read_with(vars, SecretConfig::read)
+    }
+
+    /// For a run that only migrates: it needs no secret key.
+    pub fn read_to_migrate(vars: &mut Vars) -> Self {
+        Self::read_with(vars, SecretConfig::read_if_set)
+    }
+
+    fn read_with(vars: &mut Vars, secret: impl FnOnce(&mut Vars) -> SecretConfig) -> Self {
         let leader_lease: f64 = vars.value("REELMILL_LEADER_LEASE_SECONDS").or(10.0);
         let sweep: f64 = vars.value("REELMILL_SWEEP_SECONDS").or(2.0);
         for (name, value) in
@@ -266,10 +308,20 @@ impl SchedulerConfig {
                 vars.fault(name, "must be from 0.05 to 3600");
             }
         }
+        let webhook_concurrency: usize = vars.value("REELMILL_WEBHOOK_CONCURRENCY").or(64);
+        if !(2..=1000).contains(&webhook_concurrency) {
+            vars.fault("REELMILL_WEBHOOK_CONCURRENCY", "must be from 2 to 1000");
+        }
         Self {
             database: DatabaseConfig::read(vars),
             broker: BrokerConfig::read(vars),
             storage: StorageConfig::read(vars),
+            secret: secret(vars),
+            webhooks: WebhookConfig::read(vars),
+            webhook_concurrency: webhook_concurrency.clamp(2, 1000),
+            webhook_patience: Duration::from_secs(
+                vars.value("REELMILL_WEBHOOK_DISABLE_SECONDS").or(5 * 24 * 3600),
+            ),
             listen: vars.value("REELMILL_SCHEDULER_LISTEN").optional(),
             leader_lease: Duration::from_secs_f64(leader_lease.clamp(0.05, 3600.0)),
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
@@ -278,6 +330,15 @@ impl SchedulerConfig {
             migrate: true,
         }
     }
+}
+
+/// `REELMILL_NET_ALLOW`.
+fn net_policy(vars: &mut Vars) -> NetPolicy {
+    let text = vars.value::<String>("REELMILL_NET_ALLOW").or(String::new());
+    text.parse().unwrap_or_else(|error| {
+        vars.fault("REELMILL_NET_ALLOW", format!("{error}"));
+        NetPolicy::default()
+    })
 }
 
 fn local_roots(vars: &mut Vars) -> Vec<PathBuf> {

@@ -25,6 +25,8 @@ words! {
         RecordingPlayable = "recording.playable",
         RecordingReady = "recording.ready",
         RecordingDeleted = "recording.deleted",
+        /// A webhook that failed for too long, or is gone, gets no more events.
+        WebhookDisabled = "webhook.disabled",
     }
 }
 
@@ -119,7 +121,15 @@ fn read(row: &Row) -> Result<Event, DbError> {
 
 /// Events after `position` that can no longer be overtaken by one that commits late, oldest first.
 pub async fn after(db: &Db, position: Position, limit: i64) -> Result<Vec<Event>, DbError> {
-    let client = db.get().await?;
+    read_after(&db.get().await?, position, limit).await
+}
+
+/// The same, in the caller's transaction.
+pub(super) async fn read_after(
+    client: &impl GenericClient,
+    position: Position,
+    limit: i64,
+) -> Result<Vec<Event>, DbError> {
     let statement = client
         .prepare_cached(
             "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
@@ -164,6 +174,38 @@ pub async fn of_project_after(
                and xid < pg_snapshot_xmin(pg_current_snapshot())
              order by xid, id limit $4",
             &[&position.xid.to_string(), &position.id, &project.0, &limit],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Which events of a project are read back.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub project: ProjectId,
+    pub from: DateTime<Utc>,
+    /// The first moment that is no longer of it.
+    pub to: DateTime<Utc>,
+    /// Empty for all.
+    pub types: Vec<EventType>,
+}
+
+/// Events of a span up to `end`, oldest first. In the caller's transaction.
+pub(super) async fn read_span(
+    client: &impl GenericClient,
+    span: &Span,
+    end: Position,
+    limit: i64,
+) -> Result<Vec<Event>, DbError> {
+    let types: Vec<&str> = span.types.iter().map(|kind| kind.as_str()).collect();
+    let rows = client
+        .query(
+            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
+             from events
+             where project_id = $1 and created_at >= $2 and created_at < $3
+               and (cardinality($4::text[]) = 0 or type = any($4)) and (xid, id) <= ($5::text::xid8, $6)
+             order by xid, id limit $7",
+            &[&span.project.0, &span.from, &span.to, &types, &end.xid.to_string(), &end.id, &limit],
         )
         .await?;
     rows.iter().map(read).collect()

@@ -5,7 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 13] = [
+const MIGRATIONS: [(&str, &str); 14] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -19,6 +19,7 @@ const MIGRATIONS: [(&str, &str); 13] = [
     ("V11__marks", include_str!("../../../migrations/0011_marks.sql")),
     ("V12__scheduling", include_str!("../../../migrations/0012_scheduling.sql")),
     ("V13__reserved", include_str!("../../../migrations/0013_reserved.sql")),
+    ("V14__webhooks", include_str!("../../../migrations/0014_webhooks.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

@@ -3,8 +3,10 @@
 //! Times are the database's clock. Nothing here decides on policy beyond what must be atomic.
 
 pub mod cluster;
+pub mod deliveries;
 pub mod downloads;
 pub mod events;
+pub mod fan_out;
 pub mod finish;
 pub mod garbage;
 pub mod history;
@@ -29,6 +31,7 @@ pub mod stills;
 pub mod tasks;
 pub mod unserved;
 pub mod uploads;
+pub mod webhooks;
 pub mod workers;
 
 use std::time::Duration;

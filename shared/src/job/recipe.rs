@@ -10,7 +10,7 @@ const PLAN_VERSION: u32 = 1;
 
 /// Fields of a job that do not change what is encoded. Everything else counts, so that an option that is added later is never
 /// taken for nothing. What pictures were made of a set is looked at when it is found (`db::reuse`).
-const OF_NO_MATTER: [&str; 10] = [
+const OF_NO_MATTER: [&str; 11] = [
     "input",
     "source",
     "outputs",
@@ -19,6 +19,7 @@ const OF_NO_MATTER: [&str; 10] = [
     "poster",
     "series",
     "downloads",
+    "callback_url",
     "force",
     "dry_run",
 ];
@@ -72,6 +73,7 @@ mod tests {
             adopt: None,
             ladder: LadderChoice::Fixed,
             quality: None,
+            callback_url: None,
             force: false,
             dry_run: false,
         }
@@ -81,7 +83,13 @@ mod tests {
     fn only_what_changes_the_bytes_changes_the_digest() {
         let web = spec("web");
         let of = |spec: &JobSpec| digest(spec, b"sha", b"build").unwrap();
-        let mut same = JobSpec { force: true, outputs: vec![Output::Hls, Output::Thumbnail], ..spec("web") };
+        let callback_url = "https://example.com/hook".parse().ok();
+        let mut same = JobSpec {
+            force: true,
+            callback_url,
+            outputs: vec![Output::Hls, Output::Thumbnail],
+            ..spec("web")
+        };
         same.profile.as_mut().unwrap().name = None;
         assert_eq!(of(&web), of(&same), "another source row, name and outputs");
         let mut other = spec("web");

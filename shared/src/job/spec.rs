@@ -87,6 +87,9 @@ pub struct JobSpec {
     /// What is there of it already, and is not made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
+    /// Where the job's events are sent, besides what webhooks get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<Url>,
     /// Encode even what was encoded before.
     #[serde(default)]
     pub force: bool,

@@ -19,5 +19,5 @@ pub use client::{GuardedClient, Limits};
 pub use error::NetError;
 pub use policy::{NetPolicy, PolicyError};
 pub use ranges::{IpNet, IpNetError, is_public};
-pub use redirect::redacted;
+pub use redirect::{check_target, redacted};
 pub use response::GuardedResponse;

@@ -33,6 +33,13 @@ impl NetPolicy {
         Self { allow, allow_downgrade: false }
     }
 
+    /// Addresses of this machine itself as well.
+    #[must_use]
+    pub fn with_loopback(mut self) -> Self {
+        self.allow.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse::<IpNet>().ok()));
+        self
+    }
+
     /// Also follow redirects from `https` to `http`, which hand what was asked for in private to everyone on
     /// the way.
     #[must_use]
@@ -159,6 +166,15 @@ mod tests {
             assert!(!policy.permits(ip.parse().unwrap()), "{ip}");
         }
         assert_eq!("".parse::<NetPolicy>().unwrap(), NetPolicy::default());
+    }
+
+    #[test]
+    fn this_machine_can_be_opened_by_itself() {
+        let policy = NetPolicy::default().with_loopback();
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(policy.permits(ip.parse().unwrap()), "{ip}");
+        }
+        assert!(!policy.permits("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

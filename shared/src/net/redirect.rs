@@ -52,7 +52,10 @@ pub fn redacted(url: &Url) -> String {
 
 /// Checks what can be said of a URL before connecting: the scheme, and the address where the host is one. The
 /// connector asks the resolver, which checks, for names only.
-pub(super) fn check_target(policy: &NetPolicy, url: &Url) -> Result<(), NetError> {
+///
+/// # Errors
+/// [`NetError::Scheme`] and [`NetError::Refused`].
+pub fn check_target(policy: &NetPolicy, url: &Url) -> Result<(), NetError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NetError::Scheme(url.scheme().to_owned()));
     }

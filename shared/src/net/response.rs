@@ -124,6 +124,12 @@ impl GuardedResponse {
         Ok(whole.freeze())
     }
 
+    /// The beginning of the body as text, and no more: about a kilobyte, read for two seconds at most. The connection is closed
+    /// where there is more.
+    pub async fn excerpt(self) -> String {
+        excerpt(self.inner, self.deadline).await
+    }
+
     fn too_large(&self) -> NetError {
         NetError::TooLarge { url: redacted(self.url()), limit: self.limits.max_bytes }
     }

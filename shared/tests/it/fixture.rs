@@ -121,6 +121,7 @@ pub(crate) fn spec() -> JobSpec {
         series: None,
         downloads: vec![],
         adopt: None,
+        callback_url: None,
         force: false,
         dry_run: false,
     }

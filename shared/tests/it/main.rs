@@ -4,6 +4,7 @@
 
 mod claims;
 mod deletion;
+mod deliveries;
 mod downloads;
 mod ends;
 mod events;

@@ -254,6 +254,7 @@ mod tests {
             adopt: None,
             ladder: LadderChoice::Fixed,
             quality: Some(QualityWish { metrics: vec![Metric::Psnr], least: Least::default() }),
+            callback_url: None,
             force: false,
             dry_run: true,
         };

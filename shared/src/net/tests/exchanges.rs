@@ -142,7 +142,10 @@ async fn posts_carry_their_body_and_follow_nothing() {
     let body = Bytes::from_static(b"{\"type\":\"job.succeeded\"}");
     let own =
         || headers([("content-type", "application/json"), ("webhook-id", "e1"), ("content-length", "3")]);
-    let answer = client.post(&server.url("/hook"), own(), body.clone(), Limits::webhook()).await.unwrap();
+    let answer = client
+        .post(&server.url("/hook"), own(), body.clone(), Limits::webhook(Duration::from_secs(5)))
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 204);
     let request = server.requests().remove(0);
     assert!(
@@ -153,7 +156,10 @@ async fn posts_carry_their_body_and_follow_nothing() {
         request.contains("content-length: 24\r\n") && request.contains("webhook-id: e1\r\n"),
         "{request}"
     );
-    let error = client.post(&server.url("/moved"), own(), body, Limits::webhook()).await.unwrap_err();
+    let error = client
+        .post(&server.url("/moved"), own(), body, Limits::webhook(Duration::from_secs(5)))
+        .await
+        .unwrap_err();
     assert_eq!(error.status().map(|status| status.as_u16()), Some(307));
     assert!(!error.retryable());
     assert_eq!(server.requests().len(), 2);
