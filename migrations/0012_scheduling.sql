@@ -5,6 +5,8 @@ alter table projects add column updated_at timestamptz not null default now();
 alter table task_leases add column place integer;
 create unique index task_leases_place on task_leases (project_id, place) where place is not null;
 
+create index jobs_retry on jobs (retry_of) where retry_of is not null;
+
 -- What a person said about a pool. Those that nobody said anything about have no row.
 create table pools (
     name       text primary key,

@@ -312,13 +312,21 @@ pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     // Everything its attempts wrote, and those whose sets it had borrowed: what is fetched unless others were made from it, files to
-    // be downloaded that are its own, the rest unless a recording that lives refers to a set of the job.
+    // be downloaded that are its own, the rest unless a recording that lives refers to a set of the job, or of one that retried it: that
+    // has its sets, with what it had published in them.
     tx.execute(
-        "with makers as (
-             select id, recording_id from jobs where recording_id = $1
+        "with recursive makers as (
+             select id, recording_id, retry_of from (
+                 select id, recording_id, retry_of from jobs where recording_id = $1
+                 union
+                 select j.id, j.recording_id, j.retry_of from recording_sets rs
+                 join sets s on s.id = rs.set_id join jobs j on j.id = s.job_id where rs.recording_id = $1) own
              union
-             select j.id, j.recording_id from recording_sets rs
-             join sets s on s.id = rs.set_id join jobs j on j.id = s.job_id where rs.recording_id = $1)
+             select j.id, j.recording_id, j.retry_of from makers m join jobs j on j.id = m.retry_of),
+         heirs as (
+             select id as root, id from makers
+             union
+             select h.root, j.id from heirs h join jobs j on j.retry_of = h.id)
          insert into garbage (prefix, due_at)
          select a.prefix, now()
          from makers j join tasks t on t.job_id = j.id join attempts a on a.task_id = t.id
@@ -328,10 +336,11 @@ pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
                    where r.id = j.recording_id and s.deleted_at is not null)
                when 'mp4' then j.recording_id = $1
                else not exists (
-                   select 1 from sets s
+                   select 1 from heirs h
+                   join sets s on s.job_id = h.id
                    join recording_sets rs on rs.set_id = s.id
                    join recordings r on r.id = rs.recording_id
-                   where s.job_id = j.id and r.deleted_at is null) end",
+                   where h.root = j.id and r.deleted_at is null) end",
         &[&id.0],
     )
     .await?;

@@ -11,6 +11,7 @@ mod events;
 mod fixture;
 mod idempotency;
 mod leadership;
+mod machine;
 mod reuse;
 mod routing;
 mod scheduling;

@@ -10,7 +10,7 @@ use reelmill_shared::db::projects::{self, Change, Deleted};
 use reelmill_shared::db::retry::{Retried, retry};
 use reelmill_shared::db::tasks::{self, Claimant};
 use reelmill_shared::db::workers::{self, Registration};
-use reelmill_shared::db::{DbError, pools, unserved};
+use reelmill_shared::db::{DbError, pools, recordings, unserved};
 use reelmill_shared::ids::{JobId, ProjectId, SchedulerId};
 use reelmill_shared::job::capability::Pool;
 use reelmill_shared::job::error::{Reason, TaskError};
@@ -222,6 +222,52 @@ async fn a_retry_does_only_what_was_left_undone() {
         retry(&fixture.db, project, job.id, JobId::new(), None).await.unwrap(),
         Retried::Needless(_)
     ));
+    fixture.done().await;
+}
+
+/// What a retry took over lies where the failed job wrote it, and must stay there for whoever plays it.
+#[tokio::test]
+async fn what_a_retry_took_over_stays_as_long_as_anybody_plays_it() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let id = half_done(&fixture, project).await;
+    let old = jobs::find(&fixture.db, id).await.unwrap().unwrap();
+    let mine = old.recording_id.unwrap();
+    let set = uuid::Uuid::now_v7();
+    fixture
+        .execute(&format!(
+            "insert into sets (id, project_id, job_id) values ('{set}', '{project}', '{id}');
+             insert into recording_sets (recording_id, set_id, ordinal) values ('{mine}', '{set}', 1)"
+        ))
+        .await;
+    let Retried::Anew(new, _) = retry(&fixture.db, project, id, JobId::new(), None).await.unwrap() else {
+        panic!()
+    };
+    while let Some(claimed) = fixture.claim(&claimant()).await {
+        finish::succeed(&fixture.db, &claimed, &[], &AttemptNote::default()).await.unwrap();
+    }
+    assert_eq!(jobs::find(&fixture.db, new.id).await.unwrap().unwrap().status, JobStatus::Succeeded);
+    // Another recording has borrowed the set.
+    let borrower = fixture.job(project, 50).await;
+    let borrower = jobs::find(&fixture.db, borrower).await.unwrap().unwrap().recording_id.unwrap();
+    fixture
+        .execute(&format!(
+            "insert into recording_sets (recording_id, set_id, ordinal) values ('{borrower}', '{set}', 1);
+             delete from garbage"
+        ))
+        .await;
+    let garbage = async || fixture.count("select count(*) from garbage").await;
+    let written = fixture.count(&format!(
+        "select count(*) from attempts a join tasks t on t.id = a.task_id where t.job_id in ('{id}', '{}')",
+        new.id
+    ));
+    let written = written.await;
+    assert!(recordings::delete(&fixture.db, project, mine).await.unwrap());
+    recordings::discard(&fixture.db, mine).await.unwrap();
+    assert_eq!(garbage().await, 0, "somebody plays it");
+    assert!(recordings::delete(&fixture.db, project, borrower).await.unwrap());
+    recordings::discard(&fixture.db, borrower).await.unwrap();
+    assert!(garbage().await >= written, "nobody does any more");
     fixture.done().await;
 }
 
