@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::receiver::{Receiver, Reply, is_signed};
 use crate::support::{answer, header, is_problem, text};
 
 const START: Duration = Duration::from_secs(60);
@@ -171,6 +172,7 @@ async fn dev_serves_stops_and_keeps() {
     secrets_are_private(&data);
     the_login_link_works(&dev, &api).await;
     other_names_are_turned_away(&api).await;
+    only_webhooks_reach_this_machine(&api).await;
     assert_eq!(dev.line("data:"), data.display().to_string());
     let clip = media::clip(dir.path(), 3, "320x180");
     // The directory it was started in is a root for files.
@@ -253,6 +255,25 @@ async fn other_names_are_turned_away(api: &Client) {
             "{host}"
         );
     }
+}
+
+/// Who develops a receiver runs it here; but what is fetched would come back to whoever asked for it.
+async fn only_webhooks_reach_this_machine(api: &Client) {
+    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
+    let body = json!({ "url": receiver.url("/hook"), "events": ["job.failed"] });
+    let webhook = api.post("/webhooks", &body).await;
+    let job = json!({ "kind": "probe", "input": { "url": receiver.url("/video.mp4") } });
+    let job = api.wait_for(text(&api.post("/jobs", &job).await, "id")).await;
+    assert!(text(&job["error"], "message").contains("REELMILL_NET_ALLOW"), "{}", job["error"]);
+    assert!(receiver.at("/video.mp4").is_empty());
+    let told = receiver.wait("/hook", 1).await;
+    is_signed(text(&webhook, "secret"), &told);
+    let private = json!({ "url": "http://10.0.0.1/" });
+    is_problem(
+        &answer(api.request(Method::POST, "/api/v1/webhooks").json(&private)).await,
+        422,
+        "validation",
+    );
 }
 
 async fn plays(api: &Client, recording: &Value) {

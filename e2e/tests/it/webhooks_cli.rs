@@ -1,5 +1,6 @@
 //! `reelmill webhook`: above all `listen`, which leaves nothing behind.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
+use crate::python::python;
 use crate::receiver::{Receiver, Reply};
 use crate::webhooks::failing_job;
 
@@ -49,6 +51,7 @@ async fn webhooks_cli() {
     commands_do_what_the_api_does(api).await;
     a_listener_prints_what_is_signed(api).await;
     a_listener_that_is_ended_leaves_nothing(api).await;
+    the_example_of_the_manual_works(api).await;
     farm.stop().await;
 }
 
@@ -136,4 +139,35 @@ async fn a_listener_that_is_ended_leaves_nothing(api: &Client) {
         assert_eq!(status.code(), Some(code));
         assert_eq!(webhooks_there(api).await, 0, "after {signal}");
     }
+}
+
+/// The receiver that docs/WEBHOOKS.md shows, run as it stands there.
+async fn the_example_of_the_manual_works(api: &Client) {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/WEBHOOKS.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let (_, rest) = manual.split_once("```python\n").unwrap();
+    let (code, _) = rest.split_once("```").unwrap();
+    let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
+    let mut example = Command::new(python())
+        .args(["-c", code])
+        .env("WEBHOOK_SECRET", secret)
+        .env("PORT", "0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(example.stdout.take().unwrap()).lines();
+    let first = said.next_line().await.unwrap().unwrap();
+    let url = format!("http://127.0.0.1:{}/", first.strip_prefix("listening on port ").unwrap());
+    let made =
+        api.post("/webhooks", &json!({ "url": url, "secret": secret, "events": ["job.cancelled"] })).await;
+    let id = made["id"].as_str().unwrap();
+    let test = api.post_empty(format!("/webhooks/{id}/test")).await;
+    assert_eq!((&test["delivered"], &test["status"]), (&json!(true), &json!(204)), "{test}");
+    let line = said.next_line().await.unwrap().unwrap();
+    assert!(line.starts_with("webhook.test ") && line.contains(id), "{line}");
+    let forged = reqwest::Client::new().post(&url).header("webhook-id", "x").body("{}").send().await.unwrap();
+    assert_eq!(forged.status(), 401);
+    json_of(api, &["delete", id]).await;
 }

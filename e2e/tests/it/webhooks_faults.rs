@@ -157,6 +157,7 @@ async fn webhooks_sender_killed() {
     let scheduler = farm.processes.iter_mut().find(|process| process.part == Part::Scheduler).unwrap();
     scheduler.signal(Signal::SIGKILL);
     scheduler.ended(WAIT).await;
+    farm.processes.retain(|process| process.part != Part::Scheduler);
     // What happens while nobody sends is sent by the next one, after what was under way.
     cancelled_job(&farm.client).await;
     farm.add(Part::Scheduler).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
@@ -23,7 +24,7 @@ struct Target {
     project_id: ProjectId,
     kind: WebhookKind,
     events: Vec<EventType>,
-    created_at: chrono::DateTime<chrono::Utc>,
+    created_at: DateTime<Utc>,
 }
 
 /// A delivery about to be written.
@@ -69,7 +70,7 @@ pub async fn advance(db: &Db, leadership: &Leadership) -> Result<u64, DbError> {
     Ok(batch.len() as u64)
 }
 
-const TARGETS: &str = "select id, project_id, kind, events, created_at from webhooks";
+const TARGETS: &str = "select id, project_id, kind, events, disabled_at, created_at from webhooks";
 
 fn read_target(row: &tokio_postgres::Row) -> Result<Target, DbError> {
     Ok(Target {
@@ -108,16 +109,16 @@ pub enum Replayed {
 pub async fn replay_span(db: &Db, id: WebhookId, span: &Span) -> Result<Replayed, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let row = tx
+    let found = tx
         .query_opt(
-            &format!("{TARGETS} where id = $1 and project_id = $2 and disabled_at is null for share"),
+            &format!("{TARGETS} where id = $1 and project_id = $2 for share"),
             &[&id.0, &span.project.0],
         )
         .await?;
-    let Some(row) = row else {
-        let found = webhooks::get(db, span.project, id).await?;
-        return Ok(if found.is_some() { Replayed::Disabled } else { Replayed::NotFound });
-    };
+    let Some(row) = found else { return Ok(Replayed::NotFound) };
+    if row.get::<_, Option<DateTime<Utc>>>("disabled_at").is_some() {
+        return Ok(Replayed::Disabled);
+    }
     let mut target = read_target(&row)?;
     target.created_at = span.from;
     if !span.types.is_empty() {
