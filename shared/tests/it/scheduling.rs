@@ -257,11 +257,11 @@ async fn what_a_retry_took_over_stays_as_long_as_anybody_plays_it() {
         ))
         .await;
     let garbage = async || fixture.count("select count(*) from garbage").await;
-    let written = fixture.count(&format!(
+    let attempts = format!(
         "select count(*) from attempts a join tasks t on t.id = a.task_id where t.job_id in ('{id}', '{}')",
         new.id
-    ));
-    let written = written.await;
+    );
+    let written = fixture.count(&attempts).await;
     assert!(recordings::delete(&fixture.db, project, mine).await.unwrap());
     recordings::discard(&fixture.db, mine).await.unwrap();
     assert_eq!(garbage().await, 0, "somebody plays it");
