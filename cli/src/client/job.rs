@@ -173,7 +173,9 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
     let recording = job.recording_id.map(|id| id.to_string()).unwrap_or_default();
     // The page also shows how far a recording is.
     let page = job.recording_id.filter(|_| job.kind == JobKind::Transcode.as_str());
-    vec![
+    let told = |what: &str| job.result.as_ref().map_or(&Value::Null, |result| &result[what]);
+    let warnings = told("plan")["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut rows = vec![
         ("job", job.id.to_string()),
         ("kind", job.kind.clone()),
         ("status", job.status.to_string()),
@@ -191,7 +193,10 @@ fn summary(farm: &Farm, job: &Job) -> Vec<(&'static str, String)> {
         ("thumbnail", absolute(&job.outputs.thumbnail)),
         ("storyboard", absolute(&job.outputs.storyboard)),
         ("watch", page.map(|id| farm.absolute(&format!("watch/{id}"))).unwrap_or_default()),
-    ]
+        ("made before by", told("reused_from")["job_id"].as_str().unwrap_or_default().to_owned()),
+    ];
+    rows.extend(warnings.map(|warning| ("warning", plain(warning))));
+    rows
 }
 
 fn fault(fault: &Fault) -> String {

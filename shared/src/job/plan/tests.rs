@@ -110,7 +110,11 @@ fn chunk_lengths(seconds: f64, circumstances: &Circumstances) -> Vec<(f64, u32)>
 #[test]
 fn chunks_are_as_many_as_free_slots_within_what_is_worth_it() {
     assert_eq!(chunk_lengths(10.0, &NOW), [(10.0, 2)], "short: the threads instead");
-    assert_eq!(chunk_lengths(60.0, &NOW), [(30.0, 1), (30.0, 1)]);
+    assert_eq!(
+        chunk_lengths(60.0, &NOW),
+        [(12.0, 1), (30.0, 1), (18.0, 1)],
+        "the first is short: somebody waits for all of it"
+    );
     let many = Circumstances { free_slots: 100, ..NOW };
     assert_eq!(chunk_lengths(60.0, &many).len(), 3);
     let short = chunk_lengths(600.0, &many);

@@ -174,9 +174,11 @@ fn chunks(grid: &Grid, end_seconds: f64, gap: f64, leads: bool, circumstances: &
             .max(gap * LEAST_SHARE_OF_GAP)
     });
     let segments = (length / segment).round().max(1.0) as u64;
-    // Only where there are more chunks than slots: else all are under way at once, and short ones help nobody.
     let many = grid.duration() / length > f64::from(circumstances.free_slots.max(1)) + 1.0;
-    let first = FIRST_CHUNKS.into_iter().filter(|first| leads && many && *first < segments);
+    // Who watches already waits for all of the first chunk. One that is not much shorter than the others helps only where those have to
+    // wait for a slot.
+    let helps = |first: u64| first < segments && (many || 2 * first < segments);
+    let first = FIRST_CHUNKS.into_iter().filter(|first| leads && helps(*first));
     let decodable = grid.rate.frames_in(end_seconds);
     let half = (segments / 2).max(1);
     if !many || (half as f64 * segment) < SHORTEST_CHUNK_SECONDS.max(gap * LEAST_SHARE_OF_GAP) {
