@@ -60,7 +60,7 @@ create table deliveries (
 -- An event goes to a webhook once by itself, and is on its way only once when it is replayed.
 create unique index deliveries_once on deliveries (webhook_id, event_id) where not replay;
 create unique index deliveries_replayed on deliveries (webhook_id, event_id) where replay and state = 'pending';
-create index deliveries_lane on deliveries (lane, next_attempt_at) where state = 'pending';
+create index deliveries_lane on deliveries (lane, next_attempt_at, place) where state = 'pending';
 create index deliveries_leased on deliveries (lane) where state = 'pending' and leased_until is not null;
 create index deliveries_subject on deliveries (webhook_id, subject, place) where state = 'pending';
 create index deliveries_listed on deliveries (webhook_id, place);

@@ -77,7 +77,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),
         reconciler("webhook_fan_out", PROMPT, Box::new(webhook_fan_out::FanOut)),
         reconciler("webhook_deliveries", PROMPT, Box::new(webhook_deliveries::Deliver::new(config))),
-        reconciler("webhook_figures", sweep * 2, Box::new(webhook_figures::Figures)),
+        reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
     ]

@@ -65,6 +65,7 @@ pub struct Wanted {
 /// earlier ones hold the later ones.
 pub async fn claim(db: &Db, wanted: Wanted) -> Result<Vec<Claimed>, DbError> {
     let client = db.get().await?;
+    // The planner does not know how few are taken: the lateral and the array keep it from reading the whole table for them.
     let statement = client
         .prepare_cached(
             "with recursive lanes as (
@@ -93,15 +94,15 @@ pub async fn claim(db: &Db, wanted: Wanted) -> Result<Vec<Claimed>, DbError> {
                              and b.place < d.place and (b.attempts < $5 or b.leased_until > now()))
                      order by d.next_attempt_at, d.place limit greatest(o.room, 0)) d
              ), taken as (
-                 select id from deliveries
-                 where id in (select id from due order by nth, next_attempt_at limit $2)
-                   and state = 'pending' and (leased_until is null or leased_until <= now())
-                 for update skip locked
+                 select t.id from (select id from due order by nth, next_attempt_at limit $2) n, lateral (
+                     select d.id from deliveries d
+                     where d.id = n.id and d.state = 'pending' and (d.leased_until is null or d.leased_until <= now())
+                     for update skip locked) t
              )
              update deliveries d
              set attempts = d.attempts + 1, attempted_at = now(), leased_until = now() + make_interval(secs => $4)
-             from taken, webhooks w
-             where d.id = taken.id and w.id = d.webhook_id
+             from webhooks w
+             where d.id = any(array(select id from taken)) and w.id = d.webhook_id
              returning d.id, d.webhook_id, coalesce(d.url, w.url) as url, d.event_id, d.body, d.attempts, w.secret,
                        case when w.previous_until > now() then w.previous_secret end as previous_secret",
         )
