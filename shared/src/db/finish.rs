@@ -388,7 +388,7 @@ async fn reopen(
                      avoid_worker = case when $5 then (select worker_id from task_leases where task_id = t.id) end,
                      ready_at = r.at, deferred = r.at > now(),
                      ready_key = case when r.at > now() then r.at
-                                 else r.at - make_interval(secs => $6::float8 * j.priority) end
+                                 else r.at - make_interval(secs => $6::float8 * j.priority + t.ahead_seconds) end
                  from jobs j, (select now() + make_interval(secs => $3) as at) r
                  where t.id = $1 and t.epoch = $2 and t.status = 'running' and j.id = t.job_id
                  returning t.id, t.pool, t.class),

@@ -328,7 +328,7 @@ pub async fn set_priority(
         if !status.is_final() {
             tx.execute("update jobs set priority = $2 where id = $1", &[&id.0, &priority]).await?;
             tx.execute(
-                "update tasks set ready_key = ready_at - make_interval(secs => $3::float8 * $2::smallint)
+                "update tasks set ready_key = ready_at - make_interval(secs => $3::float8 * $2::smallint + ahead_seconds)
                  where job_id = $1 and status in ('blocked', 'ready') and not deferred",
                 &[&id.0, &priority, &tasks::SECONDS_PER_PRIORITY],
             )

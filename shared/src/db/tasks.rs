@@ -23,6 +23,8 @@ pub use claim::{Claimant, Claimed, Hold, claim};
 
 /// How much earlier each point of priority lets a task start, in seconds: the whole scale is an hour of waiting.
 pub(super) const SECONDS_PER_PRIORITY: f64 = 36.0;
+/// How much earlier [`TaskSpec::is_opening`] lets a task start, in seconds: it overtakes what became ready in the quarter of an hour before.
+const AHEAD_SECONDS: i32 = 900;
 
 /// Writes tasks of a job, which has counted them already, behind those it has. In the caller's transaction.
 pub(super) async fn insert(
@@ -33,15 +35,16 @@ pub(super) async fn insert(
     let statement = client
         .prepare_cached(
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
-                 unblocks, max_attempts, ready_at, deferred, ready_key)
+                 unblocks, max_attempts, ready_at, deferred, ahead_seconds, ready_key)
              select t.id, j.id, j.project_id, t.spec ->> 'kind', t.spec, t.status, t.pool, t.class,
-                 p.first + t.place, t.blocked_by, t.unblocks, $3, r.at, r.at > now(),
-                 case when r.at > now() then r.at else r.at - make_interval(secs => $4::float8 * j.priority) end
+                 p.first + t.place, t.blocked_by, t.unblocks, $3, r.at, r.at > now(), t.ahead,
+                 case when r.at > now() then r.at
+                      else r.at - make_interval(secs => $4::float8 * j.priority + t.ahead) end
              from jobs j,
                  lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r,
                  lateral (select coalesce(max(position) + 1, 0) as first from tasks where job_id = j.id) p,
                  jsonb_to_recordset($2) as t (id uuid, spec jsonb, status text, pool text, class text,
-                     place integer, blocked_by integer, unblocks uuid[])
+                     place integer, blocked_by integer, unblocks uuid[], ahead integer)
              where j.id = $1",
         )
         .await?;
@@ -59,6 +62,7 @@ pub(super) async fn insert(
                 "place": place,
                 "blocked_by": task.blocked_by,
                 "unblocks": task.unblocks,
+                "ahead": if task.spec.is_opening() { AHEAD_SECONDS } else { 0 },
             }))
         })
         .collect::<Result<Vec<_>, DbError>>()?;
@@ -162,7 +166,8 @@ pub async fn promote_due(db: &Db, limit: i64) -> Result<u64, DbError> {
         .get()
         .await?
         .execute(
-            "update tasks t set deferred = false, ready_key = t.ready_at - make_interval(secs => $2::float8 * j.priority)
+            "update tasks t set deferred = false, ready_key = t.ready_at
+                 - make_interval(secs => $2::float8 * j.priority + t.ahead_seconds)
              from jobs j
              where j.id = t.job_id and t.id in (
                  select id from tasks where status = 'ready' and deferred and ready_at <= now()

@@ -427,6 +427,18 @@ impl TaskSpec {
         }
     }
 
+    /// True for what tells whether an input is good, and for what a viewer waits for first.
+    pub fn is_opening(&self) -> bool {
+        match self {
+            Self::Fetch(_) | Self::Probe(_) => true,
+            Self::Encode(encode) => {
+                encode.span.is_some_and(|span| span.first == 0 && span.frames <= encode.grid.segment_frames())
+            }
+            Self::Audio(audio) => audio.position == 0 && audio.span.is_some_and(|span| span.segment == 0),
+            _ => false,
+        }
+    }
+
     /// Names of the renditions it makes or measures, or a part of them.
     pub fn renditions(&self) -> Vec<String> {
         match self {

@@ -170,6 +170,30 @@ async fn priority_can_be_changed_while_a_job_waits() {
     fixture.done().await;
 }
 
+#[tokio::test]
+async fn a_new_job_is_looked_into_before_an_old_one_is_through() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let old = fixture.job(project, 50).await;
+    let probe = fixture.claim(&claimant()).await.unwrap();
+    // As good as any task that is not the opening of its job.
+    let bulk: Vec<_> = (0..3).flat_map(|_| plan::opening(&spec(), true)).collect();
+    finish::succeed(&fixture.db, &probe, &[Publication::Tasks(bulk)], &AttemptNote::default()).await.unwrap();
+    fixture
+        .execute("update tasks set ready_key = ready_key + interval '900 s', ahead_seconds = 0 where status = 'ready'")
+        .await;
+    let new = fixture.job(project, 50).await;
+    let order = [fixture.claim(&claimant()).await.unwrap(), fixture.claim(&claimant()).await.unwrap()];
+    assert_eq!(order.map(|claimed| claimed.job_id), [new, old]);
+    // Waiting counts: what has waited longer than that is not overtaken.
+    fixture
+        .execute("update tasks set ready_key = ready_key - interval '1 hour' where status = 'ready'")
+        .await;
+    fixture.job(project, 50).await;
+    assert_eq!(fixture.claim(&claimant()).await.unwrap().job_id, old);
+    fixture.done().await;
+}
+
 /// A job of a probe that plans two tasks, of which one is done and the other fails for good.
 async fn half_done(fixture: &Fixture, project: ProjectId) -> JobId {
     let id = fixture.job(project, 70).await;
