@@ -39,9 +39,9 @@ async fn faults_a_database_that_crashes_loses_nothing() {
         .start()
         .await;
     let mut checker = Checker::watch(&farm).await;
-    let clip = media::clip(farm.dir.path(), 20, "1280x720");
-    let upload = farm.client.upload(&clip).await;
+    let upload = farm.client.upload(&media::clip(farm.dir.path(), 12, "1280x720")).await;
     let first = insist(&farm, &upload, "first").await;
+    let upload = farm.client.upload(&media::clip(farm.dir.path(), 2, "320x180")).await;
     checker.expect(&first, Ends::Well);
     task(&farm.client, &first, "the encode to run", encodes).await;
     for n in 0..3 {
