@@ -184,7 +184,8 @@ impl Farm {
             ("REELMILL_SCRATCH_DIR", dir.path().join("scratch").display().to_string()),
             ("REELMILL_CACHE_DIR", dir.path().join("cache").display().to_string()),
             ("REELMILL_WORKER_SLOTS", "2".to_owned()),
-            ("REELMILL_LEASE_SECONDS", "4".to_owned()),
+            // Long enough for a database that has to share its core with encodes.
+            ("REELMILL_LEASE_SECONDS", "10".to_owned()),
             ("REELMILL_POLL_SECONDS", "1".to_owned()),
             ("REELMILL_SWEEP_SECONDS", "0.5".to_owned()),
             ("REELMILL_LEADER_LEASE_SECONDS", "2".to_owned()),

@@ -61,7 +61,12 @@ async fn webhooks_faults() {
     let job = cancelled_job(api).await;
     let told = receiver.wait("/fine", 2).await;
     assert!(began.elapsed() < Duration::from_secs(30), "others' receivers hang, not this one");
-    assert_eq!(told.iter().map(Received::kind).collect::<Vec<_>>(), ["job.queued", "job.cancelled"]);
+    // It hears of the webhook that is gone, too, sooner or later.
+    let told: Vec<&Received> = told.iter().filter(|request| request.kind().starts_with("job.")).collect();
+    assert_eq!(
+        told.iter().map(|request| request.kind()).collect::<Vec<_>>(),
+        ["job.queued", "job.cancelled"]
+    );
 
     in_order_after_a_failure(&receiver, flaky).await;
     what_is_gone_is_left_alone(api, &receiver, &gone.0, &fine).await;
