@@ -79,10 +79,10 @@ async fn browser_a_recording_is_milled_and_watched() {
     farm.stop().await;
 }
 
-/// Small enough to be made in a moment.
+/// Small, and encoded with so much care that there is time to look at the progress, also on a quick machine.
 fn ladder() -> Value {
     let rung = |name: &str, width: u32, height: u32| json!({ "name": name, "width": width, "height": height, "crf": 24, "max_bitrate": 600_000 });
-    json!({ "rungs": [rung("360p", 640, 360), rung("240p", 426, 240), rung("144p", 256, 144)], "preset": "veryfast" })
+    json!({ "rungs": [rung("360p", 640, 360), rung("240p", 426, 240), rung("144p", 256, 144)], "preset": "slow" })
 }
 
 /// A browser with one page, and what it complained about.
