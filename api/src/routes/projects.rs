@@ -116,7 +116,7 @@ pub(crate) async fn update(
 
 /// Delete a project.
 ///
-/// Only one that has no jobs, recordings, uploads or sources any more; its keys and profiles go with it. Needs the scope `admin`.
+/// Only one that has no jobs, recordings, uploads or sources any more; its keys, profiles and webhooks go with it. Needs the scope `admin`.
 #[utoipa::path(delete, path = "/projects/{id}", tag = "projects", params(("id" = ProjectId, Path)), responses(
     (status = 204, description = "It is gone."),
     (status = 404, description = "There is no such project.", body = ProblemDocument),

@@ -141,7 +141,7 @@ pub enum Deleted {
     NotFound,
 }
 
-/// Deletes a project that has nothing: its keys and profiles go with it.
+/// Deletes a project that has nothing: its keys, profiles and webhooks go with it.
 pub async fn delete(db: &Db, id: ProjectId) -> Result<Deleted, DbError> {
     // What keeps a project, in the order in which people would look.
     const KEEPS: [(&str, &str); 4] =
@@ -160,7 +160,7 @@ pub async fn delete(db: &Db, id: ProjectId) -> Result<Deleted, DbError> {
             return Ok(Deleted::InUse(word));
         }
     }
-    for table in ["api_keys", "profiles", "idempotency_keys", "events"] {
+    for table in ["webhooks", "api_keys", "profiles", "idempotency_keys", "events"] {
         tx.execute(&format!("delete from {table} where project_id = $1"), &[&id.0]).await?;
     }
     tx.execute("delete from projects where id = $1", &[&id.0]).await?;

@@ -355,6 +355,12 @@ async fn a_project_goes_only_when_it_has_nothing() {
     fixture.job(one, 50).await;
     assert_eq!(projects::delete(&fixture.db, one).await.unwrap(), Deleted::InUse("jobs"));
     let two = fixture.project("two").await;
+    fixture
+        .execute(&format!(
+            "insert into webhooks (id, project_id, kind, url, description, events, secret)
+             values (gen_random_uuid(), '{two}', 'endpoint', 'https://example.com/', '', '{{}}', 'x')"
+        ))
+        .await;
     assert_eq!(projects::delete(&fixture.db, two).await.unwrap(), Deleted::Now);
     assert_eq!(projects::delete(&fixture.db, two).await.unwrap(), Deleted::NotFound);
     fixture.done().await;
