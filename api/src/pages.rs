@@ -282,7 +282,7 @@ pub(crate) async fn watch(
         }
     }
     let recording = recording.ok_or_else(|| Problem::not_found("recording", id))?;
-    let (token, expires_at) = viewer_token(&app, recording.id);
+    let (token, expires_at) = viewer_token(&app, recording.id).await?;
     let has_picture = has_poster(&app, id).await?;
     let has_storyboard = stills::storyboard(&app.db, id).await?.is_some();
     Ok(render(&WatchPage {

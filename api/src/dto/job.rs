@@ -424,6 +424,8 @@ pub(crate) struct JobListDto {
 /// What happened in a job, attempt by attempt.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobLogDto {
+    /// When the commands and the ends of FFmpeg's logs had reached their age and were deleted; `null` while they are there.
+    pub(crate) deleted_at: Option<DateTime<Utc>>,
     pub(crate) attempts: Vec<AttemptDto>,
 }
 

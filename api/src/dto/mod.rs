@@ -8,6 +8,7 @@ pub(crate) mod profile;
 pub(crate) mod project;
 pub(crate) mod queue;
 pub(crate) mod recording;
+pub(crate) mod retention;
 pub(crate) mod transcode;
 pub(crate) mod webhook;
 pub(crate) mod worker;

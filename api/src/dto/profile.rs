@@ -1,8 +1,11 @@
 //! Profiles on the wire.
 
+use reelmill_shared::job::retention::Retention;
 use reelmill_shared::media::profile::{Profile, RateControl};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use super::retention::AgeDto;
 
 /// A profile.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,6 +23,9 @@ pub(crate) struct ProfileDto {
     pub(crate) hardware: &'static str,
     /// Seconds.
     pub(crate) segment_duration: u32,
+    /// How long what is made by it is kept; what is not named here is kept for as long as the project says.
+    #[schema(value_type = std::collections::BTreeMap<String, AgeDto>, example = json!({ "sources_days": 7 }))]
+    pub(crate) retention: Retention,
 }
 
 /// A profile as it is sent, by itself or inline in a job.
@@ -49,6 +55,10 @@ pub(crate) struct NewProfileDto {
     pub(crate) hardware: Option<String>,
     /// Seconds, 1 to 30; 6 where it is left out.
     pub(crate) segment_duration: Option<u32>,
+    /// How long what is made by it is kept: `sources_days`, `outputs_days`, `jobs_days`, `logs_days`. The project's ages count for what is
+    /// left out.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, AgeDto>>)]
+    pub(crate) retention: Option<Retention>,
 }
 
 /// One step of the ladder as it is sent: either `crf` with `max_bitrate`, or `bitrate`.
@@ -162,6 +172,7 @@ impl ProfileDto {
             preset: profile.preset.as_str().to_owned(),
             hardware: profile.hardware.as_str(),
             segment_duration: profile.segment_duration,
+            retention: profile.retention,
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Projects on the wire.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::projects::Project;
 use reelmill_shared::ids::ProjectId;
+use reelmill_shared::job::retention::{Age, Kept};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+
+use super::retention::RetentionDto;
 
 /// Body of `POST /projects`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -16,6 +21,10 @@ pub(crate) struct NewProjectDto {
     pub(crate) weight: Option<f64>,
     /// Tasks that may run at once, 1 to 10,000; no limit where it is left out.
     pub(crate) max_running: Option<u32>,
+    /// How long what it has is kept.
+    #[serde(default)]
+    #[schema(value_type = RetentionDto)]
+    pub(crate) retention: BTreeMap<Kept, Option<Age>>,
 }
 
 /// Body of `PATCH /projects/{id}`: what is left out stays.
@@ -28,6 +37,10 @@ pub(crate) struct ProjectChangeDto {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub(crate) max_running: Option<Option<u32>>,
+    /// How long what it has is kept; `null` takes an age back, so that the farm's counts.
+    #[serde(default)]
+    #[schema(value_type = RetentionDto)]
+    pub(crate) retention: BTreeMap<Kept, Option<Age>>,
 }
 
 /// Tells `null` from nothing.
@@ -42,6 +55,8 @@ pub(crate) struct ProjectDto {
     pub(crate) name: String,
     pub(crate) weight: f64,
     pub(crate) max_running: Option<u32>,
+    /// Ages of its own; the farm's count where they are `null`.
+    pub(crate) retention: RetentionDto,
     /// Tasks that run now.
     pub(crate) running: u64,
     pub(crate) created_at: DateTime<Utc>,
@@ -62,6 +77,7 @@ impl From<Project> for ProjectDto {
             name: project.name,
             weight: project.weight,
             max_running: project.max_running,
+            retention: RetentionDto::from(&project.retention),
             running: project.running,
             created_at: project.created_at,
             updated_at: project.updated_at,

@@ -216,7 +216,9 @@ pub(crate) async fn log(
     Path(id): Path<JobId>,
 ) -> Answer<Json<JobLogDto>> {
     caller.need(Scope::Read)?;
-    jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
+    let job =
+        jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let attempts = tasks::attempts_of_job(&app.db, id).await?;
-    Ok(Json(JobLogDto { attempts: attempts.into_iter().map(AttemptDto::from).collect() }))
+    let deleted_at = job.logs_deleted_at;
+    Ok(Json(JobLogDto { deleted_at, attempts: attempts.into_iter().map(AttemptDto::from).collect() }))
 }

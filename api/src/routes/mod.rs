@@ -11,6 +11,7 @@ pub(crate) mod profiles;
 pub(crate) mod projects;
 pub(crate) mod queues;
 pub(crate) mod recordings;
+pub(crate) mod retention;
 pub(crate) mod storyboard;
 pub(crate) mod stream;
 pub(crate) mod thumbnails;
@@ -54,6 +55,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(retention::due))
         .routes(routes!(webhooks::create, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
         .routes(routes!(webhooks::test))

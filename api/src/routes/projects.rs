@@ -33,8 +33,12 @@ pub(crate) async fn create(
     Body(body): Body<NewProjectDto>,
 ) -> Answer<Response> {
     caller.need(Scope::Admin)?;
-    let change =
-        Change { name: Some(&body.name), weight: body.weight, max_running: body.max_running.map(Some) };
+    let change = Change {
+        name: Some(&body.name),
+        weight: body.weight,
+        max_running: body.max_running.map(Some),
+        retention: body.retention,
+    };
     check(&change)?;
     let project = projects::create(&app.db, &body.name, change).await?.ok_or_else(|| taken(&body.name))?;
     let location = format!("/api/v1/projects/{}", project.id);
@@ -89,7 +93,8 @@ pub(crate) async fn get(
 
 /// Change a project.
 ///
-/// Weight and limit count from the next claim on; what runs goes on. Needs the scope `admin`.
+/// Weight and limit count from the next claim on; what runs goes on. Ages count from the scheduler's next look, a minute later at most; see
+/// before what would go with `GET /projects/{id}/retention`. Needs the scope `admin`.
 #[utoipa::path(patch, path = "/projects/{id}", tag = "projects", params(("id" = ProjectId, Path)),
     request_body = ProjectChangeDto, responses(
     (status = 200, description = "The project as it is now.", body = ProjectDto),
@@ -104,12 +109,17 @@ pub(crate) async fn update(
     Body(body): Body<ProjectChangeDto>,
 ) -> Answer<Json<ProjectDto>> {
     caller.need(Scope::Admin)?;
-    let change = Change { name: body.name.as_deref(), weight: body.weight, max_running: body.max_running };
+    let change = Change {
+        name: body.name.as_deref(),
+        weight: body.weight,
+        max_running: body.max_running,
+        retention: body.retention,
+    };
     check(&change)?;
     match projects::update(&app.db, id, change).await {
         Ok(Some(project)) => Ok(Json(project.into())),
         Ok(None) => Err(Problem::not_found("project", id)),
-        Err(error) if error.is_duplicate() => Err(taken(change.name.unwrap_or_default())),
+        Err(error) if error.is_duplicate() => Err(taken(body.name.as_deref().unwrap_or_default())),
         Err(error) => Err(error.into()),
     }
 }

@@ -350,7 +350,7 @@ pub(crate) async fn playback_token(
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
-    let (token, expires_at) = viewer_token(&app, recording.id);
+    let (token, expires_at) = viewer_token(&app, recording.id).await?;
     let base = format!("{}/v/{token}", app.public_url(&headers));
     let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let dto = PlaybackTokenDto {
@@ -365,9 +365,13 @@ pub(crate) async fn playback_token(
     Ok((StatusCode::CREATED, Json(dto)).into_response())
 }
 
-/// The token viewers of a recording share at the moment.
-pub(crate) fn viewer_token(app: &App, id: RecordingId) -> (String, DateTime<chrono::Utc>) {
+/// The token viewers of a recording share at the moment. Its age does not delete the recording before that ends.
+pub(crate) async fn viewer_token(app: &App, id: RecordingId) -> Answer<(String, DateTime<chrono::Utc>)> {
     let lifetime = app.config.token_lifetime;
     let (token, expires) = app.signer().sign_bucketed(Purpose::PlayRecording, id.0, now(), lifetime);
-    (token, DateTime::from_timestamp(expires as i64, 0).unwrap_or_default())
+    let expires_at = DateTime::from_timestamp(expires as i64, 0).unwrap_or_default();
+    if !recordings::keep(&app.db, id, expires_at).await? {
+        return Err(Problem::not_found("recording", id));
+    }
+    Ok((token, expires_at))
 }

@@ -199,7 +199,7 @@ fn seconds_left(makers: &[&TaskDto]) -> Option<f32> {
 /// A newer token for the holder of one that still lasts.
 async fn renew(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    let (token, expires_at) = viewer_token(&app, recording.id);
+    let (token, expires_at) = viewer_token(&app, recording.id).await?;
     let body = Json(json!({ "token": token, "expires_at": expires_at }));
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
 }

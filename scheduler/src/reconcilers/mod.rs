@@ -6,6 +6,7 @@ mod garbage;
 mod leases;
 mod metrics;
 mod quarantine;
+mod retention;
 mod tidy;
 mod unserved;
 mod webhook_deliveries;
@@ -79,6 +80,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_deliveries", PROMPT, Box::new(webhook_deliveries::Deliver::new(config))),
         reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
+        reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
     ]
 }

@@ -1,12 +1,17 @@
-//! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress.
+//! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress, workers long gone.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
-use reelmill_shared::db::{idempotency, progress, uploads};
+use reelmill_shared::db::{idempotency, progress, uploads, workers};
 
 use super::{Context, Duty, Failure};
 
 pub(super) struct Tidy;
+
+/// Workers that went away are shown, with what they did, for so long.
+const WORKERS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Sources deleted at a time.
 const BATCH: i64 = 1000;
@@ -20,6 +25,7 @@ impl Duty for Tidy {
         let uploads = uploads::delete_abandoned(&context.db, idle).await?
             + uploads::delete_unused(&context.db, idle, BATCH).await?;
         let stale = progress::delete_stale(&context.db).await?;
-        Ok(answers + uploads + stale)
+        let gone = workers::delete_gone(&context.db, WORKERS).await?;
+        Ok(answers + uploads + stale + gone)
     }
 }

@@ -15,6 +15,7 @@ pub use vars::{ConfigErrors, Vars};
 use crate::auth::seal::Sealer;
 use crate::auth::token::Signer;
 use crate::job::capability::Pool;
+use crate::job::retention::{Age, Kept, Retention};
 use crate::net::NetPolicy;
 
 /// `REELMILL_DATABASE_URL`, `REELMILL_DATABASE_POOL_SIZE` (16).
@@ -147,6 +148,7 @@ pub struct ApiConfig {
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
     pub webhooks: WebhookConfig,
+    pub retention: RetentionConfig,
 }
 
 impl ApiConfig {
@@ -171,7 +173,31 @@ impl ApiConfig {
                 vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
             ),
             webhooks: WebhookConfig::read(vars),
+            retention: RetentionConfig::read(vars),
         }
+    }
+}
+
+/// How long things are kept where neither a profile nor a project says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetentionConfig {
+    /// Each has an age here.
+    pub ages: Retention,
+}
+
+impl RetentionConfig {
+    fn read(vars: &mut Vars) -> Self {
+        let mut ages = Retention::default();
+        let mut age = |name: &'static str, kept, default| {
+            ages.0.insert(kept, vars.value(name).or(default));
+        };
+        age("REELMILL_RETENTION_SOURCES_DAYS", Kept::Sources, Age::Forever);
+        age("REELMILL_RETENTION_OUTPUTS_DAYS", Kept::Outputs, Age::Forever);
+        age("REELMILL_RETENTION_JOBS_DAYS", Kept::Jobs, Age::Days(90.0));
+        age("REELMILL_RETENTION_LOGS_DAYS", Kept::Logs, Age::Days(30.0));
+        age("REELMILL_RETENTION_EVENTS_DAYS", Kept::Events, Age::Days(30.0));
+        age("REELMILL_RETENTION_DELIVERIES_DAYS", Kept::Deliveries, Age::Days(30.0));
+        Self { ages }
     }
 }
 
@@ -277,6 +303,7 @@ pub struct SchedulerConfig {
     pub unserved: Duration,
     /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long, unfinished or unused, are deleted.
     pub upload_idle: Duration,
+    pub retention: RetentionConfig,
     /// Opens the secrets of webhooks.
     pub secret: SecretConfig,
     pub webhooks: WebhookConfig,
@@ -327,6 +354,7 @@ impl SchedulerConfig {
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
             unserved: Duration::from_secs(vars.value("REELMILL_UNSERVED_SECONDS").or(3600)),
             upload_idle: Duration::from_secs(vars.value("REELMILL_UPLOAD_IDLE_SECONDS").or(24 * 3600)),
+            retention: RetentionConfig::read(vars),
             migrate: true,
         }
     }

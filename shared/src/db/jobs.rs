@@ -41,6 +41,8 @@ pub struct Job {
     /// When all of it could.
     pub ready_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// When the commands and logs of its attempts had reached their age.
+    pub logs_deleted_at: Option<DateTime<Utc>>,
 }
 
 /// A job about to be submitted.
@@ -74,7 +76,7 @@ pub struct Basis {
 /// Columns of a job.
 pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, priority, spec, metadata, result, error, \
                                   retry_of, traceparent, run_at, created_at, started_at, playable_at, ready_at, \
-                                  finished_at";
+                                  finished_at, logs_deleted_at";
 
 pub(super) fn read(row: &Row) -> Result<Job, DbError> {
     Ok(Job {
@@ -96,6 +98,7 @@ pub(super) fn read(row: &Row) -> Result<Job, DbError> {
         playable_at: row.get("playable_at"),
         ready_at: row.get("ready_at"),
         finished_at: row.get("finished_at"),
+        logs_deleted_at: row.get("logs_deleted_at"),
     })
 }
 
@@ -221,10 +224,11 @@ async fn insert(tx: &impl GenericClient, project: ProjectId, new: &NewJob) -> Re
     read(&row)
 }
 
-/// The job with this id, of any project. The caller checks who asks.
+/// The job with this id, of any project, unless its age has hidden it. The caller checks who asks.
 pub async fn find(db: &Db, id: JobId) -> Result<Option<Job>, DbError> {
     let client = db.get().await?;
-    let statement = client.prepare_cached(&format!("select {COLUMNS} from jobs where id = $1")).await?;
+    let text = format!("select {COLUMNS} from jobs where id = $1 and hidden_at is null");
+    let statement = client.prepare_cached(&text).await?;
     client.query_opt(&statement, &[&id.0]).await?.as_ref().map(read).transpose()
 }
 
@@ -233,7 +237,7 @@ pub async fn get(db: &Db, project: ProjectId, id: JobId) -> Result<Option<Job>, 
     Ok(find(db, id).await?.filter(|job| job.project_id == project))
 }
 
-/// The job that made a set.
+/// The job that made a set, whether somebody still sees it or not.
 pub async fn maker(db: &Db, set: SetId) -> Result<Option<Job>, DbError> {
     let client = db.get().await?;
     let text = format!("select {COLUMNS} from jobs where id = (select job_id from sets where id = $1)");
@@ -264,7 +268,7 @@ pub async fn list(
     };
     let text = format!(
         "select {COLUMNS} from jobs
-         where project_id = $1 and ($2::text is null or status = $2) and ($3::text is null or kind = $3)
+         where project_id = $1 and hidden_at is null and ($2::text is null or status = $2) and ($3::text is null or kind = $3)
            and {of_recording} and ($5::uuid is null or id < $5)
          order by id desc limit $6"
     );

@@ -23,6 +23,7 @@ pub mod progress;
 pub mod projects;
 pub mod quality;
 pub mod recordings;
+pub mod retention;
 pub mod retry;
 pub mod reuse;
 pub mod sets;

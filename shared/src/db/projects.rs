@@ -1,10 +1,13 @@
 //! Projects: tenants and their share of the farm.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::{Db, DbError};
 use crate::ids::ProjectId;
+use crate::job::retention::{Age, Kept, Retention};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +18,8 @@ pub struct Project {
     pub weight: f64,
     /// Tasks that may run at once, in all pools together.
     pub max_running: Option<u32>,
+    /// Ages of its own; the farm's count for the rest.
+    pub retention: Retention,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     /// Tasks that run now.
@@ -22,27 +27,30 @@ pub struct Project {
 }
 
 /// What somebody wants changed of a project; `None` leaves it.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Change<'a> {
     pub name: Option<&'a str>,
     pub weight: Option<f64>,
     /// `Some(None)` lifts the limit.
     pub max_running: Option<Option<u32>>,
+    /// `None` takes an age back: the farm's counts again.
+    pub retention: BTreeMap<Kept, Option<Age>>,
 }
 
-const COLUMNS: &str = "p.id, p.name, p.weight, p.max_running, p.created_at, p.updated_at,
+const COLUMNS: &str = "p.id, p.name, p.weight, p.max_running, p.retention, p.created_at, p.updated_at,
                        (select count(*) from task_leases l where l.project_id = p.id) as running";
 
-fn read(row: &Row) -> Project {
-    Project {
+fn read(row: &Row) -> Result<Project, DbError> {
+    Ok(Project {
         id: ProjectId(row.get("id")),
         name: row.get("name"),
         weight: row.get("weight"),
         max_running: row.get::<_, Option<i32>>("max_running").map(|most| most.max(0) as u32),
+        retention: serde_json::from_value(row.get("retention"))?,
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
         running: row.get::<_, i64>("running").max(0) as u64,
-    }
+    })
 }
 
 /// The project with this name, made if it is not there.
@@ -66,7 +74,8 @@ pub async fn create(db: &Db, name: &str, change: Change<'_>) -> Result<Option<Pr
         .query_opt(
             &format!(
                 "with p as (
-                     insert into projects (id, name, weight, max_running) values ($1, $2, coalesce($3::float8, 1), $4)
+                     insert into projects (id, name, weight, max_running, retention)
+                     values ($1, $2, coalesce($3::float8, 1), $4, jsonb_strip_nulls($5))
                      on conflict (name) do nothing returning *)
                  select {COLUMNS} from p"
             ),
@@ -75,10 +84,11 @@ pub async fn create(db: &Db, name: &str, change: Change<'_>) -> Result<Option<Pr
                 &name,
                 &change.weight,
                 &change.max_running.flatten().map(|most| most as i32),
+                &serde_json::to_value(&change.retention)?,
             ],
         )
         .await?;
-    Ok(row.as_ref().map(read))
+    row.as_ref().map(read).transpose()
 }
 
 /// Changes a project; `None` where there is none.
@@ -94,7 +104,8 @@ pub async fn update(db: &Db, id: ProjectId, change: Change<'_>) -> Result<Option
                 "with p as (
                      update projects
                      set name = coalesce($2, name), weight = coalesce($3::float8, weight),
-                         max_running = case when $4 then $5 else max_running end, updated_at = now()
+                         max_running = case when $4 then $5 else max_running end,
+                         retention = jsonb_strip_nulls(retention || $6), updated_at = now()
                      where id = $1 returning *)
                  select {COLUMNS} from p"
             ),
@@ -104,17 +115,18 @@ pub async fn update(db: &Db, id: ProjectId, change: Change<'_>) -> Result<Option
                 &change.weight,
                 &change.max_running.is_some(),
                 &change.max_running.flatten().map(|most| most as i32),
+                &serde_json::to_value(&change.retention)?,
             ],
         )
         .await?;
-    Ok(row.as_ref().map(read))
+    row.as_ref().map(read).transpose()
 }
 
 /// A project by its id.
 pub async fn get(db: &Db, id: ProjectId) -> Result<Option<Project>, DbError> {
     let client = db.get().await?;
     let row = client.query_opt(&format!("select {COLUMNS} from projects p where id = $1"), &[&id.0]).await?;
-    Ok(row.as_ref().map(read))
+    row.as_ref().map(read).transpose()
 }
 
 /// Projects, newest first, after `after`.
@@ -129,7 +141,7 @@ pub async fn list(db: &Db, after: Option<ProjectId>, limit: i64) -> Result<Vec<P
             &[&after.map(|id| id.0), &limit],
         )
         .await?;
-    Ok(rows.iter().map(read).collect())
+    rows.iter().map(read).collect()
 }
 
 /// What came of a wish to delete a project.

@@ -250,13 +250,62 @@ pub(crate) async fn hold_alone(client: &impl GenericClient, id: RecordingId) -> 
     client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
 }
 
+/// No job of a recording `r` is under way, and nobody has a token to watch it.
+pub(super) const UNTOUCHED: &str = "(r.kept_until is null or r.kept_until < now())
+    and not exists (select 1 from jobs j where j.recording_id = r.id and j.status in ('queued', 'running'))";
+
+/// What the segments take of a recording whose id is `due.id`.
+pub(super) const BYTES: &str = "(select sum(g.bytes)::bigint from recording_sets rs join segments g on g.set_id = rs.set_id
+    where rs.recording_id = due.id)";
+
+/// Somebody is given a token to watch a recording until then: its age does not delete it before. False where there is no such recording.
+pub async fn keep(db: &Db, id: RecordingId, until: DateTime<Utc>) -> Result<bool, DbError> {
+    let client = db.get().await?;
+    // Tokens of many viewers end together: most of them find that it is written down already.
+    let statement = client
+        .prepare_cached(
+            "with written as (
+                 update recordings set kept_until = $2
+                 where id = $1 and deleted_at is null and (kept_until is null or kept_until < $2) returning id)
+             select exists (select 1 from written)
+                 or exists (select 1 from recordings where id = $1 and deleted_at is null and kept_until >= $2)",
+        )
+        .await?;
+    Ok(client.query_one(&statement, &[&id.0, &until]).await?.get(0))
+}
+
+/// Why a recording is deleted.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    Asked,
+    Expired(Expired),
+}
+
+/// A recording has reached its age.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expired {
+    /// What the age was counted from.
+    pub(super) settled: DateTime<Utc>,
+}
+
 /// Deletes a recording for its users, at once. What it leaves goes with [`discard`], after its jobs are cancelled.
 /// False where there is no such recording.
 pub async fn delete(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
-    retrying(|| delete_once(db, project, id)).await
+    retrying(|| delete_once(db, project, id, Why::Asked)).await
 }
 
-async fn delete_once(db: &Db, project: ProjectId, id: RecordingId) -> Result<bool, DbError> {
+/// The same for one that has reached its age; false also where it was encoded again meanwhile, a job of it is under way, or somebody has a
+/// token to watch it.
+pub(super) async fn delete_expired(
+    db: &Db,
+    project: ProjectId,
+    id: RecordingId,
+    expired: Expired,
+) -> Result<bool, DbError> {
+    retrying(|| delete_once(db, project, id, Why::Expired(expired))).await
+}
+
+async fn delete_once(db: &Db, project: ProjectId, id: RecordingId, why: Why) -> Result<bool, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     // In a statement of its own: what follows must see the recordings of everybody who held the source until now.
@@ -269,24 +318,31 @@ async fn delete_once(db: &Db, project: ProjectId, id: RecordingId) -> Result<boo
     let Some(found) = found else { return Ok(false) };
     let source: Option<uuid::Uuid> = found.get(0);
     tx.execute("select 1 from sources where id = $1 for update", &[&source]).await?;
-    let marked = tx
-        .execute(
-            "update recordings set deleted_at = now(), updated_at = now() where id = $1 and deleted_at is null",
-            &[&id.0],
-        )
-        .await?;
+    let mark = "update recordings r set deleted_at = now(), updated_at = now() where r.id = $1 and r.deleted_at is null";
+    let marked = match why {
+        Why::Asked => tx.execute(mark, &[&id.0]).await?,
+        Why::Expired(Expired { settled }) => {
+            // Jobs that are submitted for it hold the recording; the next statement sees those that did until now.
+            tx.execute("select 1 from recordings where id = $1 for update", &[&id.0]).await?;
+            tx.execute(&format!("{mark} and r.settled_at = $2 and {UNTOUCHED}"), &[&id.0, &settled]).await?
+        }
+    };
     if marked == 0 {
         return Ok(false);
     }
     // The last one that was made from a source takes it along; from here on nothing new may refer to it.
     tx.execute(
         "update sources set deleted_at = now()
-         where id = $1 and not exists (
+         where id = $1 and deleted_at is null and not exists (
              select 1 from recordings r where r.source_id = $1 and r.deleted_at is null)",
         &[&source],
     )
     .await?;
-    let data = serde_json::json!({ "recording_id": id });
+    let reason = match why {
+        Why::Asked => "asked",
+        Why::Expired(_) => "expired",
+    };
+    let data = serde_json::json!({ "recording_id": id, "reason": reason });
     let kind = EventType::RecordingDeleted;
     append(&tx, NewEvent { project_id: project, kind, job_id: None, recording_id: Some(id), data }).await?;
     tx.commit().await?;

@@ -38,7 +38,7 @@ pub async fn retry(
         // Of two retries at once the second sees the first.
         let row = tx
             .query_opt(
-                "select status, spec, recording_id from jobs where id = $1 and project_id = $2 for no key update",
+                "select status, spec, recording_id from jobs where id = $1 and project_id = $2 and hidden_at is null for no key update",
                 &[&id.0, &project.0],
             )
             .await?;

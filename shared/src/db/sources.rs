@@ -1,9 +1,10 @@
 //! Sources: the bytes recordings are made from.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, retrying};
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::spec::Input;
 use crate::media::probe::Probe;
@@ -155,6 +156,57 @@ pub(crate) async fn insert_remuxed(
         )
         .await?;
     Ok(())
+}
+
+/// No job that needs a source `s` is under way, and it is no mark on the picture of anything that is there.
+pub(super) const UNTOUCHED: &str = "s.remux_of is null
+    and not exists (
+        select 1 from recordings r join jobs j on j.recording_id = r.id
+        where r.source_id = s.id and j.status in ('queued', 'running'))
+    and not exists (
+        select 1 from task_leases l join tasks t on t.id = l.task_id join jobs j on j.id = t.job_id
+        where j.spec ->> 'source' = s.id::text)
+    and not exists (
+        select 1 from jobs j left join recordings r on r.id = j.recording_id
+        where j.spec -> 'edit' -> 'watermark' ->> 'source' = s.id::text
+          and (j.status in ('queued', 'running') or (r.id is not null and r.deleted_at is null)))";
+
+/// Deletes a source that has reached its age, counted from `settled`, and hands its objects to the sweeper: what was made of it can be
+/// watched without. False where something needs it, or was made of it meanwhile.
+pub(super) async fn delete_expired(db: &Db, id: SourceId, settled: DateTime<Utc>) -> Result<bool, DbError> {
+    retrying(|| async move {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        // Jobs that are submitted hold it; the next statement sees those that did until now.
+        tx.execute("select 1 from sources where id = $1 for update", &[&id.0]).await?;
+        let marked = tx
+            .execute(
+                &format!(
+                    "update sources s set deleted_at = now()
+                     where s.id = $1 and s.deleted_at is null and s.settled_at = $2 and {UNTOUCHED}"
+                ),
+                &[&id.0, &settled],
+            )
+            .await?;
+        if marked == 0 {
+            return Ok(false);
+        }
+        tx.execute(
+            "insert into garbage (prefix, due_at)
+             select 'p/' || project_id::text || '/uploads/' || id::text || '/', now() from uploads where source_id = $1
+             union all
+             select a.prefix, now()
+             from recordings r join jobs j on j.recording_id = r.id
+             join tasks t on t.job_id = j.id and t.kind = 'fetch' and t.spec ->> 'source' = $1::uuid::text
+             join attempts a on a.task_id = t.id and a.outcome = 'succeeded'
+             where r.source_id = $1",
+            &[&id.0],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// Hands what a job without a recording fetched to the sweeper: it only wanted to look, and is over. A source that came by another

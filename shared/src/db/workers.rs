@@ -293,3 +293,18 @@ pub async fn mark_gone(db: &Db, leadership: &Leadership, silence: Duration) -> R
     tx.commit().await?;
     Ok(gone)
 }
+
+/// Forgets workers that have been gone for `age` and of which nothing is left to take back. Returns how many.
+pub async fn delete_gone(db: &Db, age: Duration) -> Result<u64, DbError> {
+    let gone = db
+        .get()
+        .await?
+        .execute(
+            "delete from workers w
+             where state = 'gone' and seen_at < now() - make_interval(secs => $1)
+               and not exists (select 1 from task_leases l where l.worker_id = w.id)",
+            &[&age.as_secs_f64()],
+        )
+        .await?;
+    Ok(gone)
+}

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod preview;
 pub mod quality;
 pub mod recipe;
+pub mod retention;
 pub mod retry;
 pub mod spec;
 pub mod state;

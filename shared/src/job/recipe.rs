@@ -35,8 +35,9 @@ pub fn digest(spec: &JobSpec, sha256: &[u8], build: &[u8]) -> Option<[u8; 32]> {
     let fields = recipe.as_object_mut()?;
     fields.retain(|name, _| !OF_NO_MATTER.contains(&name.as_str()));
     if let Some(profile) = fields.get_mut("profile").and_then(Value::as_object_mut) {
-        // What a recipe is called is no part of it.
+        // What a recipe is called, and how long what it makes is kept, are no part of it.
         profile.remove("name");
+        profile.remove("retention");
     }
     recipe.sort_all_objects();
     let text = recipe.to_string();

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::codec::Codec;
 use super::hls::Bandwidth;
+use crate::job::retention::Retention;
 
 mod parse;
 
@@ -25,6 +26,9 @@ pub struct Profile {
     pub hardware: Hardware,
     /// Seconds a segment aims at, 1 to 30.
     pub segment_duration: u32,
+    /// How long what is made by it is kept, where that is not the project's usual age.
+    #[serde(default, skip_serializing_if = "Retention::is_empty")]
+    pub retention: Retention,
 }
 
 /// Whether a graphics processor encodes the rungs of a profile. Decided for each rung when its job is planned.
@@ -259,6 +263,7 @@ impl Profile {
             preset,
             hardware: Hardware::None,
             segment_duration,
+            retention: Retention::default(),
         })
     }
 

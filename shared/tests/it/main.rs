@@ -12,6 +12,7 @@ mod fixture;
 mod idempotency;
 mod leadership;
 mod machine;
+mod retention;
 mod reuse;
 mod routing;
 mod scheduling;

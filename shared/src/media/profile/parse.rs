@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::job::retention::{Age, Kept, Retention};
+
 use super::{AudioRecipe, AudioTracks, Codec, FieldError, Hardware, Preset, Profile, RateControl, Rung};
 
 const MAX_RUNGS: usize = 12;
@@ -20,7 +22,7 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
     faults.unknown(
         "",
         fields,
-        &["name", "rungs", "audio", "preset", "codec", "hardware", "segment_duration"],
+        &["name", "rungs", "audio", "preset", "codec", "hardware", "segment_duration", "retention"],
     );
 
     let codec = faults.word("/codec", fields.get("codec"), &Codec::ALL, Codec::as_str);
@@ -48,6 +50,7 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
         1..=30,
         Some(DEFAULT_SEGMENT_SECONDS),
     );
+    let retention = fields.get("retention").map(|value| retention(&mut faults, value)).unwrap_or_default();
     if rungs.is_empty() && audio.is_none() && faults.0.is_empty() {
         faults.add("", "has neither rungs nor audio, so there is nothing to make");
     }
@@ -61,6 +64,7 @@ pub(super) fn profile(value: &Value) -> Result<Profile, Vec<FieldError>> {
         preset: preset.unwrap_or(Preset::Medium),
         hardware: hardware.unwrap_or_default(),
         segment_duration: segment_duration as u32,
+        retention,
     })
 }
 
@@ -195,6 +199,20 @@ fn audio(faults: &mut Faults, value: &Value) -> Option<AudioRecipe> {
         })
     });
     Some(AudioRecipe { bitrate, tracks, loudness })
+}
+
+fn retention(faults: &mut Faults, value: &Value) -> Retention {
+    let mut ages = Retention::default();
+    let Some(fields) = faults.object("/retention", value) else { return ages };
+    faults.unknown("/retention", fields, &Kept::OF_JOBS.map(Kept::as_str));
+    for kept in Kept::OF_JOBS {
+        let Some(value) = fields.get(kept.as_str()).filter(|value| !value.is_null()) else { continue };
+        match serde_json::from_value::<Age>(value.clone()) {
+            Ok(age) => drop(ages.0.insert(kept, age)),
+            Err(error) => faults.add(format!("/retention/{}", kept.as_str()), error.to_string()),
+        }
+    }
+    ages
 }
 
 #[derive(Default)]
