@@ -1,7 +1,10 @@
 //! The parts of the API's documents that are shown or acted upon. What a newer farm adds is passed over.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use reelmill_shared::ids::{DeliveryId, JobId, RecordingId, TaskId, WebhookId, WorkerId};
+use reelmill_shared::ids::{DeliveryId, JobId, ProjectId, RecordingId, TaskId, WebhookId, WorkerId};
+use reelmill_shared::job::retention::Age;
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use serde::Deserialize;
 use serde_json::Value;
@@ -158,6 +161,37 @@ pub(crate) struct Rendition {
     pub(crate) codecs: String,
     pub(crate) bandwidth: u64,
     pub(crate) average_bandwidth: u64,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Project {
+    pub(crate) id: ProjectId,
+    pub(crate) name: String,
+    pub(crate) weight: f64,
+    pub(crate) max_running: Option<u32>,
+    pub(crate) running: u64,
+    /// By kind; what a newer farm keeps by age besides is passed over.
+    #[serde(default)]
+    pub(crate) retention: BTreeMap<String, Option<Age>>,
+}
+
+/// What has reached its age, of one kind.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct DueList {
+    pub(crate) age_days: Age,
+    pub(crate) count: u64,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) items: Vec<Due>,
+}
+
+/// Something that has.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Due {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) due_at: DateTime<Utc>,
+    pub(crate) bytes: Option<u64>,
 }
 
 /// A viewer's way in.

@@ -13,6 +13,7 @@ mod meter;
 mod output;
 mod profile;
 mod progress;
+mod project;
 mod queue;
 mod recording;
 mod sse;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// List and show profiles
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// List, make and change projects, and see what has reached its age
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
     /// Send events elsewhere, or receive them here
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -101,6 +105,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Upload(args) => upload::run(context, args).await,
         Command::Recording(command) => recording::run(context, command).await,
         Command::Profile(command) => profile::run(context, command).await,
+        Command::Project(command) => project::run(context, command).await,
         Command::Webhook(command) => webhook::run(context, command).await,
         Command::Worker(command) => worker::run(context, command).await,
         Command::Queue(command) => queue::run(context, command).await,

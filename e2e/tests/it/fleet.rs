@@ -1,36 +1,20 @@
 //! Who may work, on what, and how what was left undone is done: queues, drains, limits, retries, from outside.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use reelmill_testkit::farm::binary;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Client, Farm, media};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::judge::Playback;
-use crate::support::{answer, is_problem, pointers, text};
+use crate::support::{answer, is_problem, pointers, reelmill, text};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn encodes(client: &Client, job: &str) -> Vec<Value> {
     let job = client.get(&format!("/jobs/{job}")).await;
     job["tasks"].as_array().unwrap().iter().filter(|task| task["kind"] == "encode").cloned().collect()
-}
-
-/// A client command's output.
-async fn reelmill(farm: &Farm, args: &[&str]) -> String {
-    let output = tokio::process::Command::new(binary("reelmill"))
-        .env("REELMILL_SERVER", &farm.client.base)
-        .env("REELMILL_KEY", &farm.client.key)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
@@ -167,6 +151,8 @@ async fn fleet_projects_have_names_weights_and_limits() {
     for (body, named) in [
         (json!({ "weight": 0 }), vec!["/weight"]),
         (json!({ "max_running": 0, "name": "No Name" }), vec!["/name", "/max_running"]),
+        (json!({ "retention": { "logs_days": "a week" } }), vec!["/retention/logs_days"]),
+        (json!({ "retention": { "pictures_days": 3 } }), vec!["/retention/pictures_days"]),
     ] {
         let refused = answer(patch(body)).await;
         is_problem(&refused, 422, "validation");

@@ -37,6 +37,7 @@ mod media_variants;
 mod python;
 mod readme;
 mod receiver;
+mod retention;
 mod reuse;
 mod reuse_dry_run;
 mod reuse_more;

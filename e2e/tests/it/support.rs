@@ -1,10 +1,12 @@
 //! What the tests of the front door share.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
+use reelmill_testkit::farm::binary;
 use reelmill_testkit::{Client, Farm};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -180,4 +182,18 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// A client command's output.
+pub(crate) async fn reelmill(farm: &Farm, args: &[&str]) -> String {
+    let output = tokio::process::Command::new(binary("reelmill"))
+        .env("REELMILL_SERVER", &farm.client.base)
+        .env("REELMILL_KEY", &farm.client.key)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

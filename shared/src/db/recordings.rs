@@ -255,7 +255,8 @@ pub(super) const UNTOUCHED: &str = "(r.kept_until is null or r.kept_until < now(
     and not exists (select 1 from jobs j where j.recording_id = r.id and j.status in ('queued', 'running'))";
 
 /// What the segments take of a recording whose id is `due.id`.
-pub(super) const BYTES: &str = "(select sum(g.bytes)::bigint from recording_sets rs join segments g on g.set_id = rs.set_id
+pub(super) const BYTES: &str =
+    "(select sum(g.bytes)::bigint from recording_sets rs join segments g on g.set_id = rs.set_id
     where rs.recording_id = due.id)";
 
 /// Somebody is given a token to watch a recording until then: its age does not delete it before. False where there is no such recording.

@@ -29,10 +29,7 @@ pub async fn wishes(db: &Db) -> Result<Vec<Wishes>, DbError> {
     let rows = db.get().await?.query("select id, retention from projects order by id", &[]).await?;
     rows.iter()
         .map(|row| {
-            Ok(Wishes {
-                project: ProjectId(row.get(0)),
-                retention: serde_json::from_value(row.get(1))?,
-            })
+            Ok(Wishes { project: ProjectId(row.get(0)), retention: serde_json::from_value(row.get(1))? })
         })
         .collect()
 }
@@ -216,9 +213,8 @@ pub async fn due(
     let client = db.get().await?;
     let text = due_sql(kept);
     let args: [&(dyn ToSql + Sync); 2] = [&project.0, &seconds(age)];
-    let sum = client
-        .query_one(&format!("select count(*), sum(bytes)::bigint from ({text}) due"), &args)
-        .await?;
+    let sum =
+        client.query_one(&format!("select count(*), sum(bytes)::bigint from ({text}) due"), &args).await?;
     // How much a recording takes is asked of those that are listed only: it is a sum over its segments.
     let bytes = if kept == Kept::Outputs { recordings::BYTES } else { "due.bytes" };
     let rows = client
@@ -260,7 +256,9 @@ pub async fn delete_due(
     let first = format!("select id, settled from ({text} order by since limit $3) due");
     match kept {
         Kept::Deliveries => {
-            let gone = format!("delete from deliveries d using ({first}) due where d.id = due.id and d.state <> 'pending'");
+            let gone = format!(
+                "delete from deliveries d using ({first}) due where d.id = due.id and d.state <> 'pending'"
+            );
             return Ok(client.execute(&gone, &args).await?);
         }
         Kept::Events => {

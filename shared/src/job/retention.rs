@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(read(json!(30)), Some(Age::Days(30.0)));
         assert_eq!(read(json!(0.5)), Some(Age::Days(0.5)));
         assert_eq!(read(json!("forever")), Some(Age::Forever));
-        for bad in [json!(0), json!(-1), json!(40_000), json!("30"), json!("never"), json!(null), json!([30])] {
+        for bad in [json!(0), json!(-1), json!(40_000), json!("30"), json!("never"), json!(null), json!([30])]
+        {
             assert_eq!(read(bad.clone()), None, "{bad}");
         }
         assert_eq!("7".parse(), Ok(Age::Days(7.0)));
@@ -179,8 +180,7 @@ mod tests {
 
     #[test]
     fn the_nearer_word_counts() {
-        let farm: Retention =
-            serde_json::from_value(json!({ "jobs_days": 90, "logs_days": 30 })).unwrap();
+        let farm: Retention = serde_json::from_value(json!({ "jobs_days": 90, "logs_days": 30 })).unwrap();
         let project: Retention =
             serde_json::from_value(json!({ "logs_days": "forever", "outputs_days": 7 })).unwrap();
         let both = project.or(&farm);

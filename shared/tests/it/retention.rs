@@ -14,7 +14,12 @@ use crate::fixture::{Fixture, claimant, spec};
 const WEEK: Option<Age> = Some(Age::Days(7.0));
 
 /// A job that was over `days` ago, its profile's ages and all; with what the tests need of a recording and a published attempt.
-async fn over(fixture: &Fixture, project: ProjectId, days: u32, ages: &serde_json::Value) -> (JobId, RecordingId) {
+async fn over(
+    fixture: &Fixture,
+    project: ProjectId,
+    days: u32,
+    ages: &serde_json::Value,
+) -> (JobId, RecordingId) {
     let mut spec = spec();
     spec.profile.as_mut().unwrap().retention = serde_json::from_value(ages.clone()).unwrap();
     let tasks = plan::opening(&spec, false);
@@ -37,7 +42,9 @@ async fn due(fixture: &Fixture, project: ProjectId, kept: Kept, age: Option<Age>
     while retention::settle(&fixture.db, 2).await.unwrap() > 0 {}
     let list = retention::due(&fixture.db, project, kept, age, 100).await.unwrap();
     assert_eq!(list.count, list.items.len() as u64);
-    assert!(list.items.is_sorted_by_key(|due| due.since) && list.items.iter().all(|due| due.since < Utc::now()));
+    assert!(
+        list.items.is_sorted_by_key(|due| due.since) && list.items.iter().all(|due| due.since < Utc::now())
+    );
     list.items.iter().map(|due| due.id).collect()
 }
 
@@ -57,13 +64,18 @@ async fn recordings_go_by_the_age_of_their_profile_or_else_of_their_project() {
 
     assert_eq!(due(&fixture, project, Kept::Outputs, WEEK).await, [old.0, brief.0]);
     assert_eq!(due(&fixture, project, Kept::Outputs, Some(Age::Forever)).await, [brief.0]);
-    assert_eq!(fixture.count("select count(*) from recordings where deleted_at is not null").await, 0, "a dry run");
+    assert_eq!(
+        fixture.count("select count(*) from recordings where deleted_at is not null").await,
+        0,
+        "a dry run"
+    );
     assert_eq!(delete(&fixture, project, Kept::Outputs, WEEK).await, 2);
     for (recording, there) in [(old, false), (young, true), (brief, false), (lasting, true)] {
         let found = recordings::get(&fixture.db, project, recording).await.unwrap();
         assert_eq!(found.is_some(), there, "{recording}");
     }
-    let told = "select count(*) from events where type = 'recording.deleted' and data ->> 'reason' = 'expired'";
+    let told =
+        "select count(*) from events where type = 'recording.deleted' and data ->> 'reason' = 'expired'";
     assert_eq!(fixture.count(told).await, 2);
     assert_eq!(delete(&fixture, project, Kept::Outputs, WEEK).await, 0);
     fixture.done().await;
@@ -91,7 +103,11 @@ async fn what_is_watched_or_worked_on_does_not_go() {
 
     fixture.execute("update recordings set kept_until = now() - interval '1 second'").await;
     assert_eq!(jobs::cancel(&fixture.db, project, job).await.unwrap(), Cancelled::Now);
-    assert_eq!(due(&fixture, project, Kept::Outputs, WEEK).await, [watched.0], "the other was just worked on");
+    assert_eq!(
+        due(&fixture, project, Kept::Outputs, WEEK).await,
+        [watched.0],
+        "the other was just worked on"
+    );
     assert_eq!(delete(&fixture, project, Kept::Outputs, WEEK).await, 1);
     assert!(!recordings::keep(&fixture.db, watched, soon).await.unwrap(), "no token for what is gone");
     assert!(recordings::get(&fixture.db, project, worked_on).await.unwrap().is_some());
@@ -105,7 +121,10 @@ async fn a_token_or_a_job_that_comes_while_it_goes_keeps_it() {
     let (_, recording) = over(&fixture, project, 8, &json!({})).await;
     assert_eq!(due(&fixture, project, Kept::Outputs, WEEK).await, [recording.0]);
     let watching = fixture.database.connect().await;
-    watching.batch_execute("begin; update recordings set kept_until = now() + interval '1 hour'").await.unwrap();
+    watching
+        .batch_execute("begin; update recordings set kept_until = now() + interval '1 hour'")
+        .await
+        .unwrap();
     let deleting = tokio::spawn({
         let db = fixture.db.clone();
         async move { retention::delete_due(&db, project, Kept::Outputs, WEEK, 100).await }
@@ -166,7 +185,11 @@ async fn logs_go_before_jobs_and_jobs_of_what_can_be_watched_leave_their_rows() 
     // Nothing is left of it in the end but what it wrote, which the sweeper has been told of.
     assert_eq!(retention::bury(&fixture.db, None, 10).await.unwrap(), (0, None));
     assert!(recordings::delete(&fixture.db, project, recording).await.unwrap());
-    assert_eq!(retention::bury(&fixture.db, None, 10).await.unwrap(), (0, None), "not before it was discarded");
+    assert_eq!(
+        retention::bury(&fixture.db, None, 10).await.unwrap(),
+        (0, None),
+        "not before it was discarded"
+    );
     recordings::discard(&fixture.db, recording).await.unwrap();
     let prefixes = fixture.count("select count(*) from garbage").await;
     assert!(prefixes >= 2, "{prefixes}");

@@ -65,7 +65,8 @@ pub(super) async fn remove(tx: &impl GenericClient, jobs: &[Uuid]) -> Result<(),
     if jobs.is_empty() {
         return Ok(());
     }
-    tx.execute("update jobs set retry_of = null where retry_of = any($1) and id <> all($1)", &[&jobs]).await?;
+    tx.execute("update jobs set retry_of = null where retry_of = any($1) and id <> all($1)", &[&jobs])
+        .await?;
     tx.execute("delete from task_progress where job_id = any($1)", &[&jobs]).await?;
     tx.execute("delete from tasks where job_id = any($1)", &[&jobs]).await?;
     tx.execute("delete from jobs where id = any($1)", &[&jobs]).await?;
