@@ -14,8 +14,15 @@ pub(crate) mod webhook;
 pub(crate) mod worker;
 
 use reelmill_shared::job::error::{Reason, TaskError};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+
+/// Tells `null` from nothing.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
 
 /// A rendition as one file.
 #[derive(Debug, Clone, Serialize, ToSchema)]

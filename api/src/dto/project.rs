@@ -1,15 +1,13 @@
 //! Projects on the wire.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::projects::Project;
 use reelmill_shared::ids::ProjectId;
-use reelmill_shared::job::retention::{Age, Kept};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::retention::RetentionDto;
+use super::given;
+use super::retention::{RetentionChangeDto, RetentionDto};
 
 /// Body of `POST /projects`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -24,7 +22,7 @@ pub(crate) struct NewProjectDto {
     /// How long what it has is kept.
     #[serde(default)]
     #[schema(value_type = RetentionDto)]
-    pub(crate) retention: BTreeMap<Kept, Option<Age>>,
+    pub(crate) retention: RetentionChangeDto,
 }
 
 /// Body of `PATCH /projects/{id}`: what is left out stays.
@@ -40,12 +38,7 @@ pub(crate) struct ProjectChangeDto {
     /// How long what it has is kept; `null` takes an age back, so that the farm's counts.
     #[serde(default)]
     #[schema(value_type = RetentionDto)]
-    pub(crate) retention: BTreeMap<Kept, Option<Age>>,
-}
-
-/// Tells `null` from nothing.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+    pub(crate) retention: RetentionChangeDto,
 }
 
 /// A project.

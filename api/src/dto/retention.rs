@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::retention::{Due, DueList};
 use reelmill_shared::job::retention::{Age, Kept, Retention};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use super::given;
 
 /// Days, 0.01 to 36,500, or `"forever"`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,6 +42,38 @@ pub(crate) struct RetentionDto {
     /// What webhooks were sent, since it was delivered or given up.
     #[schema(value_type = Option<AgeDto>)]
     deliveries_days: Option<Age>,
+}
+
+/// The same as part of a body. Read field by field, so that a mistake has a pointer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetentionChangeDto {
+    #[serde(default, deserialize_with = "given")]
+    sources_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    outputs_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    jobs_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    logs_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    events_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    deliveries_days: Option<Option<Age>>,
+}
+
+impl From<RetentionChangeDto> for BTreeMap<Kept, Option<Age>> {
+    fn from(dto: RetentionChangeDto) -> Self {
+        let all = [
+            (Kept::Sources, dto.sources_days),
+            (Kept::Outputs, dto.outputs_days),
+            (Kept::Jobs, dto.jobs_days),
+            (Kept::Logs, dto.logs_days),
+            (Kept::Events, dto.events_days),
+            (Kept::Deliveries, dto.deliveries_days),
+        ];
+        all.into_iter().filter_map(|(kept, age)| Some((kept, age?))).collect()
+    }
 }
 
 impl From<&Retention> for RetentionDto {

@@ -1,7 +1,6 @@
 //! Server-sent events: the event log, and for one job its progress as well.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,20 +9,23 @@ use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
 use futures::Stream;
-use reelmill_shared::auth::Scope;
-use reelmill_shared::db::events::{self, Event, Position};
+use reelmill_shared::auth::Scope as Right;
+use reelmill_shared::db::events::{self, Event, EventType, Position};
 use reelmill_shared::db::jobs;
 use reelmill_shared::db::progress::{self, Changed};
-use reelmill_shared::ids::{JobId, ProjectId};
+use reelmill_shared::ids::{JobId, ProjectId, RecordingId};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::IntoParams;
 
 use crate::auth::Caller;
-use crate::extract::Path;
+use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
+use crate::submit::fault;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events read from the log at once when a listener catches up.
@@ -38,7 +40,7 @@ const BATCH: i64 = 500;
     ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
 ), responses(
     (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),
-    (status = 204, description = "The job is over and Last-Event-ID was its last event: there is nothing to wait for."),
+    (status = 204, description = "The job is over and Last-Event-ID was its last event, or its events have reached their age: there is nothing to wait for."),
     (status = 400, description = "Last-Event-ID is not one this stream gave out.", body = ProblemDocument),
     (status = 404, description = "There is no such job.", body = ProblemDocument),
 ))]
@@ -48,33 +50,75 @@ pub(crate) async fn of_job(
     headers: HeaderMap,
     Path(id): Path<JobId>,
 ) -> Answer<Response> {
-    caller.need(Scope::Read)?;
+    caller.need(Right::Read)?;
     let job =
         jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
-    let filter = Filter::Job(id);
-    // Whoever has heard the end would come back for ever: 204 tells a browser to stop asking.
-    if job.status.is_final() && from > Position::default() && over_already(&app, filter, from).await? {
-        return Ok(StatusCode::NO_CONTENT.into_response());
+    let filter = Filter { scope: Scope::Job(id), types: vec![], recording: None };
+    if job.status.is_final() {
+        let story = events::of_job_after(&app.db, id, Position::default()).await?;
+        let end = story.iter().rfind(|event| filter.ends_with(event));
+        // Whoever has heard the end would come back for ever, and so would he who can hear it no more because the log has reached its age:
+        // 204 tells a browser to stop asking.
+        if end.is_none_or(|end| from > Position::default() && end.position <= from) {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
     }
     Ok(stream(app, filter, from))
+}
+
+/// What somebody wants to hear of.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventQuery {
+    /// Only events of these types, separated by commas; all where it is left out.
+    #[param(example = "job.succeeded,job.failed")]
+    types: Option<String>,
+    /// Only events of this recording.
+    recording_id: Option<RecordingId>,
+}
+
+impl EventQuery {
+    fn types(&self) -> Answer<Vec<EventType>> {
+        let words = self.types.iter().flat_map(|text| text.split(','));
+        words
+            .map(|word| {
+                word.trim().parse().map_err(|_| {
+                    let known: Vec<&str> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
+                    let detail = format!("{word:?} is no event type; there are {}", known.join(", "));
+                    Problem::fields(vec![fault("/types", detail)])
+                })
+            })
+            .collect()
+    }
 }
 
 /// Follow everything in the project.
 ///
 /// Without `Last-Event-ID` the stream starts now.
 #[utoipa::path(get, path = "/events", operation_id = "follow", tag = "events", params(
+    EventQuery,
     ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event."),
 ), responses(
     (status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String),
+    (status = 400, description = "Last-Event-ID is not one this stream gave out.", body = ProblemDocument),
+    (status = 422, description = "There is no such type.", body = ProblemDocument),
 ))]
-pub(crate) async fn all(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Answer<Response> {
-    caller.need(Scope::Read)?;
+pub(crate) async fn all(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(query): Query<EventQuery>,
+) -> Answer<Response> {
+    caller.need(Right::Read)?;
+    let types = query.types()?;
     let from = match last_event_id(&headers)? {
         Some(position) => position,
         None => events::end(&app.db).await?,
     };
-    Ok(stream(app, Filter::Project(caller.project_id), from))
+    let scope = Scope::Project(caller.project_id);
+    Ok(stream(app, Filter { scope, types, recording: query.recording_id }, from))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
@@ -88,23 +132,33 @@ fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
 }
 
 #[derive(Clone, Copy)]
-enum Filter {
+enum Scope {
     Job(JobId),
     Project(ProjectId),
 }
 
+struct Filter {
+    scope: Scope,
+    /// Empty for all.
+    types: Vec<EventType>,
+    recording: Option<RecordingId>,
+}
+
 impl Filter {
-    fn takes(self, event: &Event) -> bool {
-        match self {
-            Self::Job(id) => event.job_id == Some(id),
-            Self::Project(id) => event.project_id == id,
-        }
+    fn takes(&self, event: &Event) -> bool {
+        let in_scope = match self.scope {
+            Scope::Job(id) => event.job_id == Some(id),
+            Scope::Project(id) => event.project_id == id,
+        };
+        in_scope
+            && (self.types.is_empty() || self.types.contains(&event.kind))
+            && (self.recording.is_none() || event.recording_id == self.recording)
     }
 
     /// True for the event after which nothing follows.
-    fn ends_with(self, event: &Event) -> bool {
-        use reelmill_shared::db::events::EventType::{JobCancelled, JobFailed, JobSucceeded};
-        matches!(self, Self::Job(_)) && matches!(event.kind, JobSucceeded | JobFailed | JobCancelled)
+    fn ends_with(&self, event: &Event) -> bool {
+        use EventType::{JobCancelled, JobFailed, JobSucceeded};
+        matches!(self.scope, Scope::Job(_)) && matches!(event.kind, JobSucceeded | JobFailed | JobCancelled)
     }
 }
 
@@ -112,7 +166,7 @@ fn stream(app: App, filter: Filter, from: Position) -> Response {
     let (send, receive) = mpsc::channel(64);
     tokio::spawn(async move {
         // Ends when the log's reader fails, the job is over or the listener is gone.
-        if let Err(error) = feed(&app, filter, from, &send).await {
+        if let Err(error) = feed(&app, &filter, from, &send).await {
             tracing::warn!(?error, "an event stream ended early");
         }
     });
@@ -133,18 +187,18 @@ fn sse(
 
 type Out = mpsc::Sender<Result<Frame, Infallible>>;
 
-async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()> {
+async fn feed(app: &App, filter: &Filter, from: Position, out: &Out) -> Answer<()> {
     // Listening starts before the log is read: what comes between is seen twice, never not at all.
     let mut live = app.hub.subscribe();
-    let mut progress = match filter {
-        Filter::Job(job) => Some(app.hub.watch(job)),
-        Filter::Project(_) => None,
+    let mut progress = match filter.scope {
+        Scope::Job(job) => Some(app.hub.watch(job)),
+        Scope::Project(_) => None,
     };
     let mut position = from;
     if over_already(app, filter, from).await? || catch_up(app, filter, &mut position, out).await? {
         return Ok(());
     }
-    if let Filter::Job(job) = filter {
+    if let Scope::Job(job) = filter.scope {
         for change in progress::changed_since(&app.db, &[job], DateTime::UNIX_EPOCH).await? {
             if !say_progress(out, &change).await {
                 return Ok(());
@@ -188,22 +242,28 @@ async fn feed(app: &App, filter: Filter, from: Position, out: &Out) -> Answer<()
 }
 
 /// True where a listener that comes back has seen the end of its job.
-async fn over_already(app: &App, filter: Filter, from: Position) -> Answer<bool> {
-    let Filter::Job(job) = filter else { return Ok(false) };
+async fn over_already(app: &App, filter: &Filter, from: Position) -> Answer<bool> {
+    let Scope::Job(job) = filter.scope else { return Ok(false) };
     let story = events::of_job_after(&app.db, job, Position::default()).await?;
     Ok(story.iter().any(|event| filter.ends_with(event) && event.position <= from))
 }
 
 /// Sends what the log has after `position`. True where nothing more is to come.
-async fn catch_up(app: &App, filter: Filter, position: &mut Position, out: &Out) -> Answer<bool> {
+async fn catch_up(app: &App, filter: &Filter, position: &mut Position, out: &Out) -> Answer<bool> {
     loop {
-        let batch = match filter {
-            Filter::Job(job) => events::of_job_after(&app.db, job, *position).await?,
-            Filter::Project(project) => events::of_project_after(&app.db, project, *position, BATCH).await?,
+        let (batch, more) = match filter.scope {
+            Scope::Job(job) => (events::of_job_after(&app.db, job, *position).await?, false),
+            Scope::Project(project) => {
+                let batch = events::of_project_after(&app.db, project, *position, BATCH).await?;
+                let is_full = batch.len() as i64 == BATCH;
+                (batch, is_full)
+            }
         };
-        let more = matches!(filter, Filter::Project(_)) && batch.len() as i64 == BATCH;
-        for event in batch.into_iter().map(Arc::new) {
+        for event in batch {
             *position = event.position;
+            if !filter.takes(&event) {
+                continue;
+            }
             if !say(out, &event).await || filter.ends_with(&event) {
                 return Ok(true);
             }

@@ -37,7 +37,7 @@ pub(crate) async fn create(
         name: Some(&body.name),
         weight: body.weight,
         max_running: body.max_running.map(Some),
-        retention: body.retention,
+        retention: body.retention.into(),
     };
     check(&change)?;
     let project = projects::create(&app.db, &body.name, change).await?.ok_or_else(|| taken(&body.name))?;
@@ -113,7 +113,7 @@ pub(crate) async fn update(
         name: body.name.as_deref(),
         weight: body.weight,
         max_running: body.max_running,
-        retention: body.retention,
+        retention: body.retention.into(),
     };
     check(&change)?;
     match projects::update(&app.db, id, change).await {

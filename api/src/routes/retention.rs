@@ -50,7 +50,7 @@ impl RetentionQuery {
             let Some(text) = text else { continue };
             match text.parse::<Age>() {
                 Ok(age) => drop(ages.0.insert(kept, age)),
-                Err(error) => faults.push(fault(&format!("/{}", kept.as_str()), &error.to_string())),
+                Err(error) => faults.push(fault(format!("/{}", kept.as_str()), error.to_string())),
             }
         }
         if faults.is_empty() { Ok(ages) } else { Err(Problem::fields(faults)) }

@@ -211,6 +211,23 @@ async fn a_project_is_told(first: &Client, second: &Client) {
     }
     let next = submit_bad(second).await;
     assert_eq!(again.next().await.unwrap().data["data"]["job_id"], next.as_str());
+    // Only what was asked for, of what was and of what comes.
+    let mut some =
+        Stream::open(first, "/events?types=job.failed,job.cancelled", frames[0].id.as_deref()).await;
+    let failed = frames[1..].iter().filter(|frame| frame.event == "job.failed");
+    for frame in failed {
+        assert_eq!(some.next().await.as_ref(), Some(frame));
+    }
+    let frame = some.next().await.unwrap();
+    assert_eq!((frame.event.as_str(), &frame.data["data"]["job_id"]), ("job.failed", &json!(next)));
+    let refused = answer(first.request(Method::GET, "/api/v1/events?types=job.failed,job.went")).await;
+    is_problem(&refused, 422, "validation");
+    let input = json!({ "url": "http://[::1]:1/" });
+    let job = first.post("/jobs", &json!({ "kind": "transcode", "input": input, "profile": "fast" })).await;
+    let recording = text(&job, "recording_id");
+    let mut of_one =
+        Stream::open(first, &format!("/events?recording_id={recording}"), frames[0].id.as_deref()).await;
+    assert_eq!(of_one.next().await.unwrap().data["data"]["recording_id"], recording);
 }
 
 /// The tail of the log sleeps while nobody listens. What happens while it wakes up must not be lost.

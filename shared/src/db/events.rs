@@ -103,6 +103,11 @@ pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Resu
     Ok(())
 }
 
+/// The types that this program knows. What a newer one beside it tells of is passed over.
+fn known() -> Vec<&'static str> {
+    EventType::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
 // The column stays `xid`, its text is `xid_text`: `order by` would take an alias `xid` for the text, and 1000 comes before 999
 // there.
 fn read(row: &Row) -> Result<Event, DbError> {
@@ -134,11 +139,11 @@ pub(super) async fn read_after(
         .prepare_cached(
             "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
-             where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+             where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot()) and type = any($4)
              order by xid, id limit $3",
         )
         .await?;
-    let rows = client.query(&statement, &[&position.xid.to_string(), &position.id, &limit]).await?;
+    let rows = client.query(&statement, &[&position.xid.to_string(), &position.id, &limit, &known()]).await?;
     rows.iter().map(read).collect()
 }
 
@@ -150,9 +155,9 @@ pub async fn of_job_after(db: &Db, job: JobId, position: Position) -> Result<Vec
             "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where job_id = $3 and (xid, id) > ($1::text::xid8, $2)
-               and xid < pg_snapshot_xmin(pg_current_snapshot())
+               and xid < pg_snapshot_xmin(pg_current_snapshot()) and type = any($4)
              order by xid, id",
-            &[&position.xid.to_string(), &position.id, &job.0],
+            &[&position.xid.to_string(), &position.id, &job.0, &known()],
         )
         .await?;
     rows.iter().map(read).collect()
@@ -171,9 +176,9 @@ pub async fn of_project_after(
             "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where project_id = $3 and (xid, id) > ($1::text::xid8, $2)
-               and xid < pg_snapshot_xmin(pg_current_snapshot())
+               and xid < pg_snapshot_xmin(pg_current_snapshot()) and type = any($5)
              order by xid, id limit $4",
-            &[&position.xid.to_string(), &position.id, &project.0, &limit],
+            &[&position.xid.to_string(), &position.id, &project.0, &limit, &known()],
         )
         .await?;
     rows.iter().map(read).collect()
@@ -197,13 +202,16 @@ pub(super) async fn read_span(
     end: Position,
     limit: i64,
 ) -> Result<Vec<Event>, DbError> {
-    let types: Vec<&str> = span.types.iter().map(|kind| kind.as_str()).collect();
+    let types = match span.types.as_slice() {
+        [] => known(),
+        types => types.iter().map(|kind| kind.as_str()).collect(),
+    };
     let rows = client
         .query(
             "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
              from events
              where project_id = $1 and created_at >= $2 and created_at < $3
-               and (cardinality($4::text[]) = 0 or type = any($4)) and (xid, id) <= ($5::text::xid8, $6)
+               and type = any($4) and (xid, id) <= ($5::text::xid8, $6)
              order by xid, id limit $7",
             &[&span.project.0, &span.from, &span.to, &types, &end.xid.to_string(), &end.id, &limit],
         )

@@ -45,6 +45,27 @@ async fn a_reader_never_skips_what_commits_late() {
 }
 
 #[tokio::test]
+async fn what_a_newer_program_tells_of_is_passed_over() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    for kind in ["job.queued", "job.reincarnated", "job.started"] {
+        let sql =
+            format!("insert into events (project_id, type, data) values ('{project}', '{kind}', '{{}}')");
+        fixture.execute(&sql).await;
+    }
+    let seen = until("the horizon to pass", WAIT, || async {
+        let seen = events::after(&fixture.db, Position::default(), 100).await.unwrap();
+        (seen.len() >= 2).then_some(seen)
+    })
+    .await;
+    let kinds: Vec<EventType> = seen.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventType::JobQueued, EventType::JobStarted]);
+    let of_project = events::of_project_after(&fixture.db, project, Position::default(), 100).await.unwrap();
+    assert_eq!(of_project.len(), 2);
+    fixture.done().await;
+}
+
+#[tokio::test]
 async fn a_job_tells_its_story_in_order_and_only_to_its_project() {
     let fixture = Fixture::new().await;
     let (mine, other) = (fixture.project("mine").await, fixture.project("other").await);
