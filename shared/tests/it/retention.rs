@@ -167,10 +167,8 @@ async fn logs_go_before_jobs_and_jobs_of_what_can_be_watched_leave_their_rows() 
     let (noisy, _) = over(&fixture, project, 8, &json!({ "logs_days": "forever" })).await;
     assert_eq!(due(&fixture, project, Kept::Logs, WEEK).await, [job.0]);
     assert_eq!(delete(&fixture, project, Kept::Logs, WEEK).await, 1);
-    let left = format!(
-        "select count(*) from attempts a join tasks t on t.id = a.task_id
-         where (a.command is not null or a.log_tail is not null) and t.job_id = "
-    );
+    let left = "select count(*) from attempts a join tasks t on t.id = a.task_id
+         where (a.command is not null or a.log_tail is not null) and t.job_id = ";
     assert_eq!(fixture.count(&format!("{left}'{job}'")).await, 0);
     assert!(fixture.count(&format!("{left}'{noisy}'")).await > 0);
     assert!(jobs::find(&fixture.db, job).await.unwrap().unwrap().logs_deleted_at.is_some());
