@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::jobs::Job;
+use reelmill_shared::db::progress;
 use reelmill_shared::db::tasks::{Attempt, Progress, Task};
 use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
 use reelmill_shared::job::spec::{JobKind, LadderChoice, Moment, Output};
@@ -243,7 +244,7 @@ impl JobDto {
             status: job.status,
             recording_id: job.recording_id,
             priority: job.priority,
-            progress: overall(&job, &tasks),
+            progress: progress::of_job(&job, &tasks),
             phase: speaker.as_ref().map(|progress| progress.phase.clone()),
             fps: speaker.as_ref().and_then(|progress| progress.fps),
             speed: speaker.as_ref().and_then(|progress| progress.speed),
@@ -305,7 +306,9 @@ fn speaker(tasks: &[Task]) -> Option<Progress> {
     let speed = total(|progress| progress.speed);
     // Chunks that wait count too: what is left of all of them, at the pace of those that run.
     let left = |task: &Task| match &task.spec {
-        TaskSpec::Encode(spec) => Some((1.0 - share(task)) * spec.grid.rate.seconds(spec.span().frames)),
+        TaskSpec::Encode(spec) => {
+            Some((1.0 - progress::of_task(task)) * spec.grid.rate.seconds(spec.span().frames))
+        }
         _ => None,
     };
     let chunks: Vec<f64> = tasks.iter().filter_map(left).collect();
@@ -318,33 +321,6 @@ fn speaker(tasks: &[Task]) -> Option<Progress> {
         _ => progress.eta_seconds,
     };
     Some(Progress { fps: total(|progress| progress.fps), speed, eta_seconds, ..(*progress).clone() })
-}
-
-/// How far a job is: its tasks by weight, and something for those that are not planned yet.
-fn overall(job: &Job, tasks: &[Task]) -> f64 {
-    if job.status == JobStatus::Succeeded {
-        return 1.0;
-    }
-    let unplanned = match job.kind {
-        JobKind::Transcode | JobKind::VodConvert
-            if job.spec.profile.is_some() && tasks.iter().all(|t| t.kind != TaskKind::Finish) =>
-        {
-            105.0
-        }
-        _ => 0.0,
-    };
-    let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;
-    let done: f64 = tasks.iter().map(|task| task.spec.weight() * share(task)).sum();
-    // One only when it is over.
-    if whole > 0.0 { (done / whole).min(0.999) } else { 0.0 }
-}
-
-fn share(task: &Task) -> f64 {
-    match task.status {
-        TaskStatus::Succeeded => 1.0,
-        TaskStatus::Running => task.progress.as_ref().map_or(0.0, |progress| f64::from(progress.progress)),
-        _ => 0.0,
-    }
 }
 
 fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
@@ -389,7 +365,7 @@ fn outputs(job: &Job, tasks: &[Task]) -> OutputsDto {
 
 impl From<Task> for TaskDto {
     fn from(task: Task) -> Self {
-        let done = share(&task);
+        let done = progress::of_task(&task);
         let progress = task.progress.filter(|_| task.status == TaskStatus::Running);
         let renditions = task.spec.renditions();
         Self {

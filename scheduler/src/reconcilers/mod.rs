@@ -5,6 +5,7 @@ mod forgotten_rings;
 mod garbage;
 mod leases;
 mod metrics;
+mod progress;
 mod quarantine;
 mod retention;
 mod tidy;
@@ -76,6 +77,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),
         reconciler("garbage", sweep * 5, Box::new(garbage::Garbage)),
         reconciler("metrics", sweep * 2, Box::new(metrics::Demand)),
+        reconciler("progress", sweep * 2, Box::new(progress::Progress)),
         reconciler("webhook_fan_out", PROMPT, Box::new(webhook_fan_out::FanOut)),
         reconciler("webhook_deliveries", PROMPT, Box::new(webhook_deliveries::Deliver::new(config))),
         reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),

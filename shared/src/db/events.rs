@@ -19,6 +19,8 @@ words! {
     EventType("event type") {
         JobQueued = "job.queued",
         JobStarted = "job.started",
+        /// A job has come another quarter of its way.
+        JobProgress = "job.progress",
         JobSucceeded = "job.succeeded",
         JobFailed = "job.failed",
         JobCancelled = "job.cancelled",

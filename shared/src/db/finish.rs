@@ -382,25 +382,26 @@ async fn reopen(
 ) -> Result<tokio_postgres::Row, DbError> {
     let row = tx
         .query_opt(
-            "with reopened as (
+            &format!(
+                "with reopened as (
                  update tasks t
                  set status = 'ready', error = $4, attempts = t.attempts - case when $5 then 0 else 1 end,
                      avoid_worker = case when $5 then (select worker_id from task_leases where task_id = t.id) end,
                      ready_at = r.at, deferred = r.at > now(),
-                     ready_key = case when r.at > now() then r.at
-                                 else r.at - make_interval(secs => $6::float8 * j.priority + t.ahead_seconds) end
+                     ready_key = case when r.at > now() then r.at else {} end
                  from jobs j, (select now() + make_interval(secs => $3) as at) r
                  where t.id = $1 and t.epoch = $2 and t.status = 'running' and j.id = t.job_id
                  returning t.id, t.pool, t.class),
              freed as (delete from task_leases l using reopened where l.task_id = reopened.id)
              select id, pool, class from reopened",
+                tasks::ready_key("r.at", "j.priority", "t.ahead_seconds")
+            ),
             &[
                 &hold.task_id.0,
                 &hold.epoch,
                 &wait.as_secs_f64(),
                 &error.map(serde_json::to_value).transpose()?,
                 &counts,
-                &tasks::SECONDS_PER_PRIORITY,
             ],
         )
         .await?;

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
-use super::{Db, DbError, GenericClient, finish, retrying, sets, sources, tasks};
+use super::{Db, DbError, GenericClient, retrying, sets, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::edit::Edit;
 use crate::job::error::{Reason, TaskError};
@@ -17,6 +17,10 @@ use crate::job::plan::NewTask;
 use crate::job::spec::{JobKind, JobSpec, PictureRequest};
 use crate::job::state::{JobStatus, TaskStatus};
 use crate::job::transition::words;
+
+mod control;
+
+pub use control::{Cancelled, cancel, set_priority};
 
 /// A job as read back.
 #[derive(Debug, Clone)]
@@ -309,77 +313,6 @@ pub async fn newest_of(
     rows.iter().map(|row| Ok((RecordingId(row.get("recording_id")), read(row)?))).collect()
 }
 
-/// Gives an open job another priority, which its tasks that wait follow at once. `None` where the project has no such job; else its
-/// state: one that is over keeps what it had.
-pub async fn set_priority(
-    db: &Db,
-    project: ProjectId,
-    id: JobId,
-    priority: i16,
-) -> Result<Option<JobStatus>, DbError> {
-    retrying(|| async move {
-        let mut client = db.get().await?;
-        let tx = client.transaction().await?;
-        finish::lock_open_tasks(&tx, id).await?;
-        let row = tx
-            .query_opt(
-                "select status from jobs where id = $1 and project_id = $2 for no key update",
-                &[&id.0, &project.0],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let status: JobStatus = row.get::<_, &str>("status").parse()?;
-        if !status.is_final() {
-            tx.execute("update jobs set priority = $2 where id = $1", &[&id.0, &priority]).await?;
-            tx.execute(
-                "update tasks set ready_key = ready_at - make_interval(secs => $3::float8 * $2::smallint + ahead_seconds)
-                 where job_id = $1 and status in ('blocked', 'ready') and not deferred",
-                &[&id.0, &priority, &tasks::SECONDS_PER_PRIORITY],
-            )
-            .await?;
-            tx.commit().await?;
-        }
-        Ok(Some(status))
-    })
-    .await
-}
-
-/// What came of a wish to cancel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// It is cancelled now.
-    Now,
-    /// It was over already.
-    TooLate(JobStatus),
-    NotFound,
-}
-
-/// Cancels a job and all its tasks. Workers notice at their next guarded write.
-pub async fn cancel(db: &Db, project: ProjectId, id: JobId) -> Result<Cancelled, DbError> {
-    retrying(|| async move {
-        let mut client = db.get().await?;
-        let tx = client.transaction().await?;
-        finish::lock_open_tasks(&tx, id).await?;
-        let row = tx
-            .query_opt(
-                "select status from jobs where id = $1 and project_id = $2 for no key update",
-                &[&id.0, &project.0],
-            )
-            .await?;
-        let Some(row) = row else {
-            return Ok(Cancelled::NotFound);
-        };
-        let status: JobStatus = row.get::<_, &str>("status").parse()?;
-        if status.is_final() {
-            return Ok(Cancelled::TooLate(status));
-        }
-        conclude(&tx, id, JobStatus::Cancelled, None).await?;
-        tx.commit().await?;
-        Ok(Cancelled::Now)
-    })
-    .await
-}
-
 /// Brings a job to `status`, which is final, with everything that follows: open tasks are cancelled, their leases end,
 /// what they wrote is swept, the recording and the log are told. Does nothing where the job is over already.
 /// In the caller's transaction, which holds the open tasks' rows.
@@ -478,6 +411,17 @@ async fn end_open_tasks(tx: &impl GenericClient, id: JobId) -> Result<(), DbErro
     )
     .await?;
     Ok(())
+}
+
+/// Jobs that workers are at, each with the quarter of its way that the log has told of.
+pub(super) async fn running(db: &Db) -> Result<Vec<(Job, i16)>, DbError> {
+    let client = db.get().await?;
+    let text = format!(
+        "select {COLUMNS}, told_quarter from jobs
+         where status = 'running' and id in (select t.job_id from task_leases l join tasks t on t.id = l.task_id)"
+    );
+    let rows = client.query(&text, &[]).await?;
+    rows.iter().map(|row| Ok((read(row)?, row.get("told_quarter")))).collect()
 }
 
 /// Jobs of a recording that are not over.

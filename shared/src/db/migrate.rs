@@ -5,7 +5,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first. A released file is never edited.
-const MIGRATIONS: [(&str, &str); 16] = [
+const MIGRATIONS: [(&str, &str); 17] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(&str, &str); 16] = [
     ("V14__webhooks", include_str!("../../../migrations/0014_webhooks.sql")),
     ("V15__ahead", include_str!("../../../migrations/0015_ahead.sql")),
     ("V16__retention", include_str!("../../../migrations/0016_retention.sql")),
+    ("V17__progress", include_str!("../../../migrations/0017_progress.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

@@ -1,10 +1,89 @@
-//! The latest progress of running tasks: not in the log, overwritten in place.
+//! The latest progress of running tasks: not in the log, overwritten in place. The log is only told when a job has come another quarter
+//! of its way.
 
 use chrono::{DateTime, Utc};
 
-use super::tasks::{Hold, Progress};
+use super::events::{EventType, NewEvent, append};
+use super::jobs::{self, Job};
+use super::leader::Leadership;
+use super::tasks::{self, Hold, Progress, Task};
 use super::{Db, DbError};
 use crate::ids::{JobId, TaskId};
+use crate::job::spec::JobKind;
+use crate::job::state::{JobStatus, TaskStatus};
+use crate::job::task::TaskKind;
+
+/// Weight of what a transcode's plan will bring, until it is there.
+const UNPLANNED: f64 = 105.0;
+
+/// How far a job is, 0 to 1: its tasks by weight, and something for those that are not planned yet.
+pub fn of_job(job: &Job, tasks: &[Task]) -> f64 {
+    if job.status == JobStatus::Succeeded {
+        return 1.0;
+    }
+    let unplanned = match job.kind {
+        JobKind::Transcode | JobKind::VodConvert
+            if job.spec.profile.is_some() && tasks.iter().all(|task| task.kind != TaskKind::Finish) =>
+        {
+            UNPLANNED
+        }
+        _ => 0.0,
+    };
+    let whole: f64 = tasks.iter().map(|task| task.spec.weight()).sum::<f64>() + unplanned;
+    let done: f64 = tasks.iter().map(|task| task.spec.weight() * of_task(task)).sum();
+    // One only when it is over.
+    if whole > 0.0 { (done / whole).min(0.999) } else { 0.0 }
+}
+
+/// How far a task is, 0 to 1.
+pub fn of_task(task: &Task) -> f64 {
+    match task.status {
+        TaskStatus::Succeeded => 1.0,
+        TaskStatus::Running => task.progress.as_ref().map_or(0.0, |progress| f64::from(progress.progress)),
+        _ => 0.0,
+    }
+}
+
+/// Tells of jobs that have come another quarter of their way, guarded by leadership; the last quarter is told by the job's end. Returns
+/// how many.
+pub async fn tell(db: &Db, leadership: &Leadership) -> Result<u64, DbError> {
+    let running = jobs::running(db).await?;
+    let ids: Vec<JobId> = running.iter().map(|(job, _)| job.id).collect();
+    let tasks = tasks::of_jobs(db, &ids).await?;
+    let mut told = 0;
+    for (job, quarter) in running {
+        let progress = of_job(&job, tasks.get(&job.id).map_or(&[][..], Vec::as_slice));
+        let reached = (progress * 4.0) as i16;
+        if reached <= quarter {
+            continue;
+        }
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        leadership.guard(&tx).await?;
+        let noted = tx
+            .execute(
+                "update jobs set told_quarter = $2 where id = $1 and status = 'running' and told_quarter < $2",
+                &[&job.id.0, &reached],
+            )
+            .await?;
+        if noted == 1 {
+            let data = serde_json::json!({
+                "job_id": job.id, "kind": job.kind, "recording_id": job.recording_id, "progress": f64::from(reached) / 4.0,
+            });
+            let event = NewEvent {
+                project_id: job.project_id,
+                kind: EventType::JobProgress,
+                job_id: Some(job.id),
+                recording_id: job.recording_id,
+                data,
+            };
+            append(&tx, event).await?;
+            tx.commit().await?;
+            told += 1;
+        }
+    }
+    Ok(told)
+}
 
 /// Writes progress. False where the lease is lost: stop the work.
 pub async fn put(db: &Db, job: JobId, hold: Hold, progress: &Progress) -> Result<bool, DbError> {

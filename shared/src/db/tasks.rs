@@ -22,9 +22,14 @@ mod claim;
 pub use claim::{Claimant, Claimed, Hold, claim};
 
 /// How much earlier each point of priority lets a task start, in seconds: the whole scale is an hour of waiting.
-pub(super) const SECONDS_PER_PRIORITY: f64 = 36.0;
+const SECONDS_PER_PRIORITY: u32 = 36;
 /// How much earlier [`TaskSpec::is_opening`] lets a task start, in seconds: it overtakes what became ready in the quarter of an hour before.
 const AHEAD_SECONDS: i32 = 900;
+
+/// The place in line of a task that is due: its time, moved earlier by its job's priority and by what it is. The arguments are SQL.
+pub(super) fn ready_key(at: &str, priority: &str, ahead: &str) -> String {
+    format!("{at} - make_interval(secs => {SECONDS_PER_PRIORITY} * ({priority})::float8 + {ahead})")
+}
 
 /// Writes tasks of a job, which has counted them already, behind those it has. In the caller's transaction.
 pub(super) async fn insert(
@@ -33,20 +38,20 @@ pub(super) async fn insert(
     tasks: &[NewTask],
 ) -> Result<(), DbError> {
     let statement = client
-        .prepare_cached(
+        .prepare_cached(&format!(
             "insert into tasks (id, job_id, project_id, kind, spec, status, pool, class, position, blocked_by,
                  unblocks, max_attempts, ready_at, deferred, ahead_seconds, ready_key)
              select t.id, j.id, j.project_id, t.spec ->> 'kind', t.spec, t.status, t.pool, t.class,
                  p.first + t.place, t.blocked_by, t.unblocks, $3, r.at, r.at > now(), t.ahead,
-                 case when r.at > now() then r.at
-                      else r.at - make_interval(secs => $4::float8 * j.priority + t.ahead) end
+                 case when r.at > now() then r.at else {} end
              from jobs j,
                  lateral (select greatest(coalesce(j.run_at, now()), now()) as at) r,
                  lateral (select coalesce(max(position) + 1, 0) as first from tasks where job_id = j.id) p,
                  jsonb_to_recordset($2) as t (id uuid, spec jsonb, status text, pool text, class text,
                      place integer, blocked_by integer, unblocks uuid[], ahead integer)
              where j.id = $1",
-        )
+            ready_key("r.at", "j.priority", "t.ahead")
+        ))
         .await?;
     let rows = tasks
         .iter()
@@ -66,7 +71,7 @@ pub(super) async fn insert(
             }))
         })
         .collect::<Result<Vec<_>, DbError>>()?;
-    client.execute(&statement, &[&job.0, &Value::from(rows), &MAX_ATTEMPTS, &SECONDS_PER_PRIORITY]).await?;
+    client.execute(&statement, &[&job.0, &Value::from(rows), &MAX_ATTEMPTS]).await?;
     Ok(())
 }
 
@@ -166,13 +171,15 @@ pub async fn promote_due(db: &Db, limit: i64) -> Result<u64, DbError> {
         .get()
         .await?
         .execute(
-            "update tasks t set deferred = false, ready_key = t.ready_at
-                 - make_interval(secs => $2::float8 * j.priority + t.ahead_seconds)
-             from jobs j
-             where j.id = t.job_id and t.id in (
-                 select id from tasks where status = 'ready' and deferred and ready_at <= now()
-                 order by ready_at limit $1 for update skip locked)",
-            &[&limit, &SECONDS_PER_PRIORITY],
+            &format!(
+                "update tasks t set deferred = false, ready_key = {}
+                 from jobs j
+                 where j.id = t.job_id and t.id in (
+                     select id from tasks where status = 'ready' and deferred and ready_at <= now()
+                     order by ready_at limit $1 for update skip locked)",
+                ready_key("t.ready_at", "j.priority", "t.ahead_seconds")
+            ),
+            &[&limit],
         )
         .await?;
     Ok(promoted)

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use reelmill_shared::db::events::{self, EventType, Position};
+use reelmill_shared::db::tasks::Progress;
+use reelmill_shared::db::{DbError, leader, progress};
+use reelmill_shared::ids::SchedulerId;
+use reelmill_shared::job::plan;
+use reelmill_shared::job::spec::JobSpec;
 use reelmill_testkit::wait::until;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, claimant, spec};
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -71,7 +76,7 @@ async fn a_job_tells_its_story_in_order_and_only_to_its_project() {
     let (mine, other) = (fixture.project("mine").await, fixture.project("other").await);
     let id = fixture.job(mine, 50).await;
     fixture.job(other, 50).await;
-    while fixture.claim(&crate::fixture::claimant()).await.is_some() {}
+    while fixture.claim(&claimant()).await.is_some() {}
     let story = until("the horizon to pass", WAIT, || async {
         let story = events::of_job_after(&fixture.db, id, Position::default()).await.unwrap();
         (story.len() == 2).then_some(story)
@@ -113,5 +118,35 @@ async fn the_order_is_that_of_numbers() {
         assert_eq!(xids, [9, 10, 99, 100]);
     }
     assert_eq!(events::end(&fixture.db).await.unwrap().xid, 100);
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn each_quarter_of_a_job_is_told_once() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let leadership = leader::acquire(&fixture.db, SchedulerId::new(), WAIT).await.unwrap().unwrap();
+    let only_probed = JobSpec { profile: None, ..spec() };
+    let tasks = plan::opening(&only_probed, true);
+    let job = fixture.job_of(project, 50, only_probed, tasks).await;
+    assert_eq!(progress::tell(&fixture.db, &leadership).await.unwrap(), 0, "nobody is at it");
+    let claimed = fixture.claim(&claimant()).await.unwrap();
+    let reach = async |share: f32| {
+        let figures =
+            Progress { progress: share, phase: "probing".into(), fps: None, speed: None, eta_seconds: None };
+        assert!(progress::put(&fixture.db, job, claimed.hold, &figures).await.unwrap());
+        progress::tell(&fixture.db, &leadership).await.unwrap()
+    };
+    for (share, told) in [(0.2, 0), (0.6, 1), (0.7, 0), (0.1, 0), (0.8, 1), (0.99, 0)] {
+        assert_eq!(reach(share).await, told, "{share}");
+    }
+    let rows = fixture.db.get().await.unwrap();
+    let rows = rows
+        .query("select (data ->> 'progress')::float8 from events where type = 'job.progress' order by id", &[])
+        .await
+        .unwrap();
+    assert_eq!(rows.iter().map(|row| row.get::<_, f64>(0)).collect::<Vec<_>>(), [0.5, 0.75]);
+    fixture.execute("update leaders set epoch = epoch + 1; update jobs set told_quarter = 0").await;
+    assert!(matches!(progress::tell(&fixture.db, &leadership).await, Err(DbError::NotLeader)));
     fixture.done().await;
 }
