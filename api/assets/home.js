@@ -94,6 +94,43 @@ function listen() {
   for (const name of EVENTS) source.addEventListener(name, () => refreshIn(CALM_MS));
 }
 
+// ---- what can be done about them
+
+const ACTS = {
+  cancel: { method: "POST", url: (id) => `/api/v1/jobs/${id}/cancel`, ask: (what) => `Cancel ${what}? What was half made is removed.` },
+  retry: { method: "POST", url: (id) => `/api/v1/jobs/${id}/retry` },
+  delete: { method: "DELETE", url: (id) => `/api/v1/recordings/${id}`, ask: (what) => `Delete ${what}, with all that was made for it? It cannot be brought back.` },
+};
+
+function refused(text) {
+  $("refused").textContent = text;
+  $("refused").hidden = !text;
+}
+
+async function act(button) {
+  const { method, url, ask } = ACTS[button.dataset.act];
+  const what = button.closest("[data-key]").querySelector(".rec-title, .job-what a, .job-what .quiet")?.textContent.trim() || "this";
+  if (ask && !confirm(ask(`“${what}”`))) return;
+  button.disabled = true;
+  refused("");
+  try {
+    const answer = await fetch(url(encodeURIComponent(button.closest("[data-key]").dataset.key)), { method });
+    if (!answer.ok) throw new Error(await problem(answer));
+  } catch (e) {
+    refused(`That did not work: ${e.message}`);
+  } finally {
+    button.disabled = false;
+    refreshIn(0);
+  }
+}
+
+function wireActs() {
+  document.addEventListener("click", (e) => {
+    const button = e.target.closest?.("[data-act]");
+    if (button) act(button);
+  });
+}
+
 // ---- uploads
 
 function take(files) {
@@ -169,4 +206,5 @@ freshenTimes();
 setInterval(() => freshenTimes(), 30_000);
 wireCopy();
 wireUploads();
+wireActs();
 listen();

@@ -13,7 +13,8 @@ use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
 use reelmill_shared::db::tasks;
 use reelmill_shared::db::{keys, pictures, stills};
 use reelmill_shared::ids::{JobId, KeyId, RecordingId};
-use reelmill_shared::job::state::Access;
+use reelmill_shared::job::error::Reason;
+use reelmill_shared::job::state::{Access, JobStatus};
 use serde::Deserialize;
 
 use crate::assets::player_available;
@@ -80,6 +81,13 @@ struct JobRow {
     error: String,
     age: String,
     created_at: String,
+    act: Option<Act>,
+}
+
+/// What can be done about a job.
+enum Act {
+    Cancel,
+    Retry,
 }
 
 #[derive(Template)]
@@ -211,7 +219,10 @@ fn card(recording: Recording, has_picture: bool) -> RecordingCard {
             String::new()
         },
         title: recording.title,
-        status: recording.status.to_string(),
+        status: match &recording.error {
+            Some(error) if error.reason == Reason::Cancelled => JobStatus::Cancelled.to_string(),
+            _ => recording.status.to_string(),
+        },
         duration: recording.duration_seconds.map(clock).unwrap_or_default(),
         age: age(recording.created_at),
         created_at: rfc3339(recording.created_at),
@@ -224,23 +235,32 @@ async fn recent_jobs(app: &App, project: reelmill_shared::ids::ProjectId) -> Ans
     let mut all_tasks = tasks::of_jobs(&app.db, &ids).await?;
     let titles: Vec<RecordingId> = jobs.iter().filter_map(|job| job.recording_id).collect();
     let titles = recordings::titles(&app.db, &titles).await?;
+    let retried: Vec<JobId> = jobs.iter().filter_map(|job| job.retry_of).collect();
     Ok(jobs
         .into_iter()
         .map(|job| {
+            let is_retried = retried.contains(&job.id);
             let tasks = all_tasks.remove(&job.id).unwrap_or_default();
             let title = job.recording_id.and_then(|id| titles.get(&id).cloned());
-            job_row(JobDto::listed(job, tasks), title)
+            job_row(JobDto::listed(job, tasks), title, is_retried)
         })
         .collect())
 }
 
-fn job_row(job: JobDto, title: Option<String>) -> JobRow {
+/// `retried`: another job does what this one did not.
+fn job_row(job: JobDto, title: Option<String>, retried: bool) -> JobRow {
     let mut detail: Vec<String> = job.phase.iter().cloned().collect();
     detail.extend(job.fps.map(|fps| format!("{fps:.0} frames/s")));
     detail.extend(job.eta_seconds.map(|eta| format!("{} left", clock(f64::from(eta)))));
     if let Some(run) = job.timings.run {
         detail = vec![format!("took {run:.1} s")];
     }
+    let act = match job.status {
+        JobStatus::Queued | JobStatus::Running => Some(Act::Cancel),
+        // A job whose recording was deleted has nothing to go on with.
+        JobStatus::Failed | JobStatus::Cancelled if title.is_some() && !retried => Some(Act::Retry),
+        _ => None,
+    };
     JobRow {
         id: job.id.to_string(),
         kind: job.kind.to_string(),
@@ -250,6 +270,7 @@ fn job_row(job: JobDto, title: Option<String>) -> JobRow {
         },
         title: title.unwrap_or_else(|| untitled(job.recording_id).to_owned()),
         status: job.status.to_string(),
+        act,
         percent: (job.progress * 100.0).clamp(0.0, 100.0) as u8,
         detail: detail.join(" · "),
         error: job.error.map(|error| error.message).unwrap_or_default(),

@@ -142,7 +142,10 @@ async fn each_quarter_of_a_job_is_told_once() {
     }
     let rows = fixture.db.get().await.unwrap();
     let rows = rows
-        .query("select (data ->> 'progress')::float8 from events where type = 'job.progress' order by id", &[])
+        .query(
+            "select (data ->> 'progress')::float8 from events where type = 'job.progress' order by id",
+            &[],
+        )
         .await
         .unwrap();
     assert_eq!(rows.iter().map(|row| row.get::<_, f64>(0)).collect::<Vec<_>>(), [0.5, 0.75]);
