@@ -398,6 +398,43 @@ async fn shoot(tab: &Tab, shots: Option<&Path>, name: &str) {
 
 /// What is downloaded is a file that a browser plays by itself.
 #[tokio::test]
+async fn browser_jobs_are_cancelled_and_tried_again_and_recordings_deleted() {
+    let farm = Farm::builder().start().await;
+    farm.client.post("/queues/cpu/pause", &json!({})).await;
+    let job = farm.client.submit(&media::clip(farm.dir.path(), 2, "320x180"), &json!("fast")).await;
+    let (id, recording) = (text(&job, "id"), text(&job, "recording_id"));
+    let mut tab = Tab::open(&farm).await;
+    tab.log_in(&farm).await;
+    let row = format!("#jobs [data-key=\"{id}\"]");
+    let status = format!("document.querySelector('{row} .chip')?.dataset.status");
+    tab.becomes("queued", &status).await;
+
+    // Who thinks better of it changes nothing.
+    tab.run("window.asked = []; window.confirm = (what) => { window.asked.push(what); return false; }").await;
+    tab.click(&format!("{row} [data-act=cancel]")).await;
+    tab.holds("the question", "window.asked.length === 1").await;
+    assert_eq!(farm.client.get(&format!("/jobs/{id}")).await["status"], "queued");
+    tab.run("window.confirm = () => true").await;
+    tab.click(&format!("{row} [data-act=cancel]")).await;
+    tab.becomes("cancelled", &status).await;
+    let card = format!("#recordings [data-key=\"{recording}\"]");
+    tab.becomes("cancelled", &format!("document.querySelector('{card} .chip')?.dataset.status")).await;
+
+    tab.click(&format!("{row} [data-act=retry]")).await;
+    tab.holds("the new job", "document.querySelectorAll('#jobs [data-act=cancel]').length === 1").await;
+    tab.holds("the old one to be done with", &format!("!document.querySelector('{row} [data-act]')")).await;
+    let jobs = farm.client.get(&format!("/jobs?recording_id={recording}")).await;
+    assert_eq!(jobs["jobs"][0]["retry_of"], id, "{jobs}");
+
+    tab.run(&format!("document.querySelector('{card} [data-act=delete]').click()")).await;
+    tab.holds("the recording to be gone", &format!("!document.querySelector('{card}')")).await;
+    let gone = farm.client.try_get(&format!("/recordings/{recording}")).await;
+    assert_eq!(gone.0, reqwest::StatusCode::NOT_FOUND);
+    tab.close().await;
+    farm.stop().await;
+}
+
+#[tokio::test]
 async fn browser_a_download_plays_to_its_end() {
     let farm = Farm::builder().start().await;
     let dir = tempfile::tempdir().unwrap();
