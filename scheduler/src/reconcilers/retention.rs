@@ -1,24 +1,37 @@
 //! Lets go of what has reached its age.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::retention::{self, Wishes};
-use reelmill_shared::ids::RecordingId;
+use reelmill_shared::ids::{ProjectId, RecordingId};
 use reelmill_shared::job::retention::Kept;
 
 use super::{Context, Duty, Failure};
 
 /// Rows of a kind that go in one statement, or recordings one by one.
-const BATCH: i64 = 500;
-/// Batches of a kind and project in one run: the others have their turn, and the rest goes the next time.
-const BATCHES: usize = 20;
+const BATCH: i64 = 200;
+/// One run begins nothing more after this: who shuts the program down should not have to wait. The next one goes on with another project.
+const RUN: Duration = Duration::from_secs(8);
 
-/// Knows how far the rows of deleted recordings were looked through.
+/// Knows where it was.
 #[derive(Default)]
-pub(super) struct Retention {
-    buried: Mutex<Option<RecordingId>>,
+pub(super) struct Retention(Mutex<Place>);
+
+#[derive(Default, Clone, Copy)]
+struct Place {
+    /// The project at which the last run had to stop.
+    project: Option<ProjectId>,
+    /// How far the rows of deleted recordings were looked through.
+    buried: Option<RecordingId>,
+}
+
+impl Retention {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -27,11 +40,22 @@ impl Duty for Retention {
         // Each deletion looks at what is there: run twice, or by two leaders, it does the same.
         let db = &context.db;
         let mut gone = 0;
-        while retention::settle(db, BATCH).await? == BATCH as u64 {}
-        for Wishes { project, retention: own } in retention::wishes(db).await? {
+        let began = Instant::now();
+        while retention::settle(db, BATCH).await? == BATCH as u64 && began.elapsed() < RUN {}
+        let Place { project: stopped_at, buried } = *self.place();
+        let mut projects = retention::wishes(db).await?;
+        let first =
+            projects.iter().position(|wishes| stopped_at.is_some_and(|at| wishes.project >= at)).unwrap_or(0);
+        projects.rotate_left(first);
+        self.place().project = None;
+        'run: for Wishes { project, retention: own } in projects {
             let ages = own.or(&context.config.retention.ages);
             for kept in Kept::ALL {
-                for _ in 0..BATCHES {
+                loop {
+                    if began.elapsed() > RUN {
+                        self.place().project = Some(project);
+                        break 'run;
+                    }
                     let went = retention::delete_due(db, project, kept, ages.of(kept), BATCH).await?;
                     gone += went;
                     if went > 0 {
@@ -43,9 +67,8 @@ impl Duty for Retention {
                 }
             }
         }
-        let from = *self.buried.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (count, next) = retention::bury(db, from, BATCH).await?;
-        *self.buried.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+        let (count, next) = retention::bury(db, buried, BATCH).await?;
+        self.place().buried = next;
         Ok(gone + count)
     }
 }
