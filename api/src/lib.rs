@@ -80,7 +80,7 @@ pub async fn run(
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;
-    if !wait_for_schema(&db, &shutdown).await {
+    if !wait_for_schema(&db, &shutdown).await? {
         return Ok(());
     }
     let login_path = first_key(&db, &config).await?;

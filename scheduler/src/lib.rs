@@ -11,6 +11,7 @@ use reelmill_shared::config::SchedulerConfig;
 use reelmill_shared::db::leader::{self, Leadership};
 use reelmill_shared::db::{Db, DbError, migrate};
 use reelmill_shared::ids::SchedulerId;
+use reelmill_shared::lifecycle::wait_for_schema;
 use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -35,7 +36,9 @@ pub async fn run(
     let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
     let context = Context { db, broker, storage, config, sender, background: TaskTracker::new() };
     if context.config.migrate {
-        migrate_when_reachable(&context.db, &shutdown).await;
+        migrate_when_reachable(&context.db, &shutdown).await?;
+    } else {
+        wait_for_schema(&context.db, &shutdown).await?;
     }
     while !shutdown.is_cancelled() {
         match leader::acquire(&context.db, holder, context.config.leader_lease).await {
@@ -62,13 +65,17 @@ pub async fn migrate_once(config: &SchedulerConfig) -> Result<(), DbError> {
     migrate::migrate(&Db::new(&config.database)?).await
 }
 
-async fn migrate_when_reachable(db: &Db, shutdown: &CancellationToken) {
+async fn migrate_when_reachable(db: &Db, shutdown: &CancellationToken) -> Result<(), DbError> {
     const PAUSE: Duration = Duration::from_millis(500);
-    while let Err(error) = migrate::migrate(db).await {
-        tracing::warn!(%error, "could not migrate the database yet");
+    loop {
+        match migrate::migrate(db).await {
+            Ok(()) => return Ok(()),
+            Err(error @ DbError::Schema(_)) => return Err(error),
+            Err(error) => tracing::warn!(%error, "could not migrate the database yet"),
+        }
         tokio::select! {
             () = sleep(PAUSE) => {}
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return Ok(()),
         }
     }
 }

@@ -7,7 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigErrors, Vars};
-use crate::db::{Db, migrate};
+use crate::db::migrate::{self, Standing};
+use crate::db::{Db, DbError};
 use crate::telemetry::LogFormat;
 
 /// Flags that every server takes.
@@ -90,13 +91,21 @@ pub fn shutdown_on_signal(mut hurry: Option<CancellationToken>) -> std::io::Resu
 }
 
 /// Waits until the database answers with a schema this program can work with; false where `shutdown` came first.
-pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> bool {
+///
+/// # Errors
+/// [`DbError::Schema`]: it has one that will never do.
+pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> Result<bool, DbError> {
     let mut told = false;
     loop {
-        match migrate::is_current(db).await {
-            Ok(true) => return true,
-            Ok(false) if !told => {
-                tracing::info!("waiting for the database schema; a scheduler migrates it");
+        match migrate::standing(db).await {
+            Ok(Standing::Fit) => return Ok(true),
+            Ok(Standing::Foreign(why)) => return Err(DbError::Schema(why)),
+            Ok(Standing::Older { version }) if !told => {
+                tracing::info!(
+                    has = version,
+                    needs = migrate::newest(),
+                    "waiting for the database schema: start a scheduler of this version, or run reelmill-scheduler --migrate"
+                );
                 told = true;
             }
             Err(error) if !told => {
@@ -107,7 +116,7 @@ pub async fn wait_for_schema(db: &Db, shutdown: &CancellationToken) -> bool {
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
-            () = shutdown.cancelled() => return false,
+            () = shutdown.cancelled() => return Ok(false),
         }
     }
 }

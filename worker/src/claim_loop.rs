@@ -36,7 +36,7 @@ pub(crate) struct Shift {
     pub(crate) give_back: CancellationToken,
 }
 
-/// After the database failed to answer a claim.
+/// After a claim that the database did not answer, or that brought what this worker does not understand.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl ClaimLoop {
@@ -82,6 +82,10 @@ impl ClaimLoop {
                     tokio::select! {
                         () = sleep(PAUSE) => {}
                         () = over.cancelled() => return,
+                    }
+                    // Behind it there may be work that this worker does understand.
+                    if matches!(error, DbError::Orders(..)) {
+                        continue;
                     }
                 }
             }

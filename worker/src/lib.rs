@@ -60,7 +60,7 @@ pub async fn run(
 
     let stop_health = CancellationToken::new();
     let health = health::serve(config.listen, db.clone(), stop_health.clone()).await?;
-    if !wait_for_schema(&db, &shutdown).await {
+    if !wait_for_schema(&db, &shutdown).await? {
         stop_health.cancel();
         health.await?;
         return Ok(());

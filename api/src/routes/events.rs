@@ -151,14 +151,15 @@ impl Filter {
             Scope::Project(id) => event.project_id == id,
         };
         in_scope
-            && (self.types.is_empty() || self.types.contains(&event.kind))
+            && (self.types.is_empty() || self.types.iter().any(|kind| kind.as_str() == event.kind))
             && (self.recording.is_none() || event.recording_id == self.recording)
     }
 
     /// True for the event after which nothing follows.
     fn ends_with(&self, event: &Event) -> bool {
         use EventType::{JobCancelled, JobFailed, JobSucceeded};
-        matches!(self.scope, Scope::Job(_)) && matches!(event.kind, JobSucceeded | JobFailed | JobCancelled)
+        let last = [JobSucceeded, JobFailed, JobCancelled].map(|kind| kind.as_str());
+        matches!(self.scope, Scope::Job(_)) && last.contains(&event.kind.as_str())
     }
 }
 

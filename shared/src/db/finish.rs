@@ -223,6 +223,37 @@ pub async fn release(db: &Db, job: JobId, hold: Hold) -> Result<Followed, DbErro
     .await
 }
 
+/// For so long a task is left alone by workers that do not understand its orders.
+const LEFT: Duration = Duration::from_secs(30);
+/// A task that was left so often, an hour's worth, is left no more: no worker that understands it seems to come.
+const MOST_LEFT: i64 = 120;
+
+/// Gives a task back whose orders do not read here, without counting the attempt: a worker of a newer version may have it after a
+/// while. Where none came in an hour the task has failed.
+///
+/// # Errors
+/// [`DbError::LostRace`] where `hold` no longer owns the task.
+pub(super) async fn leave(db: &Db, job: JobId, hold: Hold, why: &serde_json::Error) -> Result<(), DbError> {
+    let doing = "the orders of this task do not read; it needs a worker of the version that wrote them";
+    let error = &TaskError::internal(doing, why);
+    retrying(|| async move {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        let left =
+            "select count(*) from attempts where task_id = $1 and outcome = 'released' and error is not null";
+        if tx.query_one(left, &[&hold.task_id.0]).await?.get::<_, i64>(0) < MOST_LEFT {
+            reopen(&tx, hold, LEFT, Some(error), false).await?;
+            close_attempt(&tx, hold, Outcome::Released, Some(error), &AttemptNote::default()).await?;
+        } else {
+            let error = TaskError { retryable: false, ..error.clone() };
+            end_attempt(&tx, hold, job, Outcome::Failed, &error, &AttemptNote::default(), 0.0).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    })
+    .await
+}
+
 /// Takes back the tasks whose lease ran out, `limit` at most, guarded by the scheduler's leadership.
 pub async fn expire_leases(
     db: &Db,

@@ -42,7 +42,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use crate::config::DatabaseConfig;
-use crate::ids::JobId;
+use crate::ids::{JobId, TaskId};
 use crate::job::error::{Reason, TaskError};
 use crate::job::state::UnknownWord;
 
@@ -61,6 +61,12 @@ pub enum DbError {
     Json(#[from] serde_json::Error),
     #[error("database: {0}")]
     Migration(#[from] refinery::Error),
+    /// Neither an earlier schema of this program nor a later one.
+    #[error("the schema of this database is not one of this program's: {0}")]
+    Schema(String),
+    /// The orders of a task, or its job's, do not read: a newer program wrote them. The task was given back.
+    #[error("the orders of task {0} do not read, and were left to a newer worker: {1}")]
+    Orders(TaskId, serde_json::Error),
     /// The guarded write found that somebody else owns the task, or that it is over.
     #[error("the lease on this task is lost")]
     LostRace,
@@ -223,6 +229,22 @@ impl Db {
     pub fn close(&self) {
         self.pool.close();
     }
+}
+
+/// What this program understands of a list. Rows in words that only newer programs know must not hide the others.
+pub(crate) fn known<T>(
+    rows: &[tokio_postgres::Row],
+    read: impl Fn(&tokio_postgres::Row) -> Result<T, DbError>,
+) -> Result<Vec<T>, DbError> {
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        match read(row) {
+            Ok(one) => all.push(one),
+            Err(error @ (DbError::Word(_) | DbError::Json(_))) => tracing::debug!(%error, "left out"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 /// Runs a transaction again while it loses against concurrent ones, three times at most.

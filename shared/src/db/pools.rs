@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Db, DbError};
+use super::{Db, DbError, known};
 use crate::job::capability::Pool;
 
 /// A pool as a person sees it.
@@ -45,21 +45,19 @@ pub async fn list(db: &Db) -> Result<Vec<PoolState>, DbError> {
             &[&words],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let count = |column: &str| row.get::<_, i64>(column).max(0) as u64;
-            Ok(PoolState {
-                pool: row.get::<_, &str>("name").parse()?,
-                paused_at: row.get("paused_at"),
-                ready: count("ready"),
-                waiting: count("waiting"),
-                running: count("running"),
-                oldest_seconds: row.get::<_, f64>("oldest").max(0.0),
-                workers: count("workers"),
-                slots: count("slots"),
-            })
+    known(&rows, |row| {
+        let count = |column: &str| row.get::<_, i64>(column).max(0) as u64;
+        Ok(PoolState {
+            pool: row.get::<_, &str>("name").parse()?,
+            paused_at: row.get("paused_at"),
+            ready: count("ready"),
+            waiting: count("waiting"),
+            running: count("running"),
+            oldest_seconds: row.get::<_, f64>("oldest").max(0.0),
+            workers: count("workers"),
+            slots: count("slots"),
         })
-        .collect()
+    })
 }
 
 /// Lets the workers of a pool take nothing more, or take work again. What runs goes on.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, known};
 use crate::broker::Ring;
 use crate::ids::{JobId, ProjectId, TaskId};
 use crate::job::capability::Pool;
@@ -109,7 +109,7 @@ pub struct Progress {
     pub eta_seconds: Option<f32>,
 }
 
-/// Tasks of a job in order, each with its newest attempt and progress.
+/// Tasks of a job in order, each with its newest attempt and progress; of kinds that this program knows.
 pub async fn of_job(db: &Db, job: JobId) -> Result<Vec<Task>, DbError> {
     Ok(of(db, &[job], "a.command").await?.remove(&job).unwrap_or_default())
 }
@@ -134,8 +134,9 @@ async fn of(db: &Db, jobs: &[JobId], command: &str) -> Result<HashMap<JobId, Vec
         .await?;
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
     let mut tasks: HashMap<JobId, Vec<Task>> = HashMap::new();
-    for row in client.query(&statement, &[&ids]).await? {
-        tasks.entry(JobId(row.get("job_id"))).or_default().push(read(&row)?);
+    let rows = client.query(&statement, &[&ids]).await?;
+    for (job, task) in known(&rows, |row| Ok((JobId(row.get("job_id")), read(row)?)))? {
+        tasks.entry(job).or_default().push(task);
     }
     Ok(tasks)
 }
@@ -203,8 +204,7 @@ pub async fn forgotten(db: &Db, age: Duration, cap: i64) -> Result<Vec<Ring>, Db
             &[&age.as_secs_f64(), &cap],
         )
         .await?;
-    let mut rings = vec![];
-    for row in rows {
+    let rings = known(&rows, |row| {
         let ring = Ring {
             pool: row.get::<_, &str>("pool").parse::<Pool>()?,
             class: row.get("class"),
@@ -212,9 +212,9 @@ pub async fn forgotten(db: &Db, age: Duration, cap: i64) -> Result<Vec<Ring>, Db
             task_id: None,
             traceparent: None,
         };
-        rings.extend(std::iter::repeat_n(ring, row.get::<_, i64>("n").max(0) as usize));
-    }
-    Ok(rings)
+        Ok(std::iter::repeat_n(ring, row.get::<_, i64>("n").max(0) as usize))
+    })?;
+    Ok(rings.into_iter().flatten().collect())
 }
 
 /// Ready and running tasks of each pool, and the age of the oldest ready one in seconds.
@@ -279,23 +279,21 @@ pub async fn attempts_of_job(db: &Db, job: JobId) -> Result<Vec<Attempt>, DbErro
             &[&job.0],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Attempt {
-                task_id: TaskId(row.get("task_id")),
-                kind: row.get::<_, &str>("kind").parse()?,
-                attempt: row.get("attempt"),
-                epoch: row.get("epoch"),
-                worker: row.get("worker"),
-                outcome: row.get("outcome"),
-                started_at: row.get("started_at"),
-                finished_at: row.get("finished_at"),
-                command: row.get("command"),
-                error: row.get::<_, Option<Value>>("error").map(serde_json::from_value).transpose()?,
-                log_tail: row.get("log_tail"),
-            })
+    known(&rows, |row| {
+        Ok(Attempt {
+            task_id: TaskId(row.get("task_id")),
+            kind: row.get::<_, &str>("kind").parse()?,
+            attempt: row.get("attempt"),
+            epoch: row.get("epoch"),
+            worker: row.get("worker"),
+            outcome: row.get("outcome"),
+            started_at: row.get("started_at"),
+            finished_at: row.get("finished_at"),
+            command: row.get("command"),
+            error: row.get::<_, Option<Value>>("error").map(serde_json::from_value).transpose()?,
+            log_tail: row.get("log_tail"),
         })
-        .collect()
+    })
 }
 
 impl From<&NewTask> for Ring {

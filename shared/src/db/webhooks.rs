@@ -90,7 +90,7 @@ fn read(row: &Row) -> Result<Webhook, DbError> {
 }
 
 /// The filter of a row.
-pub(super) fn types(row: &Row) -> Result<Vec<EventType>, DbError> {
+fn types(row: &Row) -> Result<Vec<EventType>, DbError> {
     let words: Vec<&str> = row.get("events");
     Ok(words.into_iter().map(str::parse).collect::<Result<_, _>>()?)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use reelmill_shared::db::{DbError, leader, migrate, workers};
+use reelmill_shared::db::{DbError, fan_out, finish, garbage, leader, unserved, workers};
 use reelmill_shared::ids::SchedulerId;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, claimant};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -34,11 +34,59 @@ async fn a_leader_that_was_stopped_writes_nothing_when_it_wakes() {
     fixture.done().await;
 }
 
+/// Two that both believe to lead, at every duty at once: the newer does each once, the older none.
 #[tokio::test]
-async fn many_migrators_do_it_once() {
+async fn what_two_leaders_do_at_once_is_done_once() {
     let fixture = Fixture::new().await;
-    let runs = futures::future::join_all((0..8).map(|_| migrate::migrate(&fixture.db))).await;
-    assert!(runs.into_iter().all(|run| run.is_ok()));
-    assert!(migrate::is_current(&fixture.db).await.unwrap());
+    let project = fixture.project("p").await;
+    let old = leader::acquire(&fixture.db, SchedulerId::new(), LEASE).await.unwrap().unwrap();
+    fixture.execute("update leaders set expires_at = now() - interval '1 second'").await;
+    let new = leader::acquire(&fixture.db, SchedulerId::new(), LEASE).await.unwrap().unwrap();
+    for _ in 0..8 {
+        fixture.job(project, 50).await;
+    }
+    let worker = claimant();
+    while fixture.claim(&worker).await.is_some() {}
+    // Leases that ran out, objects to sweep, a task that nobody can do, events for a receiver.
+    let waiting = fixture.job(project, 50).await;
+    fixture
+        .execute(&format!(
+            "update task_leases set expires_at = now() - interval '1 second';
+             insert into garbage (prefix, due_at) values ('p/none/', now());
+             update tasks set class = 'hevc_nvenc', ready_at = now() - interval '2 hours' where job_id = '{waiting}';
+             insert into webhooks (id, project_id, kind, url, description, events, secret, created_at)
+             values (gen_random_uuid(), '{project}', 'endpoint', 'https://example.com/', '', '{{job.queued}}', '',
+                     now() - interval '1 hour')"
+        ))
+        .await;
+    let db = &fixture.db;
+    let swept = garbage::due(db, 1).await.unwrap().remove(0);
+    let everything = async |leadership| {
+        (
+            finish::expire_leases(db, leadership, 100).await.map(|followed| followed.len()),
+            unserved::fail(db, leadership, Duration::from_secs(3600), 100).await.map(|failed| failed.len()),
+            fan_out::advance(db, leadership).await.map(|events| events > 0),
+            garbage::swept(db, leadership, &swept).await,
+        )
+    };
+    let (older, newer) = tokio::join!(everything(&old), everything(&new));
+    let is_refused = |error: DbError| matches!(error, DbError::NotLeader);
+    // Where the newer one was quicker there was nothing left to be refused.
+    assert!(older.0.map_or_else(is_refused, |done| done == 0));
+    assert!(older.1.map_or_else(is_refused, |done| done == 0));
+    assert!(older.2.map_or_else(is_refused, |done| !done));
+    assert!(older.3.is_err_and(is_refused));
+    assert_eq!((newer.0.unwrap(), newer.1.unwrap(), newer.2.unwrap()), (8, 1, true));
+    newer.3.unwrap();
+    assert_eq!(fixture.count("select count(*) from attempts where outcome = 'lost'").await, 8);
+    assert_eq!(fixture.count("select count(*) from tasks where attempts = 1 and status = 'ready'").await, 8);
+    assert_eq!(
+        fixture.count("select count(*) from garbage where prefix = 'p/none/' and sweeps = 1").await,
+        1
+    );
+    let doubled =
+        "select count(*) from (select 1 from deliveries group by webhook_id, event_id having count(*) > 1) d";
+    assert_eq!(fixture.count(doubled).await, 0);
+    assert_eq!(fixture.count("select count(*) from deliveries").await, 9);
     fixture.done().await;
 }

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::super::events::EventType;
-use super::super::{Db, DbError};
+use super::super::{Db, DbError, finish};
 use crate::ids::{JobId, ProjectId, RecordingId, TaskId, WorkerId};
 use crate::job::capability::Pool;
 use crate::job::spec::JobSpec;
-use crate::job::task::TaskSpec;
+use crate::job::task::{TaskKind, TaskSpec};
 
 /// The right to write results of a task: only while the database holds this epoch for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,12 +48,15 @@ pub struct Claimant {
 
 /// Takes the next task: first the project with the smallest running share over its weight, then within it the first ready
 /// task in index order, of those the claimant's capabilities cover. One statement, one short transaction. Nothing where the pool is
-/// paused, or the claimant was asked to drain or is in quarantine.
+/// paused, or the claimant was asked to drain or is in quarantine, and never a task of a kind that this program does not know.
 ///
 /// A task goes to another worker than the one that failed it last, where another comes within [`AVOIDED`].
 ///
 /// The heads of all (class, project) queues are found by skipping through the index, so the cost grows with the number of
 /// projects that have work, not with the number of tasks.
+///
+/// # Errors
+/// [`DbError::Orders`] where the orders do not read. The task was given back for a while, uncounted; there may be others.
 pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbError> {
     let mut tries = 1;
     let row = loop {
@@ -63,9 +66,21 @@ pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbEr
         }
     };
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(Claimed {
-        hold: Hold { task_id: TaskId(row.get("id")), epoch: row.get("epoch") },
-        job_id: JobId(row.get("job_id")),
+    let hold = Hold { task_id: TaskId(row.get("id")), epoch: row.get("epoch") };
+    let job_id = JobId(row.get("job_id"));
+    match read(&row, hold, job_id) {
+        Ok(claimed) => Ok(Some(claimed)),
+        Err(error) => {
+            finish::leave(db, job_id, hold, &error).await?;
+            Err(DbError::Orders(hold.task_id, error))
+        }
+    }
+}
+
+fn read(row: &Row, hold: Hold, job_id: JobId) -> Result<Claimed, serde_json::Error> {
+    Ok(Claimed {
+        hold,
+        job_id,
         project_id: ProjectId(row.get("project_id")),
         recording_id: row.get::<_, Option<_>>("recording_id").map(RecordingId),
         spec: serde_json::from_value(row.get("spec"))?,
@@ -74,7 +89,7 @@ pub async fn claim(db: &Db, claimant: &Claimant) -> Result<Option<Claimed>, DbEr
         traceparent: row.get("traceparent"),
         created_at: row.get("created_at"),
         waited: Duration::from_secs_f64(row.get::<_, f64>("waited").max(0.0)),
-    }))
+    })
 }
 
 /// Claims of a limited project may go for the same place; each time one of them gets it.
@@ -101,10 +116,12 @@ async fn once(db: &Db, claimant: &Claimant) -> Result<Option<Row>, DbError> {
 const AVOIDED: Duration = Duration::from_secs(20);
 
 fn claim_sql() -> String {
+    let known: Vec<&str> = TaskKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let due = format!(
-        "t.status = 'ready' and t.pool = $1 and t.ready_key <= now() and t.ready_at <= now()
+        "t.status = 'ready' and t.pool = $1 and t.ready_key <= now() and t.ready_at <= now() and t.kind in ('{}')
          and (t.avoid_worker is distinct from $3 or t.ready_at <= now() - interval '{} seconds'
               or (select is_alone from claimant))",
+        known.join("', '"),
         AVOIDED.as_secs()
     );
     format!(
