@@ -332,8 +332,7 @@ impl From<DbError> for Problem {
             return Self::new(Kind::Conflict, detail);
         }
         let kind = match &error {
-            DbError::Pool(_) => Kind::Unavailable,
-            DbError::Postgres(inner) if inner.as_db_error().is_none() => Kind::Unavailable,
+            outage if outage.is_outage() => Kind::Unavailable,
             _ => Kind::Internal,
         };
         tracing::error!(%error, request_id = request_id(), "a request failed");

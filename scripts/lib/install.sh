@@ -158,6 +158,25 @@ need_rabbitmq() {
   have epmd || die "Erlang's epmd is not on the PATH"
 }
 
+# Sets FAKETIME, a library that gives one process another clock. REELMILL_FAKETIME names another one.
+find_faketime() {
+  local file
+  for file in "${REELMILL_FAKETIME:-}" /usr/lib/*/faketime/libfaketime.so.1; do
+    if [[ -r $file ]]; then
+      FAKETIME=$file
+      return 0
+    fi
+  done
+  return 1
+}
+
+# Linux only: elsewhere nothing can be put before a program's libraries.
+need_faketime() {
+  find_faketime && return
+  install_tool libfaketime libfaketime libfaketime
+  find_faketime || die "libfaketime is still not found: name libfaketime.so.1 in REELMILL_FAKETIME"
+}
+
 # --- browser ----------------------------------------------------------------
 
 # Sets CHROMIUM, a Chromium or a Chrome. REELMILL_CHROMIUM names another one.

@@ -73,11 +73,16 @@ impl TestDatabase {
 
     /// A connection to this database, past any relay.
     pub async fn connect(&self) -> tokio_postgres::Client {
+        self.try_connect().await.unwrap()
+    }
+
+    /// The same, where the server may have none left.
+    pub async fn try_connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config: tokio_postgres::Config = self.admin.parse().unwrap();
         config.dbname(&self.name);
-        let (client, connection) = config.connect(NoTls).await.unwrap();
+        let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
-        client
+        Ok(client)
     }
 
     /// Drops the database, whoever is still connected.

@@ -1,5 +1,6 @@
 //! A farm of real processes: the binaries under test, started on free ports, ended and looked after by their pids.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -237,8 +238,24 @@ impl Farm {
         farm
     }
 
+    /// A setting for the processes that are started from now on, in place of any of that name.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_string()));
+    }
+
+    /// What a setting is for the processes that are started from now on.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Starts one more process; wait for it with [`Farm::ready`].
     pub async fn add(&mut self, part: Part) {
+        self.add_under(part, &[]).await;
+    }
+
+    /// The same, begun by a command that in the end becomes the program it is given.
+    pub async fn add_under(&mut self, part: Part, command: &[&str]) {
         let name = format!("{}-{}", part.program(), self.started);
         self.started += 1;
         let log = self.dir.path().join(format!("{name}.log"));
@@ -248,7 +265,10 @@ impl Farm {
             Part::Worker => "REELMILL_WORKER_LISTEN",
             Part::Scheduler => "REELMILL_SCHEDULER_LISTEN",
         };
-        let child = Command::new(binary(part.program()))
+        let program = binary(part.program());
+        let mut words = command.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", std::env::var("REELMILL_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))

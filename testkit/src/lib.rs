@@ -9,6 +9,7 @@
     reason = "test code: what goes wrong must be seen at once"
 )]
 
+pub mod broker;
 pub mod client;
 pub mod database;
 pub mod farm;

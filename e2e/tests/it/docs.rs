@@ -92,6 +92,24 @@ fn docs_point_at_what_is_there() {
     assert!(found > 50, "only {found} names were found");
 }
 
+/// Every test that docs/RELIABILITY.md names is there.
+#[test]
+fn docs_name_tests_that_are_there() {
+    let all: String = sources(&["e2e/tests", "shared/tests"]).iter().map(|file| read(file)).collect();
+    let text = read("docs/RELIABILITY.md");
+    let table = text.lines().filter(|line| line.starts_with("| "));
+    let named = table.filter_map(|line| line.trim_end_matches('|').rsplit_once('|')).flat_map(|(_, cell)| {
+        let words = cell.split('`').skip(1).step_by(2);
+        words.filter(|word| word.contains('_') && !word.contains('.')).collect::<Vec<_>>()
+    });
+    let named: BTreeSet<&str> = named.collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        let there = all.contains(&format!("fn {name}(")) || all.contains(&format!("fn faults_{name}("));
+        assert!(there, "there is no test {name}");
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

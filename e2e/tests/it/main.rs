@@ -42,6 +42,7 @@ mod reuse;
 mod reuse_dry_run;
 mod reuse_more;
 mod support;
+mod upgrade;
 mod webhooks;
 mod webhooks_cli;
 mod webhooks_faults;

@@ -10,6 +10,7 @@ use reelmill_testkit::{Client, Farm};
 use tokio_postgres::Client as Database;
 
 use crate::judge::Playback;
+use crate::receiver::Receiver;
 use crate::support::text;
 
 /// The database notes every change of a state by itself, in the transaction that makes it.
@@ -57,6 +58,10 @@ pub enum Ends {
     Survives,
 }
 
+/// Where a receiver gets what a project's endpoint is sent, and what jobs name themselves.
+pub const ENDPOINT: &str = "/endpoint";
+pub const CALLBACK: &str = "/callback";
+
 /// Jobs the farm said yes to, and what is expected of them.
 pub struct Checker {
     accepted: HashMap<String, Ends>,
@@ -94,6 +99,12 @@ impl Checker {
     /// Jobs that are not over.
     pub async fn open(&self) -> usize {
         self.number("select count(*) from jobs where status in ('queued', 'running')").await as usize
+    }
+
+    /// Connections that the database has of programs with this name.
+    pub async fn open_connections(&self, name: &str) -> i64 {
+        let count = "select count(*) from pg_stat_activity where application_name = $1";
+        self.database.query_one(count, &[&name]).await.unwrap().get(0)
     }
 
     /// What failed had all its attempts.
@@ -191,6 +202,36 @@ impl Checker {
              group by job_id having count(*) > 1",
         )
         .await;
+    }
+
+    /// The rest of I4: the end of every job came to each address that it was to be sent to, under the id of its event however often it came.
+    pub async fn ends_are_delivered(&self, receiver: &Receiver) {
+        let ends = "select e.event_id::text, j.spec ->> 'callback_url' is not null
+                    from events e join jobs j on j.id = e.job_id
+                    where e.type in ('job.succeeded', 'job.failed', 'job.cancelled')";
+        let ends = self.database.query(ends, &[]).await.unwrap();
+        let ids_at = |path| -> HashSet<String> {
+            receiver.at(path).iter().map(|received| received.id().to_owned()).collect()
+        };
+        until("every end to be delivered", Duration::from_secs(120), || async {
+            // What was refused twice waits for minutes.
+            let hasten = "update deliveries set next_attempt_at = now() where state = 'pending' and next_attempt_at > now()";
+            self.database.execute(hasten, &[]).await.unwrap();
+            let (endpoint, callback) = (ids_at(ENDPOINT), ids_at(CALLBACK));
+            let told = |id: &str, calls: bool| endpoint.contains(id) && (!calls || callback.contains(id));
+            ends.iter().all(|row| told(row.get(0), row.get(1))).then_some(())
+        })
+        .await;
+        for path in [ENDPOINT, CALLBACK] {
+            let mut ids = HashMap::new();
+            let is_end = |kind: &str| ["job.succeeded", "job.failed", "job.cancelled"].contains(&kind);
+            for received in receiver.at(path).into_iter().filter(|received| is_end(&received.kind())) {
+                let id = ids
+                    .entry(received.json()["data"]["job_id"].clone())
+                    .or_insert_with(|| received.id().to_owned());
+                assert_eq!(id, received.id(), "an event has one id: {}", received.body);
+            }
+        }
     }
 
     /// I5.
@@ -354,7 +395,8 @@ fn orphans(root: &Path) -> Vec<String> {
     found
 }
 
-fn attempts_in(scratch: &Path) -> Vec<String> {
+/// Directories of attempts that are left in what workers were given as scratch.
+pub(super) fn attempts_in(scratch: &Path) -> Vec<String> {
     let mut found = vec![];
     for worker in std::fs::read_dir(scratch).into_iter().flatten().flatten() {
         let entries = std::fs::read_dir(worker.path()).into_iter().flatten().flatten();
@@ -366,14 +408,15 @@ fn attempts_in(scratch: &Path) -> Vec<String> {
 }
 
 /// Where a farm's objects are on this host, and what its keys begin with there.
-fn store(farm: &Farm) -> std::path::PathBuf {
+pub(super) fn store(farm: &Farm) -> std::path::PathBuf {
     match &farm.s3 {
         Some(_) => farm.dir.path().join("s3").join(reelmill_testkit::s3::BUCKET).join("farm"),
         None => farm.dir.path().join("objects"),
     }
 }
 
-fn objects(root: &Path) -> Vec<String> {
+/// Keys of all that is in a store.
+pub(super) fn objects(root: &Path) -> Vec<String> {
     let mut found = vec![];
     let mut open = vec![root.to_owned()];
     while let Some(dir) = open.pop() {

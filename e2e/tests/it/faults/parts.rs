@@ -82,6 +82,62 @@ async fn faults_lost_replies_to_commits_do_nothing_twice() {
     farm.stop().await;
 }
 
+/// Strangers have taken every connection that the database has: the api says so at once and accepts nothing, an encode lives through it,
+/// and nothing is lost.
+#[tokio::test]
+async fn faults_a_database_without_a_free_connection_loses_nothing() {
+    let farm = Farm::builder()
+        .breakable()
+        .set("REELMILL_LEASE_SECONDS", 20)
+        .set("REELMILL_WORKER_SLOTS", 1)
+        .start()
+        .await;
+    let mut checker = Checker::watch(&farm).await;
+    let first = farm.client.submit(&media::clip(farm.dir.path(), 20, "1280x720"), &json!("fast")).await;
+    let first = text(&first, "id").to_owned();
+    checker.expect(&first, Ends::Well);
+    let upload = farm.client.upload(&media::clip(farm.dir.path(), 2, "320x180")).await;
+    let running = task(&farm.client, &first, "the encode to run", encodes).await;
+    let relay = farm.database.relay.as_ref().unwrap();
+    relay.set(Mode::Refuse);
+    let strangers = std::sync::Mutex::new(vec![]);
+    until("the last connection to be taken", PATIENCE, || async {
+        while let Ok(stranger) = farm.database.try_connect().await {
+            strangers.lock().unwrap().push(stranger);
+        }
+        // What the farm had may go only now, and somebody has to take that too.
+        checker.open_connections("reelmill").await.eq(&0).then_some(())
+    })
+    .await;
+    println!("{} connections taken", strangers.lock().unwrap().len());
+    relay.set(Mode::Through);
+    let body =
+        json!({ "kind": "transcode", "input": { "upload_id": upload }, "profile": "fast", "force": true });
+    let request =
+        farm.client.request(reqwest::Method::POST, "/api/v1/jobs").header("idempotency-key", "refused");
+    let refused = request.json(&body).send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["content-type"], "application/problem+json");
+    assert_eq!(refused.headers()["retry-after"], "2");
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(problem["detail"], "the database does not answer", "{problem}");
+    let worker = text(&running, "worker").to_owned();
+    until("a beat to fail", PATIENCE, || async {
+        let log = farm.processes.iter().find(|process| process.name == worker).unwrap().log();
+        log.contains("a heartbeat failed").then_some(())
+    })
+    .await;
+    strangers.lock().unwrap().clear();
+    let job = insist(&farm, &upload, "refused").await;
+    checker.expect(&job, Ends::Well);
+    checker.settle(&farm.client, PATIENCE).await;
+    let counts = checker.verify(&farm).await;
+    assert_eq!((counts.jobs, counts.lost), (2, 0), "a shortage shorter than the lease costs no attempt");
+    let all = farm.client.get("/jobs?limit=200").await;
+    assert_eq!(all["jobs"].as_array().unwrap().len(), 2, "what was refused was not accepted");
+    farm.stop().await;
+}
+
 /// A broker that goes away and comes back, with every session ended in between.
 #[tokio::test]
 async fn faults_terminated_sessions_and_a_broker_that_comes_and_goes() {

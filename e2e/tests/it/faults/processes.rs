@@ -1,5 +1,6 @@
 //! Workers, their FFmpegs and schedulers that are killed, halted and told to go.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +10,7 @@ use reelmill_testkit::wait::until;
 use reelmill_testkit::{Client, Farm, media};
 use serde_json::{Value, json};
 
-use super::checker::{Checker, Ends};
+use super::checker::{Checker, Ends, objects, store};
 use crate::support::text;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
@@ -48,7 +49,8 @@ fn pid_of(farm: &Farm, name: &str) -> i32 {
     farm.processes.iter().find(|process| process.name == name).unwrap().pid()
 }
 
-async fn attempts(client: &Client, job: &str, task: &Value) -> Vec<String> {
+/// How the attempts at a task ended, the first one first.
+pub(super) async fn attempts(client: &Client, job: &str, task: &Value) -> Vec<String> {
     let log = client.get(&format!("/jobs/{job}/log")).await;
     let mine = |attempt: &&Value| attempt["task_id"] == task["id"];
     log["attempts"]
@@ -114,15 +116,7 @@ async fn faults_an_ffmpeg_that_is_killed_or_hangs_is_begun_again() {
 #[tokio::test]
 async fn faults_what_kills_every_ffmpeg_fails_after_its_attempts() {
     let dir = tempfile::tempdir().unwrap();
-    let real = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap().stdout;
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *'-i file:'*libx264*) kill -SEGV $$;; esac\nexec {} \"$@\"\n",
-        String::from_utf8(real).unwrap().trim()
-    );
-    let poisoned = dir.path().join("ffmpeg");
-    std::fs::write(&poisoned, script).unwrap();
-    std::fs::set_permissions(&poisoned, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let path = poisoned_path(dir.path(), "kill -SEGV $$");
     let farm = Farm::builder().set("PATH", path).start().await;
     let mut checker = Checker::watch(&farm).await;
     let clip = media::clip(dir.path(), 2, "320x180");
@@ -143,6 +137,88 @@ async fn faults_what_kills_every_ffmpeg_fails_after_its_attempts() {
     assert_eq!(failed["error"]["reason"], "ffmpeg", "{failed}");
     let task = failed["tasks"].as_array().unwrap().iter().find(|task| task["status"] == "failed").unwrap();
     assert_eq!(attempts(&farm.client, &id, task).await, ["failed", "failed", "failed"]);
+    checker.verify(&farm).await;
+    farm.stop().await;
+}
+
+/// A worker killed when all of its encode lies in the store and nothing of it is published: that is done again elsewhere, and what lies there goes.
+#[tokio::test]
+async fn faults_a_worker_that_dies_before_it_publishes_has_made_nothing() {
+    let mut farm = Farm::builder().set("REELMILL_WORKER_SLOTS", 1).start().await;
+    let mut checker = Checker::watch(&farm).await;
+    let mut db = farm.database.connect().await;
+    // Whoever publishes waits here, in the middle of the transaction; everybody may read.
+    let gate = db.transaction().await.unwrap();
+    gate.batch_execute("lock table segments in exclusive mode").await.unwrap();
+    let job = farm.client.submit(&media::clip(farm.dir.path(), 8, "640x360"), &json!("fast")).await;
+    let id = text(&job, "id").to_owned();
+    checker.expect(&id, Ends::Well);
+    until("a worker to publish", PATIENCE, || async {
+        let waits = "select count(*) from pg_locks where relation = 'segments'::regclass and not granted";
+        (gate.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
+    })
+    .await;
+    let publishing = "select t.id::text, w.name, a.prefix from attempts a join tasks t on t.id = a.task_id
+                      join workers w on w.id = a.worker_id where a.outcome = 'running'";
+    let running = gate.query_one(publishing, &[]).await.unwrap();
+    let (id_of_task, victim): (String, String) = (running.get(0), running.get(1));
+    let written =
+        |keys: Vec<String>| keys.iter().filter(|key| key.starts_with(running.get::<_, &str>(2))).count();
+    assert!(written(objects(&store(&farm))) > 1, "segments lie in the store");
+    farm.process(&victim).signal(Signal::SIGKILL);
+    farm.process(&victim).ended(Duration::from_secs(5)).await;
+    farm.processes.retain(|process| process.name != victim);
+    gate.rollback().await.unwrap();
+    farm.add(Part::Worker).await;
+    farm.ready().await;
+    checker.settle(&farm.client, PATIENCE).await;
+    assert_eq!(attempts(&farm.client, &id, &json!({ "id": id_of_task })).await, ["lost", "succeeded"]);
+    checker.verify(&farm).await;
+    assert_eq!(written(objects(&store(&farm))), 0, "what the dead one wrote is swept");
+    farm.stop().await;
+}
+
+/// A directory with an `ffmpeg` that does `what` when it is to encode pictures, and is FFmpeg otherwise; the search path that finds it first.
+pub(super) fn poisoned_path(dir: &Path, what: &str) -> String {
+    let real = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap().stdout;
+    let real = String::from_utf8(real).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *'-i file:'*libx264*) {what};; esac\nexec {} \"$@\"\n",
+        real.trim()
+    );
+    let poisoned = dir.join("ffmpeg");
+    std::fs::write(&poisoned, script).unwrap();
+    std::fs::set_permissions(&poisoned, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{}", dir.display(), std::env::var("PATH").unwrap())
+}
+
+/// An input that takes each worker with it that touches it: three of them, and no more.
+#[tokio::test]
+async fn faults_what_kills_every_worker_fails_after_its_attempts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = poisoned_path(dir.path(), "kill -KILL $PPID; exit 1");
+    let mut farm = Farm::builder().set("PATH", path).set("REELMILL_WORKER_SLOTS", 1).start().await;
+    let mut checker = Checker::watch(&farm).await;
+    let job = farm.client.submit(&media::clip(dir.path(), 2, "320x180"), &json!("fast")).await;
+    let id = text(&job, "id").to_owned();
+    checker.expect(&id, Ends::Badly);
+    let db = farm.database.connect().await;
+    for death in 1..=3 {
+        let name = farm.processes.iter().find(|one| one.part == Part::Worker).unwrap().name.clone();
+        let code = farm.process(&name).ended(PATIENCE).await;
+        assert_eq!(code, None, "killed, the {death}. time");
+        farm.processes.retain(|process| process.name != name);
+        // The wait for the end of the lease is what would take long here.
+        db.execute("update task_leases set expires_at = now()", &[]).await.unwrap();
+        // It may be dead before anybody could ask whether it is ready.
+        farm.add(Part::Worker).await;
+    }
+    farm.ready().await;
+    checker.settle(&farm.client, PATIENCE).await;
+    let failed = farm.client.get(&format!("/jobs/{id}")).await;
+    assert_eq!(failed["error"]["reason"], "worker_lost", "{failed}");
+    let task = failed["tasks"].as_array().unwrap().iter().find(|task| task["status"] == "failed").unwrap();
+    assert_eq!(attempts(&farm.client, &id, task).await, ["lost", "lost", "lost"]);
     checker.verify(&farm).await;
     farm.stop().await;
 }

@@ -11,9 +11,11 @@ use reelmill_testkit::{Farm, media};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::checker::{Checker, Ends};
+use super::checker::{CALLBACK, Checker, ENDPOINT, Ends};
 use super::processes::children;
+use crate::receiver::{Receiver, Reply};
 use crate::support::text;
+use crate::webhooks::webhook;
 
 /// As long as this runs where nobody says otherwise.
 const SECONDS: u64 = 60;
@@ -43,13 +45,14 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Inputs of which something is made, and one that is none.
+/// Inputs of which something is made, and one that is none; and whom half of the jobs name to be told.
 struct Inputs {
     good: Vec<String>,
     bad: String,
+    callback: String,
 }
 
-async fn inputs(farm: &Farm) -> Inputs {
+async fn inputs(farm: &Farm, receiver: &Receiver) -> Inputs {
     let mut good = vec![];
     for (seconds, size) in [(2, "320x180"), (5, "320x180"), (9, "640x360")] {
         good.push(farm.client.upload(&media::clip(farm.dir.path(), seconds, size)).await);
@@ -59,7 +62,7 @@ async fn inputs(farm: &Farm) -> Inputs {
     }
     let bad = farm.dir.path().join("bad.mp4");
     std::fs::write(&bad, "this is no video at all").unwrap();
-    Inputs { good, bad: farm.client.upload(&bad).await }
+    Inputs { good, bad: farm.client.upload(&bad).await, callback: receiver.url(CALLBACK) }
 }
 
 /// Submits until the farm answers; the key makes that one job.
@@ -75,6 +78,7 @@ async fn submit(
     let rung = json!({ "name": "only", "width": 320, "height": 180, "crf": 30, "max_bitrate": 400_000 });
     let body = json!({
         "kind": "transcode", "input": { "upload_id": upload }, "priority": chance.below(101), "force": true,
+        "callback_url": number.is_multiple_of(2).then_some(&inputs.callback),
         "profile": { "preset": "veryfast", "segment_duration": 2, "rungs": [rung], "audio": { "bitrate": 64_000 } },
     });
     let apis = farm.processes.iter().filter(|process| process.part == Part::Api).count();
@@ -213,10 +217,14 @@ async fn faults_by_chance_lose_nothing_and_do_nothing_twice() {
         .set("REELMILL_LEASE_SECONDS", 3)
         .set("REELMILL_DRAIN_SECONDS", 1)
         .set("REELMILL_STALL_SECONDS", 5)
+        .set("REELMILL_NET_ALLOW", "127.0.0.1/32")
         .start()
         .await;
     let mut checker = Checker::watch(&farm).await;
-    let inputs = inputs(&farm).await;
+    // Refuses one in five.
+    let receiver = Receiver::start(|_, before| Reply::Status(if before % 5 == 3 { 500 } else { 200 })).await;
+    webhook(&farm.client, &receiver.url(ENDPOINT), &["job.succeeded", "job.failed", "job.cancelled"]).await;
+    let inputs = inputs(&farm, &receiver).await;
     let started = Instant::now();
     let (mut submitted, mut told): (usize, std::collections::BTreeMap<&str, usize>) = (0, Default::default());
     while started.elapsed() < seconds {
@@ -242,6 +250,7 @@ async fn faults_by_chance_lose_nothing_and_do_nothing_twice() {
     checker.settle(&farm.client, SETTLES).await;
     println!("all over {:.1} s after the last fault", mended.elapsed().as_secs_f64());
     let counts = checker.verify(&farm).await;
+    checker.ends_are_delivered(&receiver).await;
     println!("faults: {told:?}");
     println!("{counts:?}");
     assert_eq!(counts.jobs, submitted);
