@@ -322,11 +322,16 @@ pub(super) async fn conclude(
     status: JobStatus,
     error: Option<&TaskError>,
 ) -> Result<(), DbError> {
-    let row = tx
-        .query_opt(
+    let statement = tx
+        .prepare_cached(
             "update jobs set status = $2, error = $3, finished_at = now()
              where id = $1 and status = any($4)
              returning project_id, recording_id, kind",
+        )
+        .await?;
+    let row = tx
+        .query_opt(
+            &statement,
             &[
                 &id.0,
                 &status.as_str(),
