@@ -27,7 +27,7 @@ pub(crate) struct Crew {
     /// Of each worker.
     pub(crate) slots: usize,
     pub(crate) poll: Duration,
-    /// How long a task takes.
+    /// How long a task takes: half to one and a half of it.
     pub(crate) work: Duration,
 }
 
@@ -161,7 +161,7 @@ impl Worker {
             let (crew, finished, nudge) = (self.crew.clone(), Arc::clone(&self.finished), Arc::clone(&nudge));
             attempts.spawn(async move {
                 if !crew.work.is_zero() {
-                    tokio::time::sleep(crew.work).await;
+                    tokio::time::sleep(about(crew.work)).await;
                 }
                 let followed = finish::succeed(&crew.db, &claimed, &[], &AttemptNote::default()).await?;
                 ring_later(&crew.broker, followed.rings);
@@ -193,19 +193,18 @@ impl Worker {
             // Whatever came between the last look and the subscription is seen by looking once more.
             return Ok(None);
         };
-        let half = self.crew.poll / 2;
-        // Anywhere from half to one and a half of it, by the clock's last digits.
-        let poll = half + self.crew.poll.mul_f64(f64::from(microseconds() % 1000) / 1000.0);
         tokio::select! {
             ring = listening.next() => return Ok(Some(ring?)),
             () = nudge.notified() => {}
-            () = tokio::time::sleep(poll) => {}
+            () = tokio::time::sleep(about(self.crew.poll)) => {}
             changed = self.over.changed() => changed?,
         }
         Ok(None)
     }
 }
 
-fn microseconds() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_micros())
+/// Anywhere from half to one and a half of it, by the clock's last digits.
+fn about(time: Duration) -> Duration {
+    let digits = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    time.mul_f64(0.5 + f64::from(digits / 10 % 1000) / 1000.0)
 }

@@ -51,6 +51,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     println!("{} tasks of {} projects made in {:.0?}", options.tasks, options.projects, begun.elapsed());
     scans::tell(&db, customers[0].project).await?;
     order(&db, &options, &customers).await?;
+    few(&options).await?;
     let full = crew(&db, options.claimers, Duration::ZERO);
     let (rate, mut claims) = rate(&full, options.seconds).await?;
     println!(
@@ -103,6 +104,18 @@ async fn crowd(db: &Db, options: &Options) -> anyhow::Result<Vec<Customer>> {
     Ok(customers)
 }
 
+/// The same with few projects, so that each has several slots: between many, which all have a slot before one has two, weight says little.
+async fn few(options: &Options) -> anyhow::Result<()> {
+    let (database, db) = open(options.claimers).await?;
+    let few = Options { tasks: 20_000.min(options.tasks), projects: WEIGHTS.len(), ..options.clone() };
+    let customers = crowd(&db, &few).await?;
+    println!("{} projects:", few.projects);
+    order(&db, &few, &customers).await?;
+    db.close();
+    database.drop().await;
+    Ok(())
+}
+
 /// Who gets how much while all slots are held, whether a claim is ever given twice, and whether a limit is ever passed.
 async fn order(db: &Db, options: &Options, customers: &[Customer]) -> anyhow::Result<()> {
     let working = crew(db, options.claimers, Duration::from_millis(options.work_ms)).start().await?;
@@ -124,7 +137,7 @@ async fn order(db: &Db, options: &Options, customers: &[Customer]) -> anyhow::Re
     let taken = working.stop().await?;
     let mut claims: Vec<f64> = taken.iter().map(|taken| taken.took.as_secs_f64() * 1e3).collect();
     println!(
-        "{} claimers, tasks of {} ms: {} claims, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        "{} claimers, tasks of about {} ms: {} claims, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
         options.claimers,
         options.work_ms,
         taken.len(),
