@@ -139,6 +139,12 @@ pub(crate) fn cpu_of(farm: &Farm) -> anyhow::Result<Vec<ProcessCpu>> {
         .collect()
 }
 
+/// Seconds of CPU that a process took so far, without its children.
+pub(crate) fn own_cpu(pid: i32) -> anyhow::Result<f64> {
+    let [user, system, ..] = times(&format!("/proc/{pid}/stat"))?;
+    Ok(user + system)
+}
+
 /// Seconds of user and system time, its own and of children that were waited for.
 fn times(stat: &str) -> anyhow::Result<[f64; 4]> {
     let stat = std::fs::read_to_string(stat)?;

@@ -5,14 +5,22 @@
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench start
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench cost
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench split
+//! scripts/with-services --durable target/release/reelmill-bench queue
+//! scripts/with-services --durable target/release/reelmill-bench claims
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench listeners
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod claimer;
+mod claims;
 mod cost;
 mod figures;
+mod listeners;
 mod memory;
 mod quality;
+mod queue;
+mod rows;
 mod split;
 mod start;
 mod storyboard;
@@ -60,6 +68,12 @@ enum Command {
         #[arg(long, default_value_t = 180)]
         seconds: u32,
     },
+    /// Tasks that do nothing: how many a second, and how soon one is picked up, beside bare PostgreSQL, graphile-worker and Celery.
+    Queue(queue::Options),
+    /// Many claimers on a million queued tasks: times, shares, a long history, an old snapshot.
+    Claims(claims::Options),
+    /// Clients of `GET /events`: what they cost the api and the database, and how late they hear.
+    Listeners(listeners::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -71,6 +85,9 @@ fn main() -> anyhow::Result<()> {
             Command::Cost { pairs, seconds } => cost::run(pairs, seconds).await,
             Command::Split { seconds, profile } => split::run(seconds, &profile).await,
             Command::Storyboard { seconds } => storyboard::run(seconds).await,
+            Command::Queue(options) => queue::run(options).await,
+            Command::Claims(options) => claims::run(options).await,
+            Command::Listeners(options) => listeners::run(options).await,
         }
     })
 }

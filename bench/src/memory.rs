@@ -40,17 +40,24 @@ impl Peak {
     }
 }
 
+/// Resident memory of a process alone; zero where there is none.
+pub(crate) fn resident_kb(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    field(&status, "VmRSS:").unwrap_or(0)
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}
+
 /// Resident memory of a process and its children.
 fn family_kb(parent: i32) -> u64 {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field = |name: &str| -> Option<u64> {
-            status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
-        };
-        let mine = pid == parent || field("PPid:")? == parent as u64;
-        if mine { field("VmRSS:") } else { None }
+        let mine = pid == parent || field(&status, "PPid:")? == parent as u64;
+        if mine { field(&status, "VmRSS:") } else { None }
     })
     .sum()
 }

@@ -25,7 +25,7 @@ impl Duty for Demand {
             figure(found.map_or(0.0, |row| row.oldest_seconds), "reelmill_oldest_ready_age_seconds");
         }
         let mut unfinished = [("queued", 0), ("running", 0)];
-        for (_, status, count) in jobs::count_unfinished(&context.db).await? {
+        for (status, count) in jobs::count_unfinished(&context.db).await? {
             if let Some(row) = unfinished.iter_mut().find(|row| row.0 == status) {
                 row.1 += count;
             }

@@ -148,16 +148,15 @@ pub async fn succeed(
     retrying(|| async move {
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
-        let unblocks = close_task(&tx, claimed.hold, TaskStatus::Succeeded, None).await?;
-        close_attempt(&tx, claimed.hold, Outcome::Succeeded, None, attempt).await?;
-        let mut followed = Followed::default();
-        followed.rings.extend(unblock(&tx, claimed.job_id, &unblocks).await?);
         let new: Vec<&NewTask> = publications.iter().flat_map(Publication::tasks).collect();
+        let closed =
+            close_task(&tx, claimed.hold, Outcome::Succeeded, None, attempt, new.len() as i32).await?;
+        let mut followed = Followed::default();
+        for row in closed.iter().filter(|row| row.get::<_, Option<uuid::Uuid>>("id").is_some()) {
+            followed.rings.push(ring(row, claimed.job_id)?);
+        }
         followed.rings.extend(new.iter().filter(|task| task.blocked_by == 0).map(|task| Ring::from(*task)));
-        let statement = tx
-            .prepare_cached("update jobs set pending = pending + $2 - 1 where id = $1 returning pending")
-            .await?;
-        let pending: i32 = tx.query_one(&statement, &[&claimed.job_id.0, &(new.len() as i32)]).await?.get(0);
+        let pending = closed.first().and_then(|row| row.get::<_, Option<i32>>("pending"));
         for publication in publications {
             publish(&tx, claimed, publication).await?;
         }
@@ -166,7 +165,7 @@ pub async fn succeed(
         if publications.iter().any(readies) {
             followed.ready = Some(jobs::set_ready(&tx, claimed.job_id).await?);
         }
-        if pending == 0 {
+        if pending == Some(0) {
             jobs::conclude(&tx, claimed.job_id, JobStatus::Succeeded, None).await?;
             followed.job = Some(JobStatus::Succeeded);
         }
@@ -352,8 +351,7 @@ async fn end_attempt(
         close_attempt(tx, hold, outcome, Some(error), note).await?;
     } else {
         lock_open_tasks(tx, job).await?;
-        close_task(tx, hold, TaskStatus::Failed, Some(error)).await?;
-        close_attempt(tx, hold, outcome, Some(error), note).await?;
+        close_task(tx, hold, outcome, Some(error), note, 0).await?;
         jobs::conclude(tx, job, JobStatus::Failed, Some(error)).await?;
         followed.job = Some(JobStatus::Failed);
     }
@@ -372,24 +370,51 @@ pub(super) async fn lock_open_tasks(tx: &impl GenericClient, job: JobId) -> Resu
     Ok(())
 }
 
-/// The guard: brings the task to a final state if this epoch owns it. Returns what it unblocks.
+/// The guard: brings the task to a final state if this epoch owns it, and its attempt with it. Where it succeeded, what waited for it is
+/// unblocked and its job counts it and the `new` ones. One statement, because each costs a round trip on the way of every task. Returns
+/// at least one row: `pending` of the job where it was counted, and `id`, `pool` and `class` of what became ready.
 async fn close_task(
     tx: &impl GenericClient,
     hold: Hold,
-    status: TaskStatus,
+    outcome: Outcome,
     error: Option<&TaskError>,
-) -> Result<Vec<uuid::Uuid>, DbError> {
+    note: &AttemptNote,
+    new: i32,
+) -> Result<Vec<tokio_postgres::Row>, DbError> {
+    let status = if outcome == Outcome::Succeeded { TaskStatus::Succeeded } else { TaskStatus::Failed };
     let statement = tx
         .prepare_cached(
             "with ended as (
                  update tasks set status = $3, error = $4, finished_at = now()
-                 where id = $1 and epoch = $2 and status = any($5) returning id, unblocks),
-             freed as (delete from task_leases l using ended where l.task_id = ended.id)
-             select unblocks from ended",
+                 where id = $1 and epoch = $2 and status = any($5) returning id, job_id, unblocks),
+             freed as (delete from task_leases l using ended where l.task_id = ended.id),
+             attempt as (
+                 update attempts a set outcome = $6, error = $4, log_tail = $7, cpu_seconds = $8, finished_at = now()
+                 from ended where a.task_id = ended.id and a.epoch = $2 returning a.prefix),
+             swept as (
+                 insert into garbage (prefix, due_at)
+                 select prefix, now() + interval '1 minute' from attempt where $6 <> 'succeeded'),
+             unblocked as (
+                 update tasks t
+                 set blocked_by = t.blocked_by - 1,
+                     status = case when t.blocked_by = 1 then 'ready' else t.status end,
+                     ready_key = case when t.blocked_by = 1 then t.ready_key + (now() - t.ready_at) else t.ready_key end,
+                     ready_at = case when t.blocked_by = 1 then now() else t.ready_at end
+                 from ended
+                 where $6 = 'succeeded' and t.id = any(ended.unblocks) and t.status = 'blocked'
+                 returning t.id, t.pool, t.class, t.status),
+             counted as (
+                 update jobs j set pending = j.pending + $9 - 1
+                 -- Counted behind them, because everybody locks the tasks before the job.
+                 from ended, (select count(*) from unblocked) as first
+                 where $6 = 'succeeded' and j.id = ended.job_id
+                 returning j.pending)
+             select c.pending, u.id, u.pool, u.class
+             from ended left join counted c on true left join unblocked u on u.status = 'ready'",
         )
         .await?;
-    let row = tx
-        .query_opt(
+    let rows = tx
+        .query(
             &statement,
             &[
                 &hold.task_id.0,
@@ -397,10 +422,14 @@ async fn close_task(
                 &status.as_str(),
                 &error.map(serde_json::to_value).transpose()?,
                 &words(status.predecessors()),
+                &outcome.as_str(),
+                &note.log_tail,
+                &note.cpu_seconds,
+                &new,
             ],
         )
         .await?;
-    Ok(row.ok_or(DbError::LostRace)?.get(0))
+    if rows.is_empty() { Err(DbError::LostRace) } else { Ok(rows) }
 }
 
 /// The guard of the other way: the task is ready again after `wait`.
@@ -439,6 +468,7 @@ async fn reopen(
     row.ok_or(DbError::LostRace)
 }
 
+/// Ends an attempt whose task goes on.
 async fn close_attempt(
     tx: &impl GenericClient,
     hold: Hold,
@@ -468,28 +498,6 @@ async fn close_attempt(
     )
     .await?;
     Ok(())
-}
-
-async fn unblock(tx: &impl GenericClient, job: JobId, ids: &[uuid::Uuid]) -> Result<Vec<Ring>, DbError> {
-    if ids.is_empty() {
-        return Ok(vec![]);
-    }
-    let rows = tx
-        .query(
-            "update tasks
-             set blocked_by = blocked_by - 1,
-                 status = case when blocked_by = 1 then 'ready' else status end,
-                 ready_key = case when blocked_by = 1 then ready_key + (now() - ready_at) else ready_key end,
-                 ready_at = case when blocked_by = 1 then now() else ready_at end
-             where id = any($1) and status = 'blocked'
-             returning id, pool, class, status",
-            &[&ids],
-        )
-        .await?;
-    rows.iter()
-        .filter(|row| row.get::<_, &str>("status") == TaskStatus::Ready.as_str())
-        .map(|row| Ok(ring(row, job)?))
-        .collect()
 }
 
 async fn publish(

@@ -29,14 +29,15 @@ pub async fn list(db: &Db) -> Result<Vec<PoolState>, DbError> {
         .get()
         .await?
         .query(
-            "select n.name, p.paused_at, t.ready, t.waiting, t.oldest, l.running, w.workers, w.slots
+            "select n.name, p.paused_at, t.ready, later.waiting, t.oldest, l.running, w.workers, w.slots
              from unnest($1::text[]) as n (name)
              left join pools p on p.name = n.name,
              lateral (
-                 select count(*) filter (where ready_at <= now()) as ready,
-                        count(*) filter (where ready_at > now()) as waiting,
-                        coalesce(extract(epoch from now() - min(ready_at)), 0)::float8 as oldest
-                 from tasks where pool = n.name and status = 'ready') t,
+                 select count(*) as ready, coalesce(extract(epoch from now() - min(ready_at)), 0)::float8 as oldest
+                 from tasks where pool = n.name and status = 'ready' and ready_at <= now()) t,
+             lateral (
+                 select count(*) as waiting from tasks
+                 where pool = n.name and status = 'ready' and ready_at > now()) later,
              lateral (select count(*) as running from task_leases where pool = n.name) l,
              lateral (
                  select count(*) as workers, coalesce(sum(slots), 0)::bigint as slots from workers

@@ -134,14 +134,16 @@ fn claim_sql() -> String {
                                   and quarantined_at is null and capabilities @> $2::text[]) as is_alone
          ),
          queues as (
-             (select class, project_id from tasks
+             -- Each with the key of its first task: whoever looks into it begins there. What lies before is of tasks that were taken
+             -- lately, and where an old snapshot is open nobody may clear it away.
+             (select class, project_id, ready_key from tasks
               where status = 'ready' and pool = $1 and (select may_work from claimant)
-              order by class, project_id limit 1)
+              order by class, project_id, ready_key, id limit 1)
              union all
-             select n.class, n.project_id from queues q, lateral (
-                 select class, project_id from tasks
+             select n.class, n.project_id, n.ready_key from queues q, lateral (
+                 select class, project_id, ready_key from tasks
                  where status = 'ready' and pool = $1 and (class, project_id) > (q.class, q.project_id)
-                 order by class, project_id limit 1) n
+                 order by class, project_id, ready_key, id limit 1) n
          ),
          running as (
              select project_id, count(*) as n from task_leases where pool = $1 group by project_id
@@ -159,7 +161,7 @@ fn claim_sql() -> String {
                  order by md5($3::text || place::text || now()::text) limit 1) free on true
              cross join lateral (
                  select ready_key, id from tasks t
-                 where t.class = q.class and t.project_id = q.project_id and {due}
+                 where t.class = q.class and t.project_id = q.project_id and t.ready_key >= q.ready_key and {due}
                  order by t.ready_key, t.id limit 1) h
              where string_to_array(q.class, '+') <@ $2::text[] and (p.max_running is null or free.place is not null)
              -- Projects with the same share take turns by chance: priority ranks within a project, never between them.
@@ -169,7 +171,8 @@ fn claim_sql() -> String {
          picked as (
              select t.id, ranked.place from ranked, lateral (
                  select id from tasks t
-                 where t.class = ranked.class and t.project_id = ranked.project_id and {due}
+                 where t.class = ranked.class and t.project_id = ranked.project_id
+                   and t.ready_key >= ranked.ready_key and {due}
                  order by t.ready_key, t.id limit 1 for update skip locked) t
              limit 1
          ),
