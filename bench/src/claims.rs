@@ -53,12 +53,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     order(&db, &options, &customers).await?;
     few(&options).await?;
     let full = crew(&db, options.claimers, Duration::ZERO);
-    let (rate, mut claims) = rate(&full, options.seconds).await?;
+    let (rate, taken) = rate(&full, options.seconds).await?;
+    let mut claims = milliseconds(&taken);
     println!(
-        "{} claimers without a pause: {rate:.0} tasks/s, claim p50 {:.2} ms, p99 {:.2} ms",
+        "{} claimers without a pause: {rate:.0} tasks/s, claim p50 {:.2} ms, p99 {:.2} ms; given twice: {} of {}",
         options.claimers,
         quantile(&mut claims, 0.5),
-        quantile(&mut claims, 0.99)
+        quantile(&mut claims, 0.99),
+        twice(&taken),
+        taken.len()
     );
     history(&options).await?;
     held::run(&db, &crew(&db, WORKERS, Duration::ZERO), options.seconds).await?;
@@ -135,7 +138,7 @@ async fn order(db: &Db, options: &Options, customers: &[Customer]) -> anyhow::Re
         most_over = most_over.max(row.get::<_, i64>(0));
     }
     let taken = working.stop().await?;
-    let mut claims: Vec<f64> = taken.iter().map(|taken| taken.took.as_secs_f64() * 1e3).collect();
+    let mut claims = milliseconds(&taken);
     println!(
         "{} claimers, tasks of about {} ms: {} claims, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
         options.claimers,
@@ -192,14 +195,18 @@ fn shares(customers: &[Customer], taken: &[Taken]) {
     }
 }
 
-/// Tasks per second, and the claims' milliseconds.
-async fn rate(crew: &Crew, seconds: u64) -> anyhow::Result<(f64, Vec<f64>)> {
+/// Tasks per second, and the claims.
+async fn rate(crew: &Crew, seconds: u64) -> anyhow::Result<(f64, Vec<Taken>)> {
     let begun = Instant::now();
     let working = crew.start().await?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let rate = working.finished() as f64 / begun.elapsed().as_secs_f64();
-    let taken = working.stop().await?;
-    Ok((rate, taken.iter().map(|taken| taken.took.as_secs_f64() * 1e3).collect()))
+    Ok((rate, working.stop().await?))
+}
+
+/// From the question to the answer of each.
+fn milliseconds(taken: &[Taken]) -> Vec<f64> {
+    taken.iter().map(|taken| taken.took.as_secs_f64() * 1e3).collect()
 }
 
 /// The rate on tables that hold the past of as many jobs, and on tables that do not.
