@@ -1,4 +1,4 @@
--- What a project says of ages; the farm's settings say the rest.
+-- What a project says of ages. The farm's settings say the rest.
 alter table projects add column retention jsonb not null default '{}';
 
 -- A job that is over was looked at for the ages of what it leaves. What its profile says of them stands in the columns `..._until`,
@@ -13,6 +13,9 @@ alter table jobs
 create index jobs_unsettled on jobs (finished_at) where finished_at is not null and not settled;
 create index jobs_kept on jobs (project_id, finished_at) where settled and hidden_at is null and keep_until is null;
 create index jobs_keep_until on jobs (project_id, keep_until) where hidden_at is null and keep_until is not null;
+create index jobs_visible on jobs (project_id, id desc) where hidden_at is null;
+-- Those that only look into a source.
+create index jobs_looking on jobs ((spec ->> 'source')) where recording_id is null and finished_at is null;
 create index jobs_logs on jobs (project_id, finished_at) where settled and logs_deleted_at is null and logs_until is null;
 create index jobs_logs_until on jobs (project_id, logs_until) where logs_deleted_at is null and logs_until is not null;
 
@@ -32,6 +35,7 @@ alter table sources
     add column keep_until timestamptz;
 create index sources_settled on sources (project_id, settled_at) where deleted_at is null and keep_until is null;
 create index sources_until on sources (project_id, keep_until) where deleted_at is null and keep_until is not null;
+create index sources_unused on sources (deleted_at) where deleted_at is not null and settled_at is null;
 create index sources_remux on sources (remux_of) where remux_of is not null;
 
 create index deliveries_finished on deliveries (webhook_id, finished_at) where finished_at is not null;

@@ -95,7 +95,7 @@ pub(crate) struct DueListDto {
     /// The age that counts where no profile says otherwise.
     #[schema(value_type = AgeDto)]
     age_days: Age,
-    /// How many would go.
+    /// How many would go; 10001 for more than 10,000.
     count: u64,
     /// How much they take in the store or in the database; `null` where that is not known.
     bytes: Option<u64>,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::Stream;
 use reelmill_shared::auth::Scope as Right;
 use reelmill_shared::db::events::{self, Event, EventType, Position};
@@ -27,6 +27,8 @@ use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 use crate::submit::fault;
 
+/// An end that cannot be read so long after it has reached its age; before, a transaction that is under way may hide it.
+const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events read from the log at once when a listener catches up.
 const BATCH: i64 = 500;
@@ -60,7 +62,8 @@ pub(crate) async fn of_job(
         let end = story.iter().rfind(|event| filter.ends_with(event));
         // Whoever has heard the end would come back for ever, and so would he who can hear it no more because the log has reached its age:
         // 204 tells a browser to stop asking.
-        if end.is_none_or(|end| from > Position::default() && end.position <= from) {
+        let is_long_over = job.finished_at.is_some_and(|at| Utc::now() - at > FORGOTTEN);
+        if end.map_or(is_long_over, |end| from > Position::default() && end.position <= from) {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
     }

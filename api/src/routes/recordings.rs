@@ -173,7 +173,7 @@ pub(crate) async fn gather(app: &App, recording: Recording) -> Answer<RecordingD
     let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let mp4 = downloads::list(app, recording.id).await?;
     let newest = jobs::newest_of(&app.db, &[recording.id], &[JobKind::Transcode]).await?;
-    let job_id = newest.get(&recording.id).map(|job| job.id);
+    let job_id = newest.get(&recording.id).filter(|job| !job.hidden).map(|job| job.id);
     Ok(Gathered { recording, source, renditions, has_picture, has_storyboard, mp4, job_id }.into())
 }
 

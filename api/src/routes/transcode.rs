@@ -110,8 +110,10 @@ pub(crate) async fn progress(
 ) -> Answer<Response> {
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
-    let Some(job) = newest(&app, &recording).await? else {
-        return Err(Problem::new(Kind::NotFound, format!("recording {id} was never transcoded")));
+    let Some(job) = newest(&app, &recording).await?.filter(|job| !job.hidden) else {
+        let detail =
+            format!("recording {id} was never transcoded, or so long ago that the job has reached its age");
+        return Err(Problem::new(Kind::NotFound, detail));
     };
     let dto = TranscodeProgressDto::from(&whole(&app, job).await?);
     Ok(([(header::CACHE_CONTROL, "private, no-store")], Json(dto)).into_response())

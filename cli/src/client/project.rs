@@ -240,12 +240,14 @@ async fn due(context: &Context, args: &DueArgs) -> Result<(), Failure> {
     }
     let kinds = || Kept::ALL.into_iter().filter_map(|kept| Some((kept, document.view.get(kept.as_str())?)));
     let bytes = |bytes: Option<u64>| bytes.map(size).unwrap_or_default();
+    // The farm counts no further.
+    let count = |count: u64| if count > 10_000 { "> 10000".to_owned() } else { count.to_string() };
     let columns =
         [Column::Text("KIND"), Column::Figure("AGE"), Column::Figure("DUE"), Column::Figure("SIZE")];
     print(&table(
         &columns,
         kinds().map(|(kept, list)| {
-            vec![word(kept).to_owned(), list.age_days.to_string(), list.count.to_string(), bytes(list.bytes)]
+            vec![word(kept).to_owned(), list.age_days.to_string(), count(list.count), bytes(list.bytes)]
         }),
     ))?;
     let now = Utc::now();

@@ -396,7 +396,7 @@ async fn shoot(tab: &Tab, shots: Option<&Path>, name: &str) {
     tab.page.save_screenshot(params, shots.join(format!("{name}.png"))).await.unwrap();
 }
 
-/// What is downloaded is a file that a browser plays by itself.
+/// The home page's buttons do what they say, after a question where something would be lost.
 #[tokio::test]
 async fn browser_jobs_are_cancelled_and_tried_again_and_recordings_deleted() {
     let farm = Farm::builder().start().await;
@@ -434,6 +434,7 @@ async fn browser_jobs_are_cancelled_and_tried_again_and_recordings_deleted() {
     farm.stop().await;
 }
 
+/// What is downloaded is a file that a browser plays by itself.
 #[tokio::test]
 async fn browser_a_download_plays_to_its_end() {
     let farm = Farm::builder().start().await;

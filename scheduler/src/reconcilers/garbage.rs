@@ -1,6 +1,9 @@
 //! Deletes objects that no row refers to any more, and finishes deletions that were broken off.
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
+use futures::{StreamExt, stream};
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{garbage, jobs, recordings};
 
@@ -9,6 +12,10 @@ use super::{Context, Duty, Failure};
 pub(super) struct Garbage;
 
 const BATCH: i64 = 100;
+/// Prefixes swept at once.
+const AT_ONCE: usize = 8;
+/// One run begins no batch after this: who shuts the program down should not have to wait.
+const RUN: Duration = Duration::from_secs(8);
 
 #[async_trait]
 impl Duty for Garbage {
@@ -20,20 +27,41 @@ impl Duty for Garbage {
             }
             recordings::discard(&context.db, recording).await?;
         }
-        let due = garbage::due(&context.db, BATCH).await?;
+        let began = Instant::now();
         let mut objects = 0;
-        for garbage in &due {
-            match context.storage.delete_prefix(&garbage.prefix).await {
-                Ok(count) => objects += count,
-                Err(error) => {
-                    // One prefix that resists must not keep the others from being swept.
-                    tracing::warn!(%error, prefix = garbage.prefix, "could not sweep; trying again later");
-                    garbage::postpone(&context.db, leadership, garbage).await?;
-                    continue;
-                }
+        loop {
+            let due = garbage::due(&context.db, BATCH).await?;
+            let is_last = (due.len() as i64) < BATCH;
+            let swept: Vec<Result<u64, Failure>> = stream::iter(due)
+                .map(|garbage| sweep(context, leadership, garbage))
+                .buffer_unordered(AT_ONCE)
+                .collect()
+                .await;
+            for result in swept {
+                objects += result?;
             }
-            garbage::swept(&context.db, leadership, garbage).await?;
+            if is_last || began.elapsed() > RUN {
+                return Ok(objects);
+            }
         }
-        Ok(objects)
+    }
+}
+
+async fn sweep(
+    context: &Context,
+    leadership: &Leadership,
+    garbage: garbage::Garbage,
+) -> Result<u64, Failure> {
+    match context.storage.delete_prefix(&garbage.prefix).await {
+        Ok(count) => {
+            garbage::swept(&context.db, leadership, &garbage).await?;
+            Ok(count)
+        }
+        Err(error) => {
+            // One prefix that resists must not keep the others from being swept.
+            tracing::warn!(%error, prefix = garbage.prefix, "could not sweep; trying again later");
+            garbage::postpone(&context.db, leadership, &garbage).await?;
+            Ok(0)
+        }
     }
 }

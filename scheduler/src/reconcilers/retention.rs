@@ -56,7 +56,14 @@ impl Duty for Retention {
                         self.place().project = Some(project);
                         break 'run;
                     }
-                    let went = retention::delete_due(db, project, kept, ages.of(kept), BATCH).await?;
+                    let went = match retention::delete_due(db, project, kept, ages.of(kept), BATCH).await {
+                        Ok(went) => went,
+                        Err(error) => {
+                            // One that resists must not keep the others from their turn.
+                            tracing::warn!(%error, project_id = %project, kind = kept.as_str(), "could not delete what has reached its age");
+                            break;
+                        }
+                    };
                     gone += went;
                     if went > 0 {
                         tracing::info!(project_id = %project, kind = kept.as_str(), count = went, "deleted what had reached its age");
@@ -69,6 +76,6 @@ impl Duty for Retention {
         }
         let (count, next) = retention::bury(db, buried, BATCH).await?;
         self.place().buried = next;
-        Ok(gone + count)
+        Ok(gone + count + retention::bury_unused(db, BATCH).await?)
     }
 }

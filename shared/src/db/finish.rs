@@ -387,7 +387,7 @@ async fn close_task(
             "with ended as (
                  update tasks set status = $3, error = $4, finished_at = now()
                  where id = $1 and epoch = $2 and status = any($5) returning id, job_id, unblocks),
-             freed as (delete from task_leases l using ended where l.task_id = ended.id),
+             freed as (delete from task_leases l using ended where l.task_id = ended.id returning 1),
              attempt as (
                  update attempts a set outcome = $6, error = $4, log_tail = $7, cpu_seconds = $8, finished_at = now()
                  from ended where a.task_id = ended.id and a.epoch = $2 returning a.prefix),
@@ -405,8 +405,8 @@ async fn close_task(
                  returning t.id, t.pool, t.class, t.status),
              counted as (
                  update jobs j set pending = j.pending + $9 - 1
-                 -- Counted behind them, because everybody locks the tasks before the job.
-                 from ended, (select count(*) from unblocked) as first
+                 -- Counted behind them, because everybody locks the tasks and their leases before the job.
+                 from ended, (select count(*) from unblocked) as first, (select count(*) from freed) as second
                  where $6 = 'succeeded' and j.id = ended.job_id
                  returning j.pending)
              select c.pending, u.id, u.pool, u.class

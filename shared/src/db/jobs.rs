@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::recordings::{self, NewRecording};
-use super::{Db, DbError, GenericClient, retrying, sets, sources, tasks};
+use super::{Db, DbError, GenericClient, known, retrying, sets, sources, tasks};
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::edit::Edit;
 use crate::job::error::{Reason, TaskError};
@@ -45,6 +45,8 @@ pub struct Job {
     /// When all of it could.
     pub ready_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// It has reached its age: only its recording still needs it.
+    pub hidden: bool,
     /// When the commands and logs of its attempts had reached their age.
     pub logs_deleted_at: Option<DateTime<Utc>>,
 }
@@ -80,7 +82,7 @@ pub struct Basis {
 /// Columns of a job.
 pub(super) const COLUMNS: &str = "id, project_id, recording_id, kind, status, priority, spec, metadata, result, error, \
                                   retry_of, traceparent, run_at, created_at, started_at, playable_at, ready_at, \
-                                  finished_at, logs_deleted_at";
+                                  finished_at, logs_deleted_at, hidden_at is not null as hidden";
 
 pub(super) fn read(row: &Row) -> Result<Job, DbError> {
     Ok(Job {
@@ -102,6 +104,7 @@ pub(super) fn read(row: &Row) -> Result<Job, DbError> {
         playable_at: row.get("playable_at"),
         ready_at: row.get("ready_at"),
         finished_at: row.get("finished_at"),
+        hidden: row.get("hidden"),
         logs_deleted_at: row.get("logs_deleted_at"),
     })
 }
@@ -432,7 +435,7 @@ pub(super) async fn running(db: &Db) -> Result<Vec<(Job, i16)>, DbError> {
          where status = 'running' and id in (select t.job_id from task_leases l join tasks t on t.id = l.task_id)"
     );
     let rows = client.query(&text, &[]).await?;
-    rows.iter().map(|row| Ok((read(row)?, row.get("told_quarter")))).collect()
+    known(&rows, |row| Ok((read(row)?, row.get("told_quarter"))))
 }
 
 /// Jobs of a recording that are not over.

@@ -250,9 +250,10 @@ pub(crate) async fn hold_alone(client: &impl GenericClient, id: RecordingId) -> 
     client.query_opt(&statement, &[&id.0]).await?.map(|_| ()).ok_or(DbError::Gone)
 }
 
-/// No job of a recording `r` is under way, and nobody has a token to watch it.
+/// No job of a recording `r` is under way or has just ended, so that its age does not count from then yet, and nobody has a token to
+/// watch it.
 pub(super) const UNTOUCHED: &str = "(r.kept_until is null or r.kept_until < now())
-    and not exists (select 1 from jobs j where j.recording_id = r.id and j.status in ('queued', 'running'))";
+    and not exists (select 1 from jobs j where j.recording_id = r.id and not j.settled)";
 
 /// What the segments take of a recording whose id is `due.id`.
 pub(super) const BYTES: &str =
@@ -262,17 +263,21 @@ pub(super) const BYTES: &str =
 /// Somebody is given a token to watch a recording until then: its age does not delete it before. False where there is no such recording.
 pub async fn keep(db: &Db, id: RecordingId, until: DateTime<Utc>) -> Result<bool, DbError> {
     let client = db.get().await?;
-    // Tokens of many viewers end together: most of them find that it is written down already.
-    let statement = client
+    let write = client
         .prepare_cached(
-            "with written as (
-                 update recordings set kept_until = $2
-                 where id = $1 and deleted_at is null and (kept_until is null or kept_until < $2) returning id)
-             select exists (select 1 from written)
-                 or exists (select 1 from recordings where id = $1 and deleted_at is null and kept_until >= $2)",
+            "update recordings set kept_until = $2
+             where id = $1 and deleted_at is null and (kept_until is null or kept_until < $2)",
         )
         .await?;
-    Ok(client.query_one(&statement, &[&id.0, &until]).await?.get(0))
+    if client.execute(&write, &[&id.0, &until]).await? == 1 {
+        return Ok(true);
+    }
+    // Tokens of many viewers end together: most of them find that it is written down already. Asked in a statement of its own, which sees
+    // what the first one may have waited for.
+    let read = client
+        .prepare_cached("select 1 from recordings where id = $1 and deleted_at is null and kept_until >= $2")
+        .await?;
+    Ok(client.query_opt(&read, &[&id.0, &until]).await?.is_some())
 }
 
 /// Why a recording is deleted.

@@ -15,7 +15,7 @@ use super::{Db, DbError, retrying, sources};
 use crate::ids::{ProjectId, RecordingId, SourceId};
 use crate::job::retention::{Age, Kept, Retention};
 
-pub use bury::bury;
+pub use bury::{bury, bury_unused};
 
 /// A project and the ages it has set.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,41 +69,47 @@ async fn settle_once(db: &Db, limit: i64) -> Result<u64, DbError> {
         )
         .await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    // The last word about a source or a recording is that of the last job which encoded it.
-    let last = |of: &str| {
-        format!(
-            "(select distinct on ({of}) {of} as about, finished_at, spec -> 'profile' -> 'retention' as keep
-              from jobs where id = any($1) and jsonb_typeof(spec -> 'profile') = 'object'
-              order by {of}, finished_at desc) j"
-        )
-    };
-    tx.execute(
-        &format!(
-            "update sources s set settled_at = j.finished_at, keep_until = {} from {}
-             where s.id = j.about and (s.settled_at is null or s.settled_at < j.finished_at)",
-            until(Kept::Sources),
-            last("(spec ->> 'source')::uuid")
-        ),
-        &[&ids],
-    )
-    .await?;
-    tx.execute(
-        &format!(
-            "update recordings r set settled_at = j.finished_at, outputs_until = {} from {}
-             where r.id = j.about and (r.settled_at is null or r.settled_at < j.finished_at)",
-            until(Kept::Outputs),
-            last("recording_id")
-        ),
-        &[&ids],
-    )
-    .await?;
+    for (table, column, about, kept) in [
+        ("sources", "keep_until", "(spec ->> 'source')::uuid", Kept::Sources),
+        ("recordings", "outputs_until", "recording_id", Kept::Outputs),
+    ] {
+        tx.execute(&settle_sql(table, column, about, kept), &[&ids]).await?;
+        // What was never encoded has an age too: since something was first done with it.
+        let first = format!(
+            "update {table} it set settled_at = j.finished_at
+             from (select {about} as about, min(finished_at) as finished_at from jobs
+                   where id = any($1) and recording_id is not null group by 1) j
+             where it.id = j.about and it.settled_at is null"
+        );
+        tx.execute(&first, &[&ids]).await?;
+    }
     tx.commit().await?;
     Ok(ids.len() as u64)
 }
 
+/// Counts the age of what jobs encoded from their end. The last word about it is that of the last one which succeeded, or of any, where
+/// there was none before; jobs without a recording only look.
+fn settle_sql(table: &str, column: &str, about: &str, kept: Kept) -> String {
+    format!(
+        "update {table} it
+         set settled_at = j.finished_at,
+             {column} = case when j.status = 'succeeded' or it.settled_at is null then {} else it.{column} end
+         from (select distinct on ({about}) {about} as about, status, finished_at, spec -> 'profile' -> 'retention' as keep
+               from jobs
+               where id = any($1) and recording_id is not null and jsonb_typeof(spec -> 'profile') = 'object'
+               order by {about}, status = 'succeeded' desc, finished_at desc) j
+         where it.id = j.about and (it.settled_at is null or it.settled_at < j.finished_at)",
+        until(kept)
+    )
+}
+
 /// What is due of a project's, with the columns id, name, since (when it was due), settled (what its age counts from) and bytes.
-/// `$1` is the project, `$2` its age in seconds, null for ever.
-fn due_sql(kept: Kept) -> String {
+/// `$1` is the project, `$2` its age in seconds, null for ever. With `first`, at most `$3` of each branch, the oldest first, in the order of an
+/// index: a long backlog is not read whole for each batch.
+fn due_sql(kept: Kept, first: bool) -> String {
+    let ordered = |text: String, by: &str| {
+        if first { format!("({text} order by {by} limit $3)") } else { format!("({text})") }
+    };
     let over = |at: &str| format!("{at} < now() - make_interval(secs => $2::float8)");
     match kept {
         Kept::Outputs => {
@@ -114,12 +120,10 @@ fn due_sql(kept: Kept) -> String {
                     recordings::UNTOUCHED
                 )
             };
-            format!(
-                "{} and r.outputs_until is null and {} union all {} and r.outputs_until < now()",
-                row("r.settled_at + make_interval(secs => $2::float8)"),
-                over("r.settled_at"),
-                row("r.outputs_until")
-            )
+            let usual = row("r.settled_at + make_interval(secs => $2::float8)");
+            let usual = format!("{usual} and r.outputs_until is null and {}", over("r.settled_at"));
+            let own = format!("{} and r.outputs_until < now()", row("r.outputs_until"));
+            format!("{} union all {}", ordered(usual, "r.settled_at"), ordered(own, "r.outputs_until"))
         }
         Kept::Sources => {
             let row = |since: &str| {
@@ -132,12 +136,10 @@ fn due_sql(kept: Kept) -> String {
                     sources::UNTOUCHED
                 )
             };
-            format!(
-                "{} and s.keep_until is null and {} union all {} and s.keep_until < now()",
-                row("s.settled_at + make_interval(secs => $2::float8)"),
-                over("s.settled_at"),
-                row("s.keep_until")
-            )
+            let usual = row("s.settled_at + make_interval(secs => $2::float8)");
+            let usual = format!("{usual} and s.keep_until is null and {}", over("s.settled_at"));
+            let own = format!("{} and s.keep_until < now()", row("s.keep_until"));
+            format!("{} union all {}", ordered(usual, "s.settled_at"), ordered(own, "s.keep_until"))
         }
         Kept::Jobs | Kept::Logs => {
             let (until, gone) = if kept == Kept::Jobs {
@@ -152,28 +154,26 @@ fn due_sql(kept: Kept) -> String {
                      from jobs j where j.project_id = $1 and {gone}"
                 )
             };
-            format!(
-                "{} and j.settled and {until} is null and {} union all {} and {until} < now()",
-                row("j.finished_at + make_interval(secs => $2::float8)"),
-                over("j.finished_at"),
-                row(until)
-            )
+            let usual = row("j.finished_at + make_interval(secs => $2::float8)");
+            let usual = format!("{usual} and j.settled and {until} is null and {}", over("j.finished_at"));
+            let own = format!("{} and {until} < now()", row(until));
+            format!("{} union all {}", ordered(usual, "j.finished_at"), ordered(own, until))
         }
-        Kept::Deliveries => format!(
+        Kept::Deliveries => ordered(format!(
             "select d.id, d.type as name, d.finished_at + make_interval(secs => $2::float8) as since,
                     d.finished_at as settled, octet_length(d.body)::bigint as bytes
              from webhooks w join deliveries d on d.webhook_id = w.id
              where w.project_id = $1 and d.state <> 'pending' and {}",
             over("d.finished_at")
-        ),
+        ), "d.finished_at"),
         // Never what webhooks have not been told of yet.
-        Kept::Events => format!(
+        Kept::Events => ordered(format!(
             "select e.event_id as id, e.type as name, e.created_at + make_interval(secs => $2::float8) as since,
                     e.created_at as settled, pg_column_size(e.data)::bigint as bytes
              from events e
              where e.project_id = $1 and {} and (e.xid, e.id) <= (select f.xid, f.id from fan_out f)",
             over("e.created_at")
-        ),
+        ), "e.xid, e.id"),
     }
 }
 
@@ -191,12 +191,16 @@ pub struct Due {
 /// What is due of one kind.
 #[derive(Debug, Clone)]
 pub struct DueList {
+    /// One more than [`COUNTED`] for more than that.
     pub count: u64,
     /// `None` where that is not known.
     pub bytes: Option<u64>,
     /// The first of them, the oldest first.
     pub items: Vec<Due>,
 }
+
+/// So many are counted; a backlog may be the whole of a long history.
+pub const COUNTED: u64 = 10_000;
 
 fn seconds(age: Option<Age>) -> Option<f64> {
     age.and_then(Age::span).map(|span| span.as_secs_f64())
@@ -211,22 +215,26 @@ pub async fn due(
     limit: i64,
 ) -> Result<DueList, DbError> {
     let client = db.get().await?;
-    let text = due_sql(kept);
-    let args: [&(dyn ToSql + Sync); 2] = [&project.0, &seconds(age)];
-    let sum =
-        client.query_one(&format!("select count(*), sum(bytes)::bigint from ({text}) due"), &args).await?;
+    let sum = format!(
+        "select count(*), sum(bytes)::bigint from (select bytes from ({}) due limit {}) due",
+        due_sql(kept, false),
+        COUNTED + 1
+    );
+    let sum = client.query_one(&sum, &[&project.0, &seconds(age)]).await?;
+    let count = sum.get::<_, i64>(0).max(0) as u64;
+    let text = due_sql(kept, true);
     // How much a recording takes is asked of those that are listed only: it is a sum over its segments.
     let bytes = if kept == Kept::Outputs { recordings::BYTES } else { "due.bytes" };
     let rows = client
         .query(
-            &format!("select id, name, since, {bytes} as bytes from ({text} order by since limit $3) due order by since"),
+            &format!("select id, name, since, {bytes} as bytes from (select * from ({text}) x order by since limit $3) due order by since"),
             &[&project.0, &seconds(age), &limit],
         )
         .await?;
     let size = |bytes: Option<i64>| bytes.map(|bytes| bytes.max(0) as u64);
     Ok(DueList {
-        count: sum.get::<_, i64>(0).max(0) as u64,
-        bytes: size(sum.get(1)),
+        count,
+        bytes: size(sum.get(1)).filter(|_| count <= COUNTED),
         items: rows
             .iter()
             .map(|row| Due {
@@ -250,10 +258,10 @@ pub async fn delete_due(
     if matches!(kept, Kept::Jobs | Kept::Logs) {
         return jobs::delete_due(db, project, kept, seconds(age), limit).await;
     }
-    let text = due_sql(kept);
+    let text = due_sql(kept, true);
     let client = db.get().await?;
     let args: [&(dyn ToSql + Sync); 3] = [&project.0, &seconds(age), &limit];
-    let first = format!("select id, settled from ({text} order by since limit $3) due");
+    let first = format!("select id, settled from (select * from ({text}) x order by since limit $3) due");
     match kept {
         Kept::Deliveries => {
             let gone = format!(

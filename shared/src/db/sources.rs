@@ -158,14 +158,12 @@ pub(crate) async fn insert_remuxed(
     Ok(())
 }
 
-/// No job that needs a source `s` is under way, and it is no mark on the picture of anything that is there.
+/// No job that needs a source `s` is under way or has just ended, and it is no mark on the picture of anything that is there.
 pub(super) const UNTOUCHED: &str = "s.remux_of is null
     and not exists (
-        select 1 from recordings r join jobs j on j.recording_id = r.id
-        where r.source_id = s.id and j.status in ('queued', 'running'))
+        select 1 from recordings r join jobs j on j.recording_id = r.id where r.source_id = s.id and not j.settled)
     and not exists (
-        select 1 from task_leases l join tasks t on t.id = l.task_id join jobs j on j.id = t.job_id
-        where j.spec ->> 'source' = s.id::text)
+        select 1 from jobs j where j.spec ->> 'source' = s.id::text and j.recording_id is null and j.finished_at is null)
     and not exists (
         select 1 from jobs j left join recordings r on r.id = j.recording_id
         where j.spec -> 'edit' -> 'watermark' ->> 'source' = s.id::text

@@ -131,9 +131,17 @@ impl<'de> Deserialize<'de> for Age {
 }
 
 /// Ages that somebody set; what is not among them is for somebody else to say.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Retention(pub BTreeMap<Kept, Age>);
+
+/// What a newer program keeps by age besides is passed over.
+impl<'de> Deserialize<'de> for Retention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = BTreeMap::<String, Age>::deserialize(deserializer)?;
+        Ok(Self(Kept::ALL.into_iter().filter_map(|kept| Some((kept, all.remove(kept.as_str())?))).collect()))
+    }
+}
 
 impl Retention {
     /// The age that was set for `kept`.
@@ -188,6 +196,8 @@ mod tests {
         assert_eq!(both.of(Kept::Logs), Some(Age::Forever));
         assert_eq!(both.of(Kept::Outputs), Some(Age::Days(7.0)));
         assert_eq!(both.of(Kept::Sources), None);
+        let newer = json!({ "jobs_days": 1, "pictures_days": 2 });
+        assert_eq!(serde_json::from_value::<Retention>(newer).unwrap().0.len(), 1);
         for kept in Kept::ALL {
             assert_eq!(serde_json::to_value(kept).unwrap(), json!(kept.as_str()));
         }

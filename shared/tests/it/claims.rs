@@ -74,6 +74,27 @@ async fn projects_with_even_shares_take_turns_whatever_their_priorities() {
 }
 
 #[tokio::test]
+async fn where_slots_are_fewer_than_projects_weight_says_how_often_each_has_its_turn() {
+    let fixture = Fixture::new().await;
+    let (heavy, light) = (fixture.project("heavy").await, fixture.project("light").await);
+    fixture.execute("update projects set weight = 4 where name = 'heavy'").await;
+    for _ in 0..100 {
+        fixture.job(heavy, 50).await;
+        fixture.job(light, 50).await;
+    }
+    let mut of_heavy = 0;
+    for _ in 0..100 {
+        let claimed = fixture.claim(&claimant()).await.unwrap();
+        of_heavy += usize::from(claimed.project_id == heavy);
+        // The only slot: nothing runs when the next one is chosen.
+        fixture.execute("delete from task_leases").await;
+    }
+    // Eighty are expected; six standard deviations to either side.
+    assert!((56..=99).contains(&of_heavy), "{of_heavy} of 100");
+    fixture.done().await;
+}
+
+#[tokio::test]
 async fn what_becomes_due_gets_its_priority_back() {
     let fixture = Fixture::new().await;
     let project = fixture.project("p").await;

@@ -15,6 +15,7 @@ use reelmill_shared::job::spec::{Input, JobKind, JobSpec, LadderChoice, Output};
 use reelmill_shared::job::state::Access;
 use reelmill_shared::media::profile::Profile;
 use reelmill_testkit::database::TestDatabase;
+use reelmill_testkit::wait::until;
 use serde_json::json;
 
 pub(crate) struct Fixture {
@@ -86,6 +87,16 @@ impl Fixture {
         self.db.close();
         self.database.drop().await;
     }
+}
+
+/// Waits until readers of the event log see all that is in it: transactions of other tests on the same server hold the horizon back.
+pub(crate) async fn horizon(db: &Db) {
+    let hidden = "select count(*) from events where xid >= pg_snapshot_xmin(pg_current_snapshot())";
+    until("the horizon to pass", Duration::from_secs(60), || async {
+        let row = db.get().await.unwrap().query_one(hidden, &[]).await.unwrap();
+        (row.get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
 }
 
 /// A transcode of a recording and a source that are there.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reelmill_shared::db::{DbError, fan_out, finish, garbage, leader, unserved, workers};
 use reelmill_shared::ids::SchedulerId;
 
-use crate::fixture::{Fixture, claimant};
+use crate::fixture::{Fixture, claimant, horizon};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -60,6 +60,7 @@ async fn what_two_leaders_do_at_once_is_done_once() {
         ))
         .await;
     let db = &fixture.db;
+    horizon(db).await;
     let swept = garbage::due(db, 1).await.unwrap().remove(0);
     let everything = async |leadership| {
         (

@@ -311,14 +311,122 @@ async fn events_go_when_all_have_been_told_and_deliveries_when_they_are_over() {
 }
 
 #[tokio::test]
-async fn who_is_claimed_is_not_over() {
+async fn what_is_needed_stays_whatever_its_age() {
     let fixture = Fixture::new().await;
     let project = fixture.project("p").await;
-    fixture.job(project, 50).await;
+    let old = "update recordings set settled_at = now() - interval '8 days';
+               update sources set settled_at = now() - interval '8 days'";
+    let nothing = async || {
+        for kept in [Kept::Outputs, Kept::Sources] {
+            let list = retention::due(&fixture.db, project, kept, WEEK, 10).await.unwrap();
+            assert_eq!((list.count, delete(&fixture, project, kept, WEEK).await), (0, 0), "{kept:?}");
+        }
+    };
+    // What a worker is at.
+    let job = fixture.job(project, 50).await;
     fixture.claim(&claimant()).await.unwrap();
     assert_eq!(retention::settle(&fixture.db, 10).await.unwrap(), 0);
-    for kept in Kept::ALL {
-        assert!(due(&fixture, project, kept, Some(Age::Days(0.01))).await.is_empty());
-    }
+    fixture.execute(old).await;
+    nothing().await;
+    // What has just been made, and counts from the next look on.
+    fixture
+        .execute(&format!("update jobs set status = 'succeeded', finished_at = now() where id = '{job}'"))
+        .await;
+    nothing().await;
+    while retention::settle(&fixture.db, 10).await.unwrap() > 0 {}
+    nothing().await;
+    // What somebody looks into: a dry run has no recording.
+    fixture
+        .execute(&format!(
+            "{old}; insert into jobs (id, project_id, kind, spec, pending)
+                    select gen_random_uuid(), project_id, 'probe', spec, 1 from jobs where id = '{job}'"
+        ))
+        .await;
+    assert!(due(&fixture, project, Kept::Sources, WEEK).await.is_empty());
+    fixture.execute("update jobs set status = 'succeeded', finished_at = now() where kind = 'probe'").await;
+    assert_eq!(due(&fixture, project, Kept::Sources, WEEK).await.len(), 1, "and says nothing of its age");
+    // What marks the picture of another recording.
+    let marked = fixture.job(project, 50).await;
+    fixture
+        .execute(&format!(
+            r#"update jobs set spec = jsonb_set(spec, '{{edit}}', jsonb_build_object('watermark', jsonb_build_object('source',
+                   (select spec ->> 'source' from jobs where id = '{job}')))) where id = '{marked}'"#
+        ))
+        .await;
+    assert!(due(&fixture, project, Kept::Sources, WEEK).await.is_empty());
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn only_what_was_made_says_how_long_it_is_kept() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let (made, recording) = over(&fixture, project, 30, &json!({ "outputs_days": "forever" })).await;
+    assert!(due(&fixture, project, Kept::Outputs, WEEK).await.is_empty());
+    let again = format!(
+        "insert into jobs (id, project_id, recording_id, kind, spec, pending, status, finished_at)
+         select gen_random_uuid(), project_id, recording_id, kind, spec #- '{{profile,retention}}', 0, $status, now() - interval '20 days'
+         from jobs where id = '{made}'"
+    );
+    fixture.execute(&again.replace("$status", "'cancelled'")).await;
+    assert!(due(&fixture, project, Kept::Outputs, WEEK).await.is_empty(), "what was cancelled made nothing");
+    fixture.execute(&again.replace("$status", "'succeeded'").replace("20 days", "19 days")).await;
+    assert_eq!(due(&fixture, project, Kept::Outputs, WEEK).await, [recording.0]);
+    // One that was only looked at has an age too.
+    let (_, pictured) = over(&fixture, project, 30, &json!({})).await;
+    fixture
+        .execute(&format!(
+            "update jobs set kind = 'thumbnail', spec = spec - 'profile' where recording_id = '{pictured}'"
+        ))
+        .await;
+    let found = due(&fixture, project, Kept::Outputs, WEEK).await;
+    assert_eq!(found, [pictured.0, recording.0]);
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn two_viewers_at_once_both_get_their_token() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let (_, recording) = over(&fixture, project, 8, &json!({})).await;
+    let until = Utc::now() + TimeDelta::hours(1);
+    let first = fixture.database.connect().await;
+    first.batch_execute("begin").await.unwrap();
+    first.execute("update recordings set kept_until = $1", &[&until]).await.unwrap();
+    let second = tokio::spawn({
+        let db = fixture.db.clone();
+        async move { recordings::keep(&db, recording, until).await }
+    });
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    reelmill_testkit::wait::until("the second to wait", std::time::Duration::from_secs(30), || async {
+        assert!(!second.is_finished(), "it must wait for the lock");
+        (fixture.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    first.batch_execute("commit").await.unwrap();
+    assert!(second.await.unwrap().unwrap());
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn nothing_stays_of_sources_that_were_only_looked_into() {
+    let fixture = Fixture::new().await;
+    let project = fixture.project("p").await;
+    let (_, recording) = over(&fixture, project, 8, &json!({})).await;
+    fixture
+        .execute(&format!(
+            "insert into sources (id, project_id, origin, deleted_at)
+             values (gen_random_uuid(), '{project}', '{{}}', now() - interval '2 days'),
+                    (gen_random_uuid(), '{project}', '{{}}', now());
+             insert into uploads (id, project_id, source_id)
+             select gen_random_uuid(), project_id, id from sources where deleted_at < now() - interval '1 day';
+             update sources set deleted_at = now() - interval '2 days'
+             where id = (select source_id from recordings where id = '{recording}')"
+        ))
+        .await;
+    assert_eq!(retention::bury_unused(&fixture.db, 10).await.unwrap(), 1);
+    assert_eq!(fixture.count("select count(*) from sources").await, 2, "too young, and still named");
+    assert_eq!(fixture.count("select count(*) from uploads").await, 0);
     fixture.done().await;
 }

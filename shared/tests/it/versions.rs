@@ -8,7 +8,7 @@ use reelmill_shared::ids::{JobId, SchedulerId};
 use reelmill_shared::job::error::Reason;
 use reelmill_shared::job::state::JobStatus;
 
-use crate::fixture::{Fixture, LEASE, claimant};
+use crate::fixture::{Fixture, LEASE, claimant, horizon};
 
 /// A job whose task is as a newer program would write it: `change` is what is newer about it.
 async fn newer(fixture: &Fixture, change: &str) -> JobId {
@@ -98,6 +98,7 @@ async fn events_of_unknown_types_are_passed_on_and_hold_up_nothing() {
     );
     fixture.execute(&hook).await;
     fixture.job(project, 50).await;
+    horizon(&fixture.db).await;
     let read = events::of_project_after(&fixture.db, project, Position::default(), 10).await.unwrap();
     let kinds: Vec<&str> = read.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["recording.blessed", "job.queued"]);

@@ -6,6 +6,28 @@ use super::super::{Db, DbError, GenericClient, retrying};
 use super::jobs::remove;
 use crate::ids::RecordingId;
 
+/// Deletes the rows of sources of which nothing was ever made: of dry runs, and of uploads that nobody used. Returns how many.
+pub async fn bury_unused(db: &Db, limit: i64) -> Result<u64, DbError> {
+    let gone = db
+        .get()
+        .await?
+        .execute(
+            "with dead as (
+                 select s.id from sources s
+                 where s.deleted_at < now() - interval '1 day' and s.settled_at is null
+                   and not exists (select 1 from recordings r where r.source_id = s.id)
+                   and not exists (select 1 from sources made where made.remux_of = s.id)
+                   and not exists (select 1 from jobs j where j.spec ->> 'source' = s.id::text
+                                   and j.recording_id is null and j.finished_at is null)
+                 order by s.deleted_at limit $1),
+             uploaded as (delete from uploads u using dead where u.source_id = dead.id)
+             delete from sources s using dead where s.id = dead.id",
+            &[&limit],
+        )
+        .await?;
+    Ok(gone)
+}
+
 /// Deletes the rows of recordings that were deleted and handed to the sweeper, with those of their jobs and sources, where nobody sees
 /// these jobs any more and nobody was lent what they made. Looks at `limit` recordings after `after`; returns how many it
 /// deleted, and where to go on, `None` after the last.
@@ -49,6 +71,11 @@ async fn bury_one(tx: &impl GenericClient, id: Uuid) -> Result<(), DbError> {
     // Nobody can be lent a set of it meanwhile: it takes a recording that lives to lend one.
     let rows = tx.query("select id from jobs where recording_id = $1 order by id for update", &[&id]).await?;
     let jobs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    tx.execute(
+        "select 1 from sources where id = (select source_id from recordings where id = $1) for update",
+        &[&id],
+    )
+    .await?;
     tx.execute("delete from downloads where recording_id = $1", &[&id]).await?;
     tx.execute("delete from pictures where recording_id = $1", &[&id]).await?;
     tx.execute(

@@ -20,7 +20,8 @@ pub(super) async fn delete_due(
         let mut client = db.get().await?;
         let tx = client.transaction().await?;
         let args: [&(dyn ToSql + Sync); 3] = [&project.0, &age, &limit];
-        let text = format!("select id from ({} order by since limit $3) due", due_sql(kept));
+        let text =
+            format!("select id from (select * from ({}) x order by since limit $3) due", due_sql(kept, true));
         let rows = tx.query(&text, &args).await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
         // What is over stays so: only another who does the same could be in the way.
@@ -82,7 +83,10 @@ async fn withdraw_unfinished(tx: &impl GenericClient, jobs: &[Uuid]) -> Result<(
                  select s.id, s.job_id from sets s join jobs j on j.id = s.job_id
                  where j.id = any($1) and j.status <> 'succeeded'
                    and not exists (select 1 from recording_sets rs
-                                   where rs.set_id = s.id and (rs.active or rs.static_prefix is not null))),
+                                   where rs.set_id = s.id and (rs.active or rs.static_prefix is not null))
+                   -- Another try of the same may build on it.
+                   and not exists (select 1 from recording_sets rs join jobs other on other.recording_id = rs.recording_id
+                                   where rs.set_id = s.id and other.hidden_at is null and other.status <> 'succeeded')),
              makers as (
                  select id, retry_of from jobs where id in (select job_id from half_made)
                  union

@@ -164,9 +164,11 @@ fn claim_sql() -> String {
                  where t.class = q.class and t.project_id = q.project_id and t.ready_key >= q.ready_key and {due}
                  order by t.ready_key, t.id limit 1) h
              where string_to_array(q.class, '+') <@ $2::text[] and (p.max_running is null or free.place is not null)
-             -- Projects with the same share take turns by chance: priority ranks within a project, never between them.
-             -- What became ready at once is taken in the order of the plan, whatever its class.
-             order by share, md5(q.project_id::text || now()::text), ready_key, id
+             -- Projects with the same share, such as all those that have nothing running where there are more projects than slots, take turns
+             -- by chance, in proportion to their weights: the least of exponential variates with these rates. Priority ranks within a project,
+             -- never between them. What became ready at once is taken in the order of the plan, whatever its class.
+             order by share, -ln((('x' || left(md5(q.project_id::text || now()::text), 8))::bit(32)::bigint + 1) / 4294967297.0) / p.weight,
+                 ready_key, id
          ),
          picked as (
              select t.id, ranked.place from ranked, lateral (
