@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
-use reelmill_shared::db::{jobs, tasks};
+use reelmill_shared::db::{jobs, snapshots, tasks};
 use reelmill_shared::job::capability::Pool;
 
 use super::{Context, Duty, Failure};
@@ -24,6 +24,8 @@ impl Duty for Demand {
             figure(found.map_or(0.0, |row| (row.ready + row.running) as f64), "reelmill_demand_slots");
             figure(found.map_or(0.0, |row| row.oldest_seconds), "reelmill_oldest_ready_age_seconds");
         }
+        ::metrics::gauge!("reelmill_oldest_snapshot_age_seconds")
+            .set(snapshots::oldest_seconds(&context.db).await?);
         let mut unfinished = [("queued", 0), ("running", 0)];
         for (status, count) in jobs::count_unfinished(&context.db).await? {
             if let Some(row) = unfinished.iter_mut().find(|row| row.0 == status) {

@@ -27,6 +27,7 @@ pub mod retention;
 pub mod retry;
 pub mod reuse;
 pub mod sets;
+pub mod snapshots;
 pub mod sources;
 pub mod stills;
 pub mod tasks;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reelmill_shared::db::{DbError, fan_out, finish, garbage, leader, unserved, workers};
+use reelmill_shared::db::{DbError, fan_out, finish, garbage, leader, snapshots, unserved, workers};
 use reelmill_shared::ids::SchedulerId;
 
 use crate::fixture::{Fixture, claimant, horizon};
@@ -31,6 +31,22 @@ async fn a_leader_that_was_stopped_writes_nothing_when_it_wakes() {
         leader::acquire(&fixture.db, first, LEASE).await.unwrap().is_some(),
         "no wait after a resignation"
     );
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn an_old_snapshot_is_seen() {
+    let fixture = Fixture::new().await;
+    let reader = fixture.database.connect().await;
+    reader
+        .batch_execute("begin isolation level repeatable read; select count(*) from projects")
+        .await
+        .unwrap();
+    let first = snapshots::oldest_seconds(&fixture.db).await.unwrap();
+    assert!(first > 0.0);
+    assert!(snapshots::oldest_seconds(&fixture.db).await.unwrap() > first, "it grows older");
+    reader.batch_execute("commit").await.unwrap();
+    assert_eq!(snapshots::oldest_seconds(&fixture.db).await.unwrap(), 0.0);
     fixture.done().await;
 }
 
