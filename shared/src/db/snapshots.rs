@@ -9,7 +9,8 @@ pub async fn oldest_seconds(db: &Db) -> Result<f64, DbError> {
     let statement = client
         .prepare_cached(
             "select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8 from pg_stat_activity
-             where datname = current_database() and backend_xmin is not null and pid <> pg_backend_pid()",
+             where datname = current_database() and backend_type = 'client backend' and backend_xmin is not null
+               and pid <> pg_backend_pid()",
         )
         .await?;
     Ok(client.query_one(&statement, &[]).await?.get(0))
