@@ -54,6 +54,10 @@ ids! {
     TaskId
     /// What one encode or one broadcast made.
     SetId
+    /// A channel that may be on air.
+    LivestreamId
+    /// One time a livestream was on air.
+    BroadcastId
     /// A worker process.
     WorkerId
     /// A scheduler process.

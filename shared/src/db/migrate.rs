@@ -7,7 +7,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first: their names and what they do. A released file is never edited.
-pub const MIGRATIONS: [(&str, &str); 18] = [
+pub const MIGRATIONS: [(&str, &str); 19] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -26,6 +26,7 @@ pub const MIGRATIONS: [(&str, &str); 18] = [
     ("V16__retention", include_str!("../../../migrations/0016_retention.sql")),
     ("V17__progress", include_str!("../../../migrations/0017_progress.sql")),
     ("V18__big_queues", include_str!("../../../migrations/0018_big_queues.sql")),
+    ("V19__live", include_str!("../../../migrations/0019_live.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.
