@@ -7,6 +7,7 @@ pub mod dash;
 pub mod grid;
 pub mod hls;
 pub mod ladder;
+pub mod live;
 pub mod loudness;
 pub mod presentation;
 pub mod probe;

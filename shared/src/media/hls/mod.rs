@@ -9,6 +9,8 @@ mod master;
 mod media;
 mod text;
 
+pub(super) use text::decimal;
+
 pub use bandwidth::{Bandwidth, MeasuredSegment, measure_bandwidth};
 pub use master::{AudioRendition, IframeVariant, MasterPlaylist, SubtitleRendition, Variant};
 pub use media::{ByteRange, MediaPlaylist, PlaylistKind, Segment, Ticks, target_duration};

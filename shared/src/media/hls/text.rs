@@ -19,7 +19,7 @@ pub(super) fn uri_line(uri: &str) -> String {
 
 /// `numerator / denominator` as a decimal with exactly `digits` digits after the point, the last one rounded half up.
 /// A denominator of zero counts as one.
-pub(super) fn decimal(numerator: u64, denominator: u32, digits: u32) -> String {
+pub(in crate::media) fn decimal(numerator: u64, denominator: u32, digits: u32) -> String {
     let scale = 10_u128.pow(digits);
     let scaled = scaled(numerator, denominator, scale);
     format!("{}.{:0width$}", scaled / scale, scaled % scale, width = digits as usize)
