@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod keys;
 pub mod leader;
 pub mod leases;
+pub mod live;
 pub mod migrate;
 pub mod pictures;
 pub mod pools;
