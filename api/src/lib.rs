@@ -5,6 +5,7 @@ mod auth;
 mod downloads;
 mod dry_run;
 mod dto;
+mod edge;
 mod edit;
 mod extract;
 mod hub;
@@ -49,6 +50,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::edge::Edges;
 use crate::hub::Hub;
 use crate::problem::{Kind, Problem, method_not_allowed};
 use crate::state::App;
@@ -86,7 +88,8 @@ pub async fn run(
     let login_path = first_key(&db, &config).await?;
     let hub = Hub::start(db.clone(), shutdown.clone()).await?;
     let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
-    let app = App::new(config, db, broker, storage, hub, sender);
+    let edges = Arc::new(Edges::new(db.clone(), storage.clone(), config.edge_cache_bytes)?);
+    let app = App::new(config, db, broker, storage, hub, sender, edges);
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });
@@ -159,6 +162,7 @@ fn router(app: App) -> Router {
         .route("/health", get(routes::health::health))
         .route("/metrics", get(routes::health::metrics))
         .merge(routes::viewer::routes())
+        .merge(routes::live_viewer::routes())
         .fallback(pages::nowhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), middleware::check_host))

@@ -265,6 +265,11 @@ impl Problem {
     }
 
     /// Answers with another status than the kind's own. Numbers that are no status change nothing.
+    /// Says when it is worth asking again.
+    pub(crate) fn with_retry_after(self, seconds: u16) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = StatusCode::from_u16(status).ok();
         self

@@ -17,6 +17,7 @@ use reelmill_shared::webhook::Sender;
 use tokio::sync::Semaphore;
 
 use crate::dto::recording::ViewerInfoDto;
+use crate::edge::Edges;
 use crate::hub::Hub;
 use crate::media::MediaFile;
 use crate::playback::{Listing, StreamFile};
@@ -37,6 +38,7 @@ pub struct Inner {
     /// Turns to try webhooks: receivers may hang, and each that does holds a connection.
     pub(crate) tests: Semaphore,
     pub(crate) caches: Caches,
+    pub(crate) edges: Arc<Edges>,
 }
 
 /// A set, the ordinal that its files are named by, and which of its listings.
@@ -83,6 +85,7 @@ impl App {
         storage: Storage,
         hub: Hub,
         sender: Sender,
+        edges: Arc<Edges>,
     ) -> Self {
         let short = Duration::from_secs(3);
         let caches = Caches {
@@ -97,7 +100,7 @@ impl App {
             transport: Transport::new(config.ts_cache_bytes),
         };
         let tests = Semaphore::new(TESTS);
-        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches }))
+        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches, edges }))
     }
 
     pub(crate) fn signer(&self) -> &Signer {

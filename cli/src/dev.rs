@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,9 @@ pub(crate) struct DevArgs {
     /// Port of the API and the pages, on 127.0.0.1; 0 for any that is free.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Port where publishers of live streams come in, by RTMP; 0 for any that is free. Left out: 1935, or any where that is taken.
+    #[arg(long)]
+    rtmp_port: Option<u16>,
     /// Throw everything away at the end.
     #[arg(long)]
     ephemeral: bool,
@@ -49,6 +52,8 @@ pub(crate) const ADMIN_KEY_FILE: &str = "admin-key";
 pub(crate) const SERVER_FILE: &str = "server-url";
 const SECRET_KEY_FILE: &str = "secret-key";
 const LOGIN_FILE: &str = "login-url";
+/// What publishers take where no port is given (Adobe RTMP 1.0, 5).
+const RTMP_PORT: u16 = 1935;
 
 /// Runs the farm until Ctrl-C or SIGTERM.
 pub(crate) async fn run(args: DevArgs, data_dir: PathBuf) -> anyhow::Result<()> {
@@ -199,6 +204,9 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         set("REELMILL_WORKER_SLOTS", slots.to_string());
     }
     set("REELMILL_API_LISTEN", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port).to_string());
+    let rtmp = rtmp_address(args.rtmp_port)?;
+    set("REELMILL_RTMP_LISTEN", rtmp.to_string());
+    set("REELMILL_PUBLIC_RTMP_URL", format!("rtmp://{rtmp}/live"));
     // A web page whose name points at this machine sends its own name along, and is turned away.
     set("REELMILL_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]".into());
     set("REELMILL_SECRET_KEY", kept(&data_dir.join(SECRET_KEY_FILE), None, new_secret)?);
@@ -228,6 +236,18 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         set("REELMILL_INPUT_LOCAL_ROOTS", roots.join(","));
     }
     Ok(settings)
+}
+
+/// Where publishers come in. A port of any number is chosen now, because what the API tells of it must be true.
+fn rtmp_address(wanted: Option<u16>) -> anyhow::Result<SocketAddr> {
+    let free =
+        |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|taken| taken.local_addr());
+    match wanted {
+        None => free(RTMP_PORT).or_else(|_| free(0)).context("no port is free for publishers"),
+        Some(port) => {
+            free(port).with_context(|| format!("port {port} is in use; choose another with --rtmp-port"))
+        }
+    }
 }
 
 /// An empty variable counts as not set.

@@ -13,22 +13,31 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Serves in the background where an address is set. Binding fails at once, not later.
-pub(crate) async fn serve(
-    listen: Option<SocketAddr>,
+/// Listens where an address is set, or where there is something to serve besides. Fails at once, not later.
+pub(crate) async fn bind(listen: Option<SocketAddr>, needed: bool) -> anyhow::Result<Option<TcpListener>> {
+    let anywhere = || needed.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let Some(address) = listen.or_else(anywhere) else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    Ok(Some(listener))
+}
+
+/// Serves in the background, and `besides` beside it.
+pub(crate) fn serve(
+    listener: Option<TcpListener>,
+    besides: Option<Router>,
     db: Db,
     shutdown: CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let Some(address) = listen else {
+    let Some(listener) = listener else {
         return Ok(tokio::spawn(async {}));
     };
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "telling of its health");
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(|| async { telemetry::metrics().render() }))
-        .with_state(db);
+        .with_state(db)
+        .merge(besides.unwrap_or_default());
     Ok(tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {

@@ -8,6 +8,7 @@ mod claim_loop;
 mod extent;
 pub mod ffmpeg;
 mod health;
+mod live;
 mod packager;
 mod scratch;
 mod tasks;
@@ -58,8 +59,25 @@ pub async fn run(
         .with_context(|| format!("the source cache {}", config.cache.display()))?;
     let http = GuardedClient::new(config.net.clone(), Limits::download(config.max_source_bytes))?;
 
+    let scratch = Arc::new(scratch);
     let stop_health = CancellationToken::new();
-    let health = health::serve(config.listen, db.clone(), stop_health.clone()).await?;
+    let listener = health::bind(config.listen, config.live.is_some()).await?;
+    let live = match (&config.live, &listener) {
+        (Some(live), Some(listener)) => {
+            let parts = live::Parts {
+                worker: id,
+                config: live.clone(),
+                db: db.clone(),
+                storage: storage.clone(),
+                programs: programs.clone(),
+                scratch: Arc::clone(&scratch),
+            };
+            Some(live::Live::open(parts, listener.local_addr()?).await?)
+        }
+        _ => None,
+    };
+    let origin = live.as_ref().map(live::Live::routes);
+    let health = health::serve(listener, origin, db.clone(), stop_health.clone())?;
     if !wait_for_schema(&db, &shutdown).await? {
         stop_health.cancel();
         health.await?;
@@ -90,16 +108,12 @@ pub async fn run(
     let claimant = Claimant { worker_id: id, pool: config.pool, capabilities, lease: config.lease };
     let drain = config.drain;
     let shop = Arc::new(Shop { config, db: db.clone(), storage, cache, programs, http });
-    let claims = ClaimLoop {
-        shop,
-        broker,
-        claimant,
-        queues,
-        scratch: Arc::new(scratch),
-        holds,
-        tasks: TaskTracker::new(),
-    };
+    let claims = ClaimLoop { shop, broker, claimant, queues, scratch, holds, tasks: TaskTracker::new() };
+    let streaming = live.map(|live| tokio::spawn(live.run(shutdown.clone())));
     work(&claims, may_work, drain, &shutdown).await;
+    if let Some(streaming) = streaming {
+        let _ = streaming.await;
+    }
     stop_beat.cancel();
     let _ = beating.await;
     if let Err(error) = workers::touch(&db, id, WorkerState::Gone).await {

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod job_control;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod live_viewer;
 pub(crate) mod profiles;
 pub(crate) mod projects;
 pub(crate) mod queues;

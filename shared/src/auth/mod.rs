@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngCore;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::job::state::words;
 
@@ -59,6 +60,11 @@ pub fn new_secret() -> String {
 /// What is kept of a key. A fast hash is right: the key has 256 bits of its own, nothing to guess.
 pub fn hash_key(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
+}
+
+/// Whether two secrets are the same, in a time that does not tell where they differ.
+pub fn same_secret(a: &str, b: &str) -> bool {
+    bool::from(a.as_bytes().ct_eq(b.as_bytes()))
 }
 
 /// The part of a key that may be shown.

@@ -145,6 +145,8 @@ pub struct ApiConfig {
     pub upload_max_bytes: u64,
     /// `REELMILL_TS_CACHE_BYTES` (256 MiB): MPEG-TS segments kept in memory.
     pub ts_cache_bytes: u64,
+    /// `REELMILL_EDGE_CACHE_BYTES` (256 MiB): parts and segments of live streams kept in memory.
+    pub edge_cache_bytes: u64,
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
     pub webhooks: WebhookConfig,
@@ -169,6 +171,7 @@ impl ApiConfig {
             input_roots: local_roots(vars),
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
             ts_cache_bytes: vars.value("REELMILL_TS_CACHE_BYTES").or(256 << 20),
+            edge_cache_bytes: vars.value("REELMILL_EDGE_CACHE_BYTES").or(256 << 20),
             token_lifetime: Duration::from_secs(
                 vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
             ),
@@ -240,6 +243,43 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// `REELMILL_STALL_SECONDS` (60): an FFmpeg that takes no CPU time for so long hangs, and is ended.
     pub stall: Duration,
+    /// Where the worker carries live streams.
+    pub live: Option<LiveConfig>,
+}
+
+/// Settings of a worker that carries live streams.
+#[derive(Debug, Clone)]
+pub struct LiveConfig {
+    /// `REELMILL_RTMP_LISTEN` (in the pool `live` 0.0.0.0:1935; else a worker carries no live streams): where publishers come in.
+    pub rtmp_listen: SocketAddr,
+    /// `REELMILL_WORKER_ADVERTISE` (`http://` and the address it listens on): where edges reach the origin.
+    pub advertise: Option<Url>,
+    /// `REELMILL_LIVE_LEASE_SECONDS` (6): a worker that is silent for so long has lost its streams.
+    pub lease: Duration,
+    /// `REELMILL_LIVE_GRACE_SECONDS` (60): how long a publisher may be away before its broadcast is over.
+    pub grace: Duration,
+}
+
+impl LiveConfig {
+    fn read(vars: &mut Vars, pool: Pool) -> Option<Self> {
+        let listen = vars.value::<SocketAddr>("REELMILL_RTMP_LISTEN").optional();
+        let usual = || (pool == Pool::Live).then(|| SocketAddr::from(([0, 0, 0, 0], 1935)));
+        let advertise = vars.value("REELMILL_WORKER_ADVERTISE").optional();
+        let lease: f64 = vars.value("REELMILL_LIVE_LEASE_SECONDS").or(6.0);
+        if !(1.0..=60.0).contains(&lease) {
+            vars.fault("REELMILL_LIVE_LEASE_SECONDS", "must be from 1 to 60");
+        }
+        let grace: f64 = vars.value("REELMILL_LIVE_GRACE_SECONDS").or(60.0);
+        if !(0.0..=3600.0).contains(&grace) {
+            vars.fault("REELMILL_LIVE_GRACE_SECONDS", "must be from 0 to 3600");
+        }
+        Some(Self {
+            rtmp_listen: listen.or_else(usual)?,
+            advertise,
+            lease: Duration::from_secs_f64(lease.clamp(1.0, 60.0)),
+            grace: Duration::from_secs_f64(grace.clamp(0.0, 3600.0)),
+        })
+    }
 }
 
 impl WorkerConfig {
@@ -262,12 +302,14 @@ impl WorkerConfig {
         if slots == 0 {
             vars.fault("REELMILL_WORKER_SLOTS", "must be at least 1");
         }
+        let pool = vars.value("REELMILL_WORKER_POOL").or(Pool::Cpu);
         Self {
             database: DatabaseConfig::read(vars),
             broker: BrokerConfig::read(vars),
             storage: StorageConfig::read(vars),
             listen: vars.value("REELMILL_WORKER_LISTEN").optional(),
-            pool: vars.value("REELMILL_WORKER_POOL").or(Pool::Cpu),
+            live: LiveConfig::read(vars, pool),
+            pool,
             name: vars.value("REELMILL_WORKER_NAME").optional(),
             slots: slots.max(1),
             lease: Duration::from_secs_f64(lease.clamp(1.0, 3600.0)),

@@ -361,6 +361,8 @@ pub async fn reserve(db: &Db, hold: LiveHold, next: u64) -> Result<(), DbError> 
 pub struct LiveSegment {
     pub track: String,
     pub number: u64,
+    /// Of the run that made it; its holder may have taken the stream again since.
+    pub epoch: u32,
     /// Empty where nobody has it.
     pub key: String,
     pub bytes: u64,
@@ -386,14 +388,16 @@ pub async fn publish(
     let starts: Vec<i64> = segments.iter().map(|s| s.start_ticks as i64).collect();
     let ticks: Vec<i64> = segments.iter().map(|s| s.ticks as i64).collect();
     let gaps: Vec<bool> = segments.iter().map(|s| s.gap).collect();
+    let epochs: Vec<i32> = segments.iter().map(|s| s.epoch as i32).collect();
     transaction
         .execute(
             "insert into segments (set_id, rung, epoch, number, key, bytes, start_ticks, duration_ticks, gap)
-             select $1, rung, $2, number, key, bytes, starts, ticks, gap
-             from unnest($3::text[], $4::int[], $5::text[], $6::int[], $7::bigint[], $8::bigint[], $9::bool[])
-                 as s (rung, number, key, bytes, starts, ticks, gap)
+             select $1, rung, epoch, number, key, bytes, starts, ticks, gap
+             from unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::int[], $7::bigint[], $8::bigint[],
+                     $9::bool[])
+                 as s (epoch, rung, number, key, bytes, starts, ticks, gap)
              on conflict (set_id, rung, number) do nothing",
-            &[&on_air.set.0, &hold.epoch, &tracks, &numbers, &keys, &bytes, &starts, &ticks, &gaps],
+            &[&on_air.set.0, &epochs, &tracks, &numbers, &keys, &bytes, &starts, &ticks, &gaps],
         )
         .await?;
     let sum: i64 = segments.iter().map(|s| s.bytes as i64).sum();
@@ -407,12 +411,24 @@ pub async fn publish(
     Ok(())
 }
 
-/// Says that the publisher is away: it may come back to the same broadcast.
-pub async fn lose(db: &Db, hold: LiveHold, on_air: &OnAir, why: &str) -> Result<(), DbError> {
+/// Says that the publisher is away: it may come back to the same broadcast, whose segments go on at `next_sequence`.
+pub async fn lose(
+    db: &Db,
+    hold: LiveHold,
+    on_air: &OnAir,
+    next_sequence: u64,
+    why: &str,
+) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     guard(&transaction, hold).await?;
     set_status(&transaction, hold, LiveStatus::Reconnecting).await?;
+    transaction
+        .execute(
+            "update livestreams set next_sequence = $2 where id = $1",
+            &[&hold.livestream.0, &(next_sequence as i64)],
+        )
+        .await?;
     note(
         &transaction,
         hold.livestream,
@@ -507,6 +523,32 @@ pub async fn origin(db: &Db, livestream: LivestreamId) -> Result<Option<Origin>,
         address: row.get("origin"),
         pass: row.get("pass"),
     }))
+}
+
+/// Whether somebody carries a livestream, or will: its broadcast is not over.
+pub async fn is_carried(db: &Db, livestream: LivestreamId) -> Result<bool, DbError> {
+    let client = db.get().await?;
+    let row = client
+        .query_opt("select broadcast_id is not null from livestreams where id = $1", &[&livestream.0])
+        .await?;
+    Ok(row.is_some_and(|row| row.get(0)))
+}
+
+/// Gives a stream back whose worker ends: another one may take its publisher at once.
+pub async fn hand_over(db: &Db, hold: LiveHold, on_air: &OnAir, next_sequence: u64) -> Result<(), DbError> {
+    lose(db, hold, on_air, next_sequence, "the worker ends").await.or_else(|error| match error {
+        // It was interrupted already.
+        DbError::LostRace => Ok(()),
+        error => Err(error),
+    })?;
+    db.get()
+        .await?
+        .execute(
+            "delete from live_leases where livestream_id = $1 and epoch = $2",
+            &[&hold.livestream.0, &hold.epoch],
+        )
+        .await?;
+    Ok(())
 }
 
 /// Finds that the stream is still held, and keeps it so until the transaction ends.

@@ -2,5 +2,6 @@
 
 pub mod event;
 pub mod key;
+pub mod origin;
 pub mod spec;
 pub mod state;

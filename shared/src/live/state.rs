@@ -25,7 +25,8 @@ impl LiveStatus {
             Self::Starting => &[Self::Idle, Self::Failed, Self::Starting],
             // A second publisher takes over what is on air.
             Self::Live => &[Self::Starting, Self::Reconnecting, Self::Live],
-            Self::Reconnecting => &[Self::Live],
+            // A publisher that came back may fail before anything of it was seen.
+            Self::Reconnecting => &[Self::Live, Self::Reconnecting],
             Self::Idle => &[Self::Starting, Self::Live, Self::Reconnecting, Self::Failed],
             Self::Failed => &[Self::Starting, Self::Reconnecting],
         }

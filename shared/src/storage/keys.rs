@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::ids::{ProjectId, UploadId};
+use crate::ids::{BroadcastId, ProjectId, UploadId};
 
 /// A piece of an upload. The random part keeps two writers at the same place apart: only one of them gets into the rows.
 pub fn upload_piece(project: ProjectId, upload: UploadId, start: u64) -> String {
@@ -18,6 +18,21 @@ pub fn fetched(prefix: &str) -> String {
 /// A source in another container.
 pub fn remuxed(prefix: &str) -> String {
     format!("{prefix}remuxed.mkv")
+}
+
+/// All of a broadcast lies under this.
+pub fn broadcast(project: ProjectId, broadcast: BroadcastId) -> String {
+    format!("p/{project}/b/{broadcast}/")
+}
+
+/// What a run of a broadcast writes lies under this: the epoch makes it the run's own.
+pub fn live_prefix(broadcast: &str, epoch: u32) -> String {
+    format!("{broadcast}{epoch}/")
+}
+
+/// A segment of a broadcast, by its media sequence number.
+pub fn live_segment(prefix: &str, track: &str, number: u64) -> String {
+    format!("{prefix}{track}/{number}.m4s")
 }
 
 /// The init segment of a rendition.

@@ -14,6 +14,7 @@ use super::file_url;
 
 mod audio;
 mod compare;
+mod live;
 mod mp4;
 mod stills;
 mod subtitles;
@@ -21,6 +22,7 @@ mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio, loudness};
 pub use compare::{CompareFiles, compare, comparison, crf, figures_file, sample, smaller};
+pub use live::{LiveFiles, live};
 pub use mp4::{count_frames, mp4};
 pub use stills::{Look, PictureAt, glimpse, picture, sheets, thumbnails};
 pub use subtitles::{MAX_SUBTITLES, subtitles};

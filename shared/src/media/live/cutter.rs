@@ -100,6 +100,12 @@ impl Cutter {
         (!self.pending.is_empty()).then(|| self.cut(true))
     }
 
+    /// The segment that has parts already ends with them.
+    pub fn close(&mut self) {
+        let parts = self.cadence.segment_parts();
+        self.part = self.part.div_ceil(parts) * parts;
+    }
+
     /// The number of the segment that the next frame belongs to.
     pub fn number(&self) -> u64 {
         self.first_number + self.part / self.cadence.segment_parts()

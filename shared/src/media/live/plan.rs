@@ -3,8 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cadence::Cadence;
+use super::cadence::{Cadence, Wanted};
+use crate::live::spec::{LiveSpec, Resolution};
 use crate::media::codec::Codec;
+use crate::media::grid::Rate;
+use crate::media::ladder::fit;
+use crate::media::probe::Probe;
+use crate::media::profile::{RateControl, Rung};
 
 /// The plan of a broadcast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +52,54 @@ pub struct LiveAudio {
 /// The name of the one track of sound.
 pub const AUDIO: &str = "audio";
 
+/// Pictures a second, at most: what comes faster is thinned out.
+const FASTEST: Rate = Rate { num: 60, den: 1 };
+
 impl LivePlan {
+    /// The plan of a stream whose beginning was looked into; `None` where there is neither picture nor sound.
+    pub fn new(spec: &LiveSpec, probe: &Probe) -> Option<Self> {
+        let settings = &spec.settings;
+        let audio = probe.audio.first().map(|stream| LiveAudio {
+            bitrate: u64::from(settings.audio_bitrate) * 1000,
+            // What is neither is brought to the one that all players take.
+            sample_rate: if stream.sample_rate == 44_100 { 44_100 } else { 48_000 },
+        });
+        let rungs = probe.video.as_ref().map_or_else(Vec::new, |video| {
+            let wanted: Vec<Rung> = settings.resolutions.iter().map(|it| rung(*it, settings.codec)).collect();
+            let (width, height) = video.display_size();
+            fit(&wanted, width, height)
+                .into_iter()
+                .map(|fitted| {
+                    let bitrate = fitted.rung.rate_control.max_bitrate();
+                    let (width, height) = (fitted.width, fitted.height);
+                    LiveRung { name: fitted.rung.name, width, height, bitrate, buffer: bitrate }
+                })
+                .collect()
+        });
+        if rungs.is_empty() && audio.is_none() {
+            return None;
+        }
+        let rate = probe.video.as_ref().map_or(Rate { num: 25, den: 1 }, |video| video.rate.snapped());
+        let rate = if rate.as_f64() > FASTEST.as_f64() { FASTEST } else { rate };
+        let cadence = Cadence::new(Wanted {
+            rate,
+            sample_rate: audio.as_ref().map(|audio| audio.sample_rate),
+            keyframe_interval: settings.keyframe_interval,
+            segment_duration: settings.segment_duration,
+            part_duration_ms: settings.part_duration_ms,
+        });
+        let listed = settings.playlist_length * cadence.target_duration;
+        Some(Self {
+            cadence,
+            frame_rate: (rate.num, rate.den),
+            codec: settings.codec,
+            rungs,
+            audio,
+            low_latency: spec.low_latency,
+            window_seconds: if spec.dvr_enabled { spec.dvr_window.max(listed) } else { listed },
+        })
+    }
+
     /// The names of all tracks, in their order: the rungs, then the sound.
     pub fn tracks(&self) -> impl Iterator<Item = &str> {
         self.rungs.iter().map(|rung| rung.name.as_str()).chain(self.audio.iter().map(|_| AUDIO))
@@ -59,5 +111,25 @@ impl LivePlan {
             return self.audio.as_ref().map(|audio| audio.sample_rate);
         }
         self.rungs.iter().any(|rung| rung.name == track).then(|| self.cadence.rate.timescale())
+    }
+}
+
+/// The rung of a resolution: the box it fits into and its constant rate.
+fn rung(resolution: Resolution, codec: Codec) -> Rung {
+    let (width, height, kbps) = match resolution {
+        Resolution::R1080 => (1920, 1080, 5000),
+        Resolution::R720 => (1280, 720, 2800),
+        Resolution::R480 => (854, 480, 1400),
+        Resolution::R360 => (640, 360, 800),
+        Resolution::R240 => (426, 240, 400),
+    };
+    let bitrate = kbps * 1000;
+    Rung {
+        name: resolution.as_str().to_owned(),
+        width,
+        height,
+        codec,
+        rate_control: RateControl::Constant { bitrate, buffer: bitrate },
+        max_frame_rate: None,
     }
 }

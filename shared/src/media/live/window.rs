@@ -11,6 +11,8 @@ use super::plan::LivePlan;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     pub plan: LivePlan,
+    /// What its objects' names in the store begin with; an epoch comes behind it.
+    pub place: String,
     /// The moment of tick zero of every track, in microseconds since 1970.
     pub started: i64,
     /// Runs that listed segments belong to, oldest first.
@@ -90,6 +92,16 @@ pub enum Update {
     Ended,
 }
 
+/// A line of the feed that an origin gives its edges: first all there is, then what happens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    Window(Box<Window>),
+    Update(Update),
+    /// Nothing happened for a while.
+    Alive,
+}
+
 /// Parts are listed for so many target durations, and can be fetched for as many again (rfc8216bis, 4.4.4.9).
 pub const PARTS_LISTED: u64 = 3;
 
@@ -106,7 +118,7 @@ pub enum Wait {
 
 impl Window {
     /// The window of a broadcast that begins.
-    pub fn new(plan: LivePlan, started: i64) -> Self {
+    pub fn new(plan: LivePlan, place: String, started: i64) -> Self {
         let tracks = plan
             .tracks()
             .map(|name| Track {
@@ -116,7 +128,7 @@ impl Window {
                 open: None,
             })
             .collect();
-        Self { plan, started, runs: vec![], tracks, ended: false }
+        Self { plan, place, started, runs: vec![], tracks, ended: false }
     }
 
     /// Takes what happened. What does not fit (a track there is none of, a segment that is not open) changes nothing.

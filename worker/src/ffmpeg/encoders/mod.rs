@@ -69,6 +69,23 @@ pub fn output(wish: &Wish) -> Vec<String> {
     words
 }
 
+/// The options of an output that is watched as it is made: no frame waits for those behind it.
+pub fn live_output(wish: &Wish) -> Vec<String> {
+    let mut words = options(wish);
+    words.extend(match wish.encoder.make() {
+        Make::X264 | Make::X265 => self::words(["-tune", "zerolatency"]),
+        Make::Vpx => self::words(["-lag-in-frames", "0"]),
+        Make::SvtAv1 => vec![],
+        Make::Nvenc => self::words(["-delay", "0", "-zerolatency", "1", "-bf", "0"]),
+        Make::Qsv => self::words(["-async_depth", "1", "-bf", "0"]),
+        Make::Vaapi => self::words(["-async_depth", "1", "-bf", "0"]),
+    });
+    let Rate { num, den } = wish.grid.rate;
+    words.extend(self::words(["-fps_mode", "passthrough", "-enc_time_base", &format!("{den}/{num}")]));
+    words.extend(self::words(["-video_track_timescale", &wish.grid.rate.timescale().to_string()]));
+    words
+}
+
 fn options(wish: &Wish) -> Vec<String> {
     let gop = wish.grid.gop_frames.to_string();
     let mut words = words(["-c:v", wish.encoder.as_str(), "-g", &gop, "-keyint_min", &gop]);

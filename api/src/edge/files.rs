@@ -1,0 +1,95 @@
+//! Parts, segments and init segments: asked for upstream once, from the origin while it holds them, from the store then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use moka::future::Cache;
+use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::live::origin::{self, PASS_HEADER};
+use reelmill_shared::media::live::names::LiveFile;
+use reelmill_shared::storage::{Storage, StorageError};
+
+use super::view::View;
+
+/// The media that was asked for lately.
+pub(super) struct Files {
+    http: reqwest::Client,
+    storage: Storage,
+    cache: Cache<(LivestreamId, String, LiveFile), Bytes>,
+}
+
+/// A file could not be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("nobody has it")]
+    Missing,
+    #[error("{0}")]
+    Upstream(Arc<reqwest::Error>),
+    #[error("{0}")]
+    Store(Arc<StorageError>),
+}
+
+/// A file is kept for so long after it was asked for last: as long as viewers at the same place of a stream ask for it.
+const KEPT: Duration = Duration::from_secs(60);
+/// A segment of the highest rate we allow comes within this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Files {
+    pub(super) fn new(http: reqwest::Client, storage: Storage, bytes: u64) -> Self {
+        let weight = |_: &_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let cache = Cache::builder().weigher(weight).max_capacity(bytes).time_to_idle(KEPT).build();
+        Self { http, storage, cache }
+    }
+
+    /// A file that is listed, or was a moment ago. `key` is where it lies in the store once it is there.
+    pub(super) async fn get(
+        &self,
+        view: &View,
+        file: &LiveFile,
+        place: &str,
+        key: Option<String>,
+    ) -> Result<Bytes, FileError> {
+        let name = (view.livestream, place.to_owned(), file.clone());
+        let fetching = self.cache.try_get_with(name, async {
+            if let Some(bytes) = self.upstream(view, file).await? {
+                return Ok(bytes);
+            }
+            match key {
+                Some(key) => self.stored(&key).await,
+                None => Err(FileError::Missing),
+            }
+        });
+        fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
+    }
+
+    async fn upstream(&self, view: &View, file: &LiveFile) -> Result<Option<Bytes>, FileError> {
+        let Some(origin) = view.origin() else { return Ok(None) };
+        let url = format!("{}{}", origin.address, origin::file(view.livestream, file));
+        let asked = self.http.get(url).header(PASS_HEADER, &origin.pass).timeout(PATIENCE).send().await;
+        let response = match asked {
+            Ok(response) if response.status().is_success() => response,
+            Ok(_) => return Ok(None),
+            // The origin is gone; what it has stored is still there.
+            Err(error) if error.is_connect() || error.is_timeout() => return Ok(None),
+            Err(error) => return Err(FileError::Upstream(Arc::new(error))),
+        };
+        response.bytes().await.map(Some).map_err(|error| FileError::Upstream(Arc::new(error)))
+    }
+
+    async fn stored(&self, key: &str) -> Result<Bytes, FileError> {
+        let read = async {
+            let mut body = self.storage.get(key, None).await?.body;
+            let mut bytes = BytesMut::new();
+            while let Some(piece) = body.try_next().await? {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes.freeze())
+        };
+        read.await.map_err(|error: StorageError| match error {
+            StorageError::NotFound(_) => FileError::Missing,
+            error => FileError::Store(Arc::new(error)),
+        })
+    }
+}

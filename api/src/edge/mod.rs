@@ -1,0 +1,75 @@
+//! The edge: serves the viewers of live streams out of a copy of what their origins hold. One feed a stream keeps its window,
+//! playlists are rendered once a version, and a file is asked for upstream once, however many viewers wait for it.
+
+mod files;
+mod follower;
+mod playlists;
+mod serve;
+mod view;
+
+pub(crate) use serve::{LiveQuery, serve};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reelmill_shared::db::Db;
+use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::storage::Storage;
+use tokio::sync::Semaphore;
+
+use self::files::Files;
+use self::view::View;
+
+/// All streams that somebody watches here.
+pub(crate) struct Edges {
+    db: Db,
+    http: reqwest::Client,
+    files: Files,
+    views: Mutex<HashMap<LivestreamId, Arc<View>>>,
+    /// Requests that may wait for what is yet to come.
+    waiting: Semaphore,
+}
+
+/// Requests that wait at once; more are told to come again.
+const WAITING: usize = 50_000;
+/// A stream that nobody asked for in so long is no longer followed.
+const IDLE: Duration = Duration::from_secs(60);
+
+impl Edges {
+    /// Edges that keep at most so many bytes of media.
+    pub(crate) fn new(db: Db, storage: Storage, bytes: u64) -> Result<Self, reqwest::Error> {
+        // An origin is one of ours, on a network of ours.
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
+        let files = Files::new(http.clone(), storage, bytes);
+        Ok(Self { db, http, files, views: Mutex::default(), waiting: Semaphore::new(WAITING) })
+    }
+
+    /// The view of a stream; it is followed from now on.
+    fn view(self: &Arc<Self>, livestream: LivestreamId) -> Arc<View> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(&livestream) {
+            view.touch();
+            return Arc::clone(view);
+        }
+        let view = Arc::new(View::new(livestream));
+        views.insert(livestream, Arc::clone(&view));
+        tokio::spawn(follower::follow(Arc::downgrade(self), self.http.clone(), Arc::clone(&view)));
+        view
+    }
+
+    /// Forgets a stream that nobody watches; false where somebody does again.
+    fn forget(&self, view: &View) -> bool {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.idle() < IDLE {
+            return false;
+        }
+        views.remove(&view.livestream);
+        true
+    }
+}

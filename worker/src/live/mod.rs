@@ -1,0 +1,85 @@
+//! Live streams on this worker: publishers come in, one FFmpeg a broadcast encodes the ladder, a ring of bytes is the origin that
+//! edges draw from, and segments go to the store as they close.
+
+mod beat;
+mod channel;
+mod flv;
+mod ingest;
+mod look;
+mod origin;
+mod outlet;
+mod run;
+mod store;
+mod studio;
+mod window;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use reelmill_shared::auth::new_secret;
+use reelmill_shared::config::LiveConfig;
+use reelmill_shared::db::Db;
+use reelmill_shared::db::live::Carrier;
+use reelmill_shared::ids::WorkerId;
+use reelmill_shared::storage::Storage;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ffmpeg::Programs;
+use crate::live::studio::Studio;
+use crate::scratch::Scratch;
+
+/// What live streams need of their worker.
+pub(crate) struct Parts {
+    pub(crate) worker: WorkerId,
+    pub(crate) config: LiveConfig,
+    pub(crate) db: Db,
+    pub(crate) storage: Storage,
+    pub(crate) programs: Programs,
+    pub(crate) scratch: Arc<Scratch>,
+}
+
+/// The live streams of a worker, ready to be served.
+pub(crate) struct Live {
+    studio: Arc<Studio>,
+    listener: TcpListener,
+}
+
+impl Live {
+    /// Begins to listen for publishers; serves none yet. `origin` is where the origin is served.
+    pub(crate) async fn open(parts: Parts, origin: SocketAddr) -> anyhow::Result<Self> {
+        let listen = parts.config.rtmp_listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listening for publishers on {listen}"))?;
+        let address = match &parts.config.advertise {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{origin}"),
+        };
+        let carrier =
+            Carrier { worker: parts.worker, origin: address, pass: new_secret(), lease: parts.config.lease };
+        tracing::info!(rtmp = %listener.local_addr()?, origin = %carrier.origin, "taking live streams");
+        Ok(Self { studio: Arc::new(Studio::new(parts, carrier)), listener })
+    }
+
+    /// What edges ask.
+    pub(crate) fn routes(&self) -> Router {
+        origin::routes(Arc::clone(&self.studio))
+    }
+
+    /// Serves publishers until `shutdown`, and then until all they sent is stored.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let sessions = TaskTracker::new();
+        let stop_beat = CancellationToken::new();
+        let beating = tokio::spawn(beat::run(Arc::clone(&self.studio), stop_beat.clone()));
+        ingest::rtmp::serve(self.listener, Arc::clone(&self.studio), sessions.clone(), shutdown).await;
+        sessions.close();
+        sessions.wait().await;
+        self.studio.leave().await;
+        stop_beat.cancel();
+        let _ = beating.await;
+    }
+}

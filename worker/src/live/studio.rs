@@ -1,0 +1,192 @@
+//! The streams that this worker carries, and what happens to one between its publishers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reelmill_shared::config::LiveConfig;
+use reelmill_shared::db::live::{self, Carrier, LiveHold};
+use reelmill_shared::db::{Db, DbError};
+use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::media::live::window::Update;
+use reelmill_shared::storage::Storage;
+use tokio_util::task::TaskTracker;
+
+use super::Parts;
+use super::channel::{Channel, Stage};
+use super::ingest::Publisher;
+use super::run;
+use super::store::Shelf;
+use crate::ffmpeg::Programs;
+use crate::scratch::Scratch;
+
+/// What all streams of a worker share.
+pub(crate) struct Studio {
+    pub(crate) config: LiveConfig,
+    pub(crate) db: Db,
+    pub(crate) storage: Storage,
+    pub(crate) programs: Programs,
+    pub(crate) scratch: Arc<Scratch>,
+    pub(crate) carrier: Carrier,
+    channels: Mutex<HashMap<LivestreamId, Arc<Channel>>>,
+    runs: TaskTracker,
+}
+
+impl Studio {
+    pub(crate) fn new(parts: Parts, carrier: Carrier) -> Self {
+        Self {
+            config: parts.config,
+            db: parts.db,
+            storage: parts.storage,
+            programs: parts.programs,
+            scratch: parts.scratch,
+            carrier,
+            channels: Mutex::default(),
+            runs: TaskTracker::new(),
+        }
+    }
+
+    /// The stream, where it is carried here.
+    pub(crate) fn channel(&self, livestream: LivestreamId) -> Option<Arc<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream).cloned()
+    }
+
+    /// All that are carried here.
+    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Puts a publisher on air, in place of the one before.
+    pub(crate) fn admit(self: &Arc<Self>, publisher: Publisher) {
+        let hold = publisher.taken.hold;
+        let channel = {
+            let mut all = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Channel::new(hold, publisher.taken.project));
+            let channel = all.entry(hold.livestream).or_insert_with(new);
+            if channel.lost.is_cancelled() {
+                *channel = new();
+            }
+            Arc::clone(channel)
+        };
+        channel.change_hands(hold, publisher.dismissed.clone());
+        let studio = Arc::clone(self);
+        self.runs.spawn(async move { studio.carry(channel, publisher).await });
+    }
+
+    /// One publisher from its first byte to the end of its grace.
+    async fn carry(self: Arc<Self>, channel: Arc<Channel>, publisher: Publisher) {
+        let hold = publisher.taken.hold;
+        let dismissed = publisher.dismissed.clone();
+        {
+            let mut stage = channel.stage.lock().await;
+            // Another one may have come while the one before was sent away.
+            if channel.hold() != hold || channel.lost.is_cancelled() {
+                return;
+            }
+            let shelf = Shelf::open(self.db.clone(), self.storage.clone(), Arc::clone(&channel));
+            let why = match run::run(&self, &channel, &mut stage, publisher, &shelf).await {
+                Ok(why) => why,
+                Err(error) => {
+                    tracing::info!(livestream = %hold.livestream, %error, "a live run failed");
+                    error.to_string()
+                }
+            };
+            dismissed.cancel();
+            shelf.close().await;
+            if let Err(error) = self.interrupted(&channel, &stage, hold, &why).await {
+                self.let_go_of(&channel, &error).await;
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.config.grace) => {}
+            () = channel.lost.cancelled() => return,
+        }
+        let mut stage = channel.stage.lock().await;
+        if channel.hold() == hold {
+            self.end(&channel, &mut stage, "the publisher did not come back").await;
+        }
+    }
+
+    /// The publisher is away. What never was on air is over at once.
+    async fn interrupted(
+        &self,
+        channel: &Channel,
+        stage: &Stage,
+        hold: LiveHold,
+        why: &str,
+    ) -> Result<(), DbError> {
+        match &stage.on_air {
+            // Somebody may have come in the meantime; then nothing is lost.
+            Some(_) if channel.hold() != hold => Ok(()),
+            Some(on_air) => live::lose(&self.db, hold, on_air, stage.next_number, why).await,
+            None => {
+                let kind = reelmill_shared::live::event::LiveEventType::Error;
+                let severity = reelmill_shared::live::event::Severity::Error;
+                live::tell(&self.db, hold.livestream, None, kind, severity, why, serde_json::Value::Null)
+                    .await?;
+                live::end(&self.db, hold, None, why).await?;
+                self.forget(channel);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends what is on air.
+    async fn end(&self, channel: &Channel, stage: &mut Stage, reason: &str) {
+        if let Err(error) = live::end(&self.db, channel.hold(), stage.on_air.as_ref(), reason).await {
+            self.let_go_of(channel, &error).await;
+            return;
+        }
+        channel.tell(Update::Ended);
+        stage.on_air = None;
+        self.forget(channel);
+    }
+
+    async fn let_go_of(&self, channel: &Channel, error: &DbError) {
+        match error {
+            DbError::LostRace => self.lose(channel).await,
+            // The supervisor ends what nobody holds any more.
+            error => {
+                tracing::warn!(livestream = %channel.livestream, %error, "could not write what became of a live stream");
+                self.forget(channel);
+            }
+        }
+    }
+
+    /// Somebody else has the stream, or it was stopped.
+    pub(crate) async fn lose(&self, channel: &Channel) {
+        tracing::info!(livestream = %channel.livestream, "a live stream was stopped, or is carried by another worker");
+        // Viewers are told of the end here where there is nobody else to tell them.
+        match live::is_carried(&self.db, channel.livestream).await {
+            Ok(false) => channel.tell(Update::Ended),
+            Ok(true) => {}
+            Err(error) => tracing::debug!(%error, "could not find out who carries a stream"),
+        }
+        self.forget(channel);
+        channel.dismiss();
+    }
+
+    fn forget(&self, channel: &Channel) {
+        channel.lost.cancel();
+        let mut all = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&channel.livestream).is_some_and(|known| std::ptr::eq(known.as_ref(), channel)) {
+            all.remove(&channel.livestream);
+        }
+    }
+
+    /// The end of the worker: publishers are sent away, and may come back to another one.
+    pub(crate) async fn leave(&self) {
+        for channel in self.channels() {
+            channel.dismiss();
+            let stage = channel.stage.lock().await;
+            if let Some(on_air) = &stage.on_air
+                && let Err(error) = live::hand_over(&self.db, channel.hold(), on_air, stage.next_number).await
+            {
+                tracing::debug!(%error, livestream = %channel.livestream, "could not give a live stream back");
+            }
+            channel.lost.cancel();
+        }
+        self.runs.close();
+        self.runs.wait().await;
+    }
+}
