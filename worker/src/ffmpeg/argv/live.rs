@@ -38,8 +38,8 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
     args.add(["-threads", &threads_word, "-thread_type", "slice", "-flags", "low_delay"]);
     args.add(["-protocol_whitelist", "file,pipe", "-codec_whitelist", DECODERS]);
     args.add(["-max_pixels", MAX_PIXELS, "-max_streams", MAX_STREAMS]);
-    // Its beginning was looked into: there is nothing to wait for.
-    args.add(["-fflags", "nobuffer", "-probesize", "5M", "-analyzeduration", "1M", "-fpsprobesize", "0"]);
+    // Its beginning was looked into: there is nothing to wait for. (`nobuffer` would drop what is looked at, up to the next keyframe.)
+    args.add(["-probesize", "5M", "-analyzeduration", "500000", "-fpsprobesize", "0"]);
     args.add(["-f", files.format, "-i"]);
     args.0.push(file_url(files.input));
     let silence = plan.audio.as_ref().filter(|_| files.audio.is_none());
@@ -95,11 +95,12 @@ fn graph(plan: &LivePlan, video: u32, encoder: Encoder) -> String {
     graph
 }
 
-/// Sound that starts at zero and has no holes: what is missing is silence.
+/// Sound that starts at zero and has no holes: what is missing is silence. Nothing is stretched: where a publisher changes its
+/// sound's form the filter begins anew, and one that stretches would begin with silence for all the time before.
 fn sound(args: &mut Args, audio: &LiveAudio, stream: Option<u32>) {
     let source = stream.map_or_else(|| "1:0".to_owned(), |stream| format!("0:{stream}"));
     let rate = audio.sample_rate.to_string();
-    args.add(["-map", &source, "-af", "aresample=async=1000:first_pts=0"]);
+    args.add(["-map", &source, "-af", "aresample=async=1:first_pts=0"]);
     args.add(["-c:a", "aac", "-b:a", &audio.bitrate.to_string(), "-ac", "2", "-ar", &rate]);
 }
 
