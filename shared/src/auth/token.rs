@@ -18,6 +18,8 @@ pub enum Purpose {
     Session = 2,
     /// Opening a session by a link; names an API key.
     Login = 3,
+    /// Playing one livestream.
+    PlayLivestream = 4,
 }
 
 /// Signs with the first key, verifies with all: keys rotate without breaking what is out there.
