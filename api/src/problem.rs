@@ -159,7 +159,7 @@ impl Kind {
                 StatusCode::FORBIDDEN,
                 "The playback token is not valid",
                 "The token in the path is mangled, over, or for something else.",
-                "Get a new one: POST /api/v1/recordings/{id}/playback-token.",
+                "Get a new one: POST /api/v1/recordings/{id}/playback-token, or the same of a livestream.",
             ),
             Self::WrongHost => (
                 "wrong-host",

@@ -15,6 +15,7 @@ use reelmill_shared::ids::{RecordingId, SetId};
 use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::dto::recording::ViewerInfoDto;
 use crate::edge::Edges;
@@ -119,6 +120,16 @@ impl App {
             Some(host) => format!("http://{host}"),
             None => format!("http://{}", self.config.listen),
         }
+    }
+
+    /// Where publishers send to, without a stream key and a trailing slash: as configured, else the usual port of the host that viewers use.
+    pub(crate) fn public_rtmp_url(&self, headers: &HeaderMap) -> String {
+        if let Some(url) = &self.config.public_rtmp_url {
+            return url.as_str().trim_end_matches('/').to_owned();
+        }
+        let viewers = Url::parse(&self.public_url(headers)).ok();
+        let host = viewers.as_ref().and_then(Url::host_str).unwrap_or("localhost");
+        format!("rtmp://{host}:1935/live")
     }
 }
 

@@ -29,6 +29,7 @@ mod encoders;
 mod input;
 pub(crate) mod pictures;
 
+pub(crate) use input::fetchable;
 use input::resolve;
 
 /// A wish for a job, from whichever route.
@@ -393,7 +394,8 @@ fn outputs(kind: JobKind, wanted: Option<&[String]>, faults: &mut Vec<FieldError
     outputs
 }
 
-fn metadata(value: Option<Value>, pointer: &str, faults: &mut Vec<FieldError>) -> Value {
+/// A document of the caller's own; an empty one where there is none.
+pub(crate) fn metadata(value: Option<Value>, pointer: &str, faults: &mut Vec<FieldError>) -> Value {
     match value {
         None => json!({}),
         Some(value) => {

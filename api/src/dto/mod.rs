@@ -4,6 +4,8 @@ pub(crate) mod dry_run;
 pub(crate) mod edit;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod live_history;
+pub(crate) mod livestream;
 pub(crate) mod profile;
 pub(crate) mod project;
 pub(crate) mod queue;

@@ -19,6 +19,8 @@ pub(crate) struct NewProjectDto {
     pub(crate) weight: Option<f64>,
     /// Tasks that may run at once, 1 to 10,000; no limit where it is left out.
     pub(crate) max_running: Option<u32>,
+    /// Livestreams that may be on air at once, 1 to 10,000; 100 where it is left out.
+    pub(crate) max_concurrent_streams: Option<u32>,
     /// How long what it has is kept.
     #[serde(default)]
     #[schema(value_type = RetentionDto)]
@@ -35,6 +37,8 @@ pub(crate) struct ProjectChangeDto {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub(crate) max_running: Option<Option<u32>>,
+    /// Livestreams that may be on air at once, 1 to 10,000.
+    pub(crate) max_concurrent_streams: Option<u32>,
     /// How long what it has is kept; `null` takes an age back, so that the farm's counts.
     #[serde(default)]
     #[schema(value_type = RetentionDto)]
@@ -48,6 +52,8 @@ pub(crate) struct ProjectDto {
     pub(crate) name: String,
     pub(crate) weight: f64,
     pub(crate) max_running: Option<u32>,
+    /// Livestreams that may be on air at once.
+    pub(crate) max_concurrent_streams: u32,
     /// Ages of its own; the farm's count where they are `null`.
     pub(crate) retention: RetentionDto,
     /// Tasks that run now.
@@ -70,6 +76,7 @@ impl From<Project> for ProjectDto {
             name: project.name,
             weight: project.weight,
             max_running: project.max_running,
+            max_concurrent_streams: project.max_concurrent_streams,
             retention: RetentionDto::from(&project.retention),
             running: project.running,
             created_at: project.created_at,

@@ -13,7 +13,7 @@ use reelmill_shared::auth::Scope as Right;
 use reelmill_shared::db::events::{self, Event, EventType, Position};
 use reelmill_shared::db::jobs;
 use reelmill_shared::db::progress::{self, Changed};
-use reelmill_shared::ids::{JobId, ProjectId, RecordingId};
+use reelmill_shared::ids::{JobId, LivestreamId, ProjectId, RecordingId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -56,7 +56,7 @@ pub(crate) async fn of_job(
     let job =
         jobs::get(&app.db, caller.project_id, id).await?.ok_or_else(|| Problem::not_found("job", id))?;
     let from = last_event_id(&headers)?.unwrap_or_default();
-    let filter = Filter { scope: Scope::Job(id), types: vec![], recording: None };
+    let filter = Filter { scope: Scope::Job(id), types: vec![], recording: None, livestream: None };
     if job.status.is_final() {
         let story = events::of_job_after(&app.db, id, Position::default()).await?;
         let end = story.iter().rfind(|event| filter.ends_with(event));
@@ -80,6 +80,8 @@ pub(crate) struct EventQuery {
     types: Option<String>,
     /// Only events of this recording.
     recording_id: Option<RecordingId>,
+    /// Only events of this livestream.
+    livestream_id: Option<LivestreamId>,
 }
 
 impl EventQuery {
@@ -121,7 +123,8 @@ pub(crate) async fn all(
         None => events::end(&app.db).await?,
     };
     let scope = Scope::Project(caller.project_id);
-    Ok(stream(app, Filter { scope, types, recording: query.recording_id }, from))
+    let (recording, livestream) = (query.recording_id, query.livestream_id);
+    Ok(stream(app, Filter { scope, types, recording, livestream }, from))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
@@ -145,6 +148,7 @@ struct Filter {
     /// Empty for all.
     types: Vec<EventType>,
     recording: Option<RecordingId>,
+    livestream: Option<LivestreamId>,
 }
 
 impl Filter {
@@ -156,6 +160,7 @@ impl Filter {
         in_scope
             && (self.types.is_empty() || self.types.iter().any(|kind| kind.as_str() == event.kind))
             && (self.recording.is_none() || event.recording_id == self.recording)
+            && (self.livestream.is_none() || event.livestream_id == self.livestream)
     }
 
     /// True for the event after which nothing follows.

@@ -8,6 +8,7 @@ pub(crate) mod job_control;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod live_viewer;
+pub(crate) mod livestreams;
 pub(crate) mod profiles;
 pub(crate) mod projects;
 pub(crate) mod queues;
@@ -49,6 +50,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(downloads::convert))
         .routes(routes!(thumbnails::of_recording))
         .routes(routes!(storyboard::of_recording))
+        .merge(live())
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))
         .merge(tus())
@@ -70,6 +72,25 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+}
+
+fn live() -> OpenApiRouter<App> {
+    use livestreams::{control, history, viewers};
+    OpenApiRouter::new()
+        .routes(routes!(livestreams::create, livestreams::list))
+        .routes(routes!(livestreams::get, livestreams::update, livestreams::delete))
+        .routes(routes!(control::start))
+        .routes(routes!(control::stop))
+        .routes(routes!(control::pause))
+        .routes(routes!(control::resume))
+        .routes(routes!(control::rotate_key))
+        .routes(routes!(control::playback_token))
+        .routes(routes!(history::recordings))
+        .routes(routes!(history::recording))
+        .routes(routes!(history::analytics))
+        .routes(routes!(history::events))
+        .routes(routes!(viewers::track))
+        .routes(routes!(viewers::list))
 }
 
 fn tus() -> OpenApiRouter<App> {

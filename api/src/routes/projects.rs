@@ -37,6 +37,7 @@ pub(crate) async fn create(
         name: Some(&body.name),
         weight: body.weight,
         max_running: body.max_running.map(Some),
+        max_concurrent_streams: body.max_concurrent_streams,
         retention: body.retention.into(),
     };
     check(&change)?;
@@ -113,6 +114,7 @@ pub(crate) async fn update(
         name: body.name.as_deref(),
         weight: body.weight,
         max_running: body.max_running,
+        max_concurrent_streams: body.max_concurrent_streams,
         retention: body.retention.into(),
     };
     check(&change)?;
@@ -126,7 +128,7 @@ pub(crate) async fn update(
 
 /// Delete a project.
 ///
-/// Only one that has no jobs, recordings, uploads or sources any more; its keys, profiles and webhooks go with it. Needs the scope `admin`.
+/// Only one that has no jobs, recordings, livestreams, uploads or sources any more; its keys, profiles and webhooks go with it. Needs the scope `admin`.
 #[utoipa::path(delete, path = "/projects/{id}", tag = "projects", params(("id" = ProjectId, Path)), responses(
     (status = 204, description = "It is gone."),
     (status = 404, description = "There is no such project.", body = ProblemDocument),
@@ -167,6 +169,9 @@ fn check(change: &Change<'_>) -> Answer<()> {
     }
     if change.max_running.flatten().is_some_and(|most| !(1..=10_000).contains(&most)) {
         faults.push(fault("/max_running", "must be from 1 to 10000, or null for no limit"));
+    }
+    if change.max_concurrent_streams.is_some_and(|most| !(1..=10_000).contains(&most)) {
+        faults.push(fault("/max_concurrent_streams", "must be from 1 to 10000"));
     }
     if faults.is_empty() { Ok(()) } else { Err(Problem::fields(faults)) }
 }

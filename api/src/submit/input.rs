@@ -41,7 +41,7 @@ pub(super) async fn resolve(
         return Ok(None);
     }
     match (&input.url, input.upload_id, input.recording_id) {
-        (Some(url), None, None) => Ok(from_url(app, url, faults)),
+        (Some(url), None, None) => Ok(fetchable(app, "/input/url", url, faults).map(from_url)),
         (None, Some(upload), None) => from_upload(app, caller, upload, faults).await,
         (None, None, Some(recording)) => from_recording(app, caller, recording, faults).await,
         _ => {
@@ -51,8 +51,8 @@ pub(super) async fn resolve(
     }
 }
 
-fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resolved> {
-    let at = "/input/url";
+/// The address of a file that a worker may fetch; `None` where something is wrong with the field `at`.
+pub(crate) fn fetchable(app: &App, at: &str, text: &str, faults: &mut Vec<FieldError>) -> Option<Url> {
     if text.len() > 4096 {
         faults.push(fault(at, "may have at most 4096 bytes"));
         return None;
@@ -64,9 +64,6 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
             return None;
         }
     };
-    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let name = percent_decode_str(last).decode_utf8().ok().map(|name| name.into_owned());
-    let name = name.filter(|name| bad_title(name).is_none());
     match url.scheme() {
         "http" | "https" if url.host().is_some() => {}
         // The worker looks again, links followed, on its own disk.
@@ -90,14 +87,20 @@ fn from_url(app: &App, text: &str, faults: &mut Vec<FieldError>) -> Option<Resol
             return None;
         }
     }
-    Some(Resolved {
+    Some(url)
+}
+
+fn from_url(url: Url) -> Resolved {
+    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let name = percent_decode_str(last).decode_utf8().ok().map(|name| name.into_owned());
+    Resolved {
+        name: name.filter(|name| bad_title(name).is_none()),
         input: Input::Url(url),
         source: SourceId::new(),
         stored: false,
         probe: None,
         recording: None,
-        name,
-    })
+    }
 }
 
 /// Compared as text: links are the worker's to follow, on its own disk. URLs know no "..", so the roots must not either.

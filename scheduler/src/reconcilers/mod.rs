@@ -4,6 +4,7 @@
 mod forgotten_rings;
 mod garbage;
 mod leases;
+mod livestream_secrets;
 mod metrics;
 mod progress;
 mod quarantine;
@@ -81,6 +82,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_fan_out", PROMPT, Box::new(webhook_fan_out::FanOut)),
         reconciler("webhook_deliveries", PROMPT, Box::new(webhook_deliveries::Deliver::new(config))),
         reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),
+        reconciler("livestream_secrets", Duration::from_secs(300), Box::new(livestream_secrets::Secrets)),
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),

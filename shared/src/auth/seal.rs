@@ -45,6 +45,17 @@ impl Sealer {
         first.open(place, sealed).is_ok()
     }
 
+    /// The same sealed by the first key; `None` where that has sealed it already.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`].
+    pub fn reseal(&self, place: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        if self.is_current(place, sealed) {
+            return Ok(None);
+        }
+        self.seal(place, &self.open(place, sealed)?).map(Some)
+    }
+
     /// Opens what [`Sealer::seal`] gave for the same place.
     ///
     /// # Errors
@@ -90,6 +101,10 @@ mod tests {
         assert_ne!(sealer.seal("here", b"secret").unwrap(), sealed, "the same twice would tell");
         let rotated = Sealer::new(&["b".repeat(32), "a".repeat(32)]);
         assert_eq!(rotated.open("here", &sealed).unwrap(), b"secret");
+        let anew = rotated.reseal("here", &sealed).unwrap().unwrap();
+        assert_eq!(Sealer::new(&["b".repeat(32)]).open("here", &anew).unwrap(), b"secret");
+        assert_eq!(rotated.reseal("here", &anew), Ok(None));
+        assert_eq!(rotated.reseal("there", &anew), Err(SealError));
         assert_eq!(Sealer::new(&["b".repeat(32)]).open("here", &sealed), Err(SealError));
     }
 }

@@ -18,7 +18,7 @@ pub enum Purpose {
     Session = 2,
     /// Opening a session by a link; names an API key.
     Login = 3,
-    /// Watching one livestream.
+    /// Playing one livestream.
     PlayLivestream = 4,
 }
 

@@ -135,6 +135,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// `REELMILL_PUBLIC_URL`: how viewers reach the API; absolute URLs start with it.
     pub public_url: Option<Url>,
+    /// `REELMILL_PUBLIC_RTMP_URL`: where publishers send to, without the stream key; `rtmp` or `rtmps`.
+    pub public_rtmp_url: Option<Url>,
     /// `REELMILL_ALLOWED_HOSTS` (comma-separated): the only `Host` headers answered; empty for any.
     pub allowed_hosts: Vec<String>,
     /// `REELMILL_ADMIN_KEY`: the first key, scope `admin`, of the project `default`.
@@ -159,6 +161,13 @@ impl ApiConfig {
         if admin_key.as_ref().is_some_and(|key| key.len() < 20) {
             vars.fault("REELMILL_ADMIN_KEY", "must have at least 20 characters");
         }
+        let public_rtmp_url: Option<Url> = vars.value("REELMILL_PUBLIC_RTMP_URL").optional();
+        if public_rtmp_url
+            .as_ref()
+            .is_some_and(|url| !matches!(url.scheme(), "rtmp" | "rtmps") || !url.has_host())
+        {
+            vars.fault("REELMILL_PUBLIC_RTMP_URL", "must have the form rtmp://host:1935/live");
+        }
         Self {
             database: DatabaseConfig::read(vars),
             broker: BrokerConfig::read(vars),
@@ -166,6 +175,7 @@ impl ApiConfig {
             secret: SecretConfig::read(vars),
             listen: vars.value("REELMILL_API_LISTEN").or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             public_url: vars.value("REELMILL_PUBLIC_URL").optional(),
+            public_rtmp_url,
             allowed_hosts: vars.list("REELMILL_ALLOWED_HOSTS"),
             admin_key,
             input_roots: local_roots(vars),

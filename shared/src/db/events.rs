@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Db, DbError, GenericClient};
-use crate::ids::{JobId, ProjectId, RecordingId};
+use crate::ids::{JobId, LivestreamId, ProjectId, RecordingId};
 use crate::job::state::words;
 
 words! {
@@ -27,6 +27,12 @@ words! {
         RecordingPlayable = "recording.playable",
         RecordingReady = "recording.ready",
         RecordingDeleted = "recording.deleted",
+        LivestreamStarted = "livestream.started",
+        /// Its publisher is away, and may come back to the same broadcast.
+        LivestreamReconnecting = "livestream.reconnecting",
+        LivestreamEnded = "livestream.ended",
+        /// What was on air can be played again.
+        BroadcastRecorded = "broadcast.recorded",
         /// A webhook that failed for too long, or is gone, gets no more events.
         WebhookDisabled = "webhook.disabled",
     }
@@ -71,6 +77,7 @@ pub struct Event {
     pub kind: String,
     pub job_id: Option<JobId>,
     pub recording_id: Option<RecordingId>,
+    pub livestream_id: Option<LivestreamId>,
     pub data: Value,
     pub created_at: DateTime<Utc>,
 }
@@ -81,6 +88,7 @@ pub(crate) struct NewEvent {
     pub(crate) kind: EventType,
     pub(crate) job_id: Option<JobId>,
     pub(crate) recording_id: Option<RecordingId>,
+    pub(crate) livestream_id: Option<LivestreamId>,
     pub(crate) data: Value,
 }
 
@@ -88,7 +96,8 @@ pub(crate) struct NewEvent {
 pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Result<(), DbError> {
     let statement = client
         .prepare_cached(
-            "insert into events (project_id, type, job_id, recording_id, data) values ($1, $2, $3, $4, $5)",
+            "insert into events (project_id, type, job_id, recording_id, livestream_id, data)
+             values ($1, $2, $3, $4, $5, $6)",
         )
         .await?;
     client
@@ -99,12 +108,15 @@ pub(crate) async fn append(client: &impl GenericClient, event: NewEvent) -> Resu
                 &event.kind.as_str(),
                 &event.job_id.map(|id| id.0),
                 &event.recording_id.map(|id| id.0),
+                &event.livestream_id.map(|id| id.0),
                 &event.data,
             ],
         )
         .await?;
     Ok(())
 }
+
+const COLUMNS: &str = "xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, livestream_id, data, created_at";
 
 // The column stays `xid`, its text is `xid_text`: `order by` would take an alias `xid` for the text, and 1000 comes before 999
 // there.
@@ -117,6 +129,7 @@ fn read(row: &Row) -> Event {
         kind: row.get("type"),
         job_id: row.get::<_, Option<Uuid>>("job_id").map(JobId),
         recording_id: row.get::<_, Option<Uuid>>("recording_id").map(RecordingId),
+        livestream_id: row.get::<_, Option<Uuid>>("livestream_id").map(LivestreamId),
         data: row.get("data"),
         created_at: row.get("created_at"),
     }
@@ -134,12 +147,11 @@ pub(super) async fn read_after(
     limit: i64,
 ) -> Result<Vec<Event>, DbError> {
     let statement = client
-        .prepare_cached(
-            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
-             from events
-             where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by xid, id limit $3",
-        )
+        .prepare_cached(&format!(
+            "select {COLUMNS} from events
+                 where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+                 order by xid, id limit $3"
+        ))
         .await?;
     let rows = client.query(&statement, &[&position.xid.to_string(), &position.id, &limit]).await?;
     Ok(rows.iter().map(read).collect())
@@ -150,11 +162,12 @@ pub async fn of_job_after(db: &Db, job: JobId, position: Position) -> Result<Vec
     let client = db.get().await?;
     let rows = client
         .query(
-            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
-             from events
-             where job_id = $3 and (xid, id) > ($1::text::xid8, $2)
-               and xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by xid, id",
+            &format!(
+                "select {COLUMNS} from events
+                 where job_id = $3 and (xid, id) > ($1::text::xid8, $2)
+                   and xid < pg_snapshot_xmin(pg_current_snapshot())
+                 order by xid, id"
+            ),
             &[&position.xid.to_string(), &position.id, &job.0],
         )
         .await?;
@@ -171,11 +184,12 @@ pub async fn of_project_after(
     let client = db.get().await?;
     let rows = client
         .query(
-            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
-             from events
-             where project_id = $3 and (xid, id) > ($1::text::xid8, $2)
-               and xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by xid, id limit $4",
+            &format!(
+                "select {COLUMNS} from events
+                 where project_id = $3 and (xid, id) > ($1::text::xid8, $2)
+                   and xid < pg_snapshot_xmin(pg_current_snapshot())
+                 order by xid, id limit $4"
+            ),
             &[&position.xid.to_string(), &position.id, &project.0, &limit],
         )
         .await?;
@@ -203,11 +217,12 @@ pub(super) async fn read_span(
     let types: Vec<&str> = span.types.iter().map(|kind| kind.as_str()).collect();
     let rows = client
         .query(
-            "select xid::text as xid_text, id, event_id, project_id, type, job_id, recording_id, data, created_at
-             from events
-             where project_id = $1 and created_at >= $2 and created_at < $3
-               and (cardinality($4::text[]) = 0 or type = any($4)) and (xid, id) <= ($5::text::xid8, $6)
-             order by xid, id limit $7",
+            &format!(
+                "select {COLUMNS} from events
+                 where project_id = $1 and created_at >= $2 and created_at < $3
+                   and (cardinality($4::text[]) = 0 or type = any($4)) and (xid, id) <= ($5::text::xid8, $6)
+                 order by xid, id limit $7"
+            ),
             &[&span.project.0, &span.from, &span.to, &types, &end.xid.to_string(), &end.id, &limit],
         )
         .await?;

@@ -176,6 +176,7 @@ async fn addressed(
                 subject: event
                     .recording_id
                     .map(|id| id.0)
+                    .or(event.livestream_id.map(|id| id.0))
                     .or(event.job_id.map(|id| id.0))
                     .unwrap_or(event.event_id),
                 url,

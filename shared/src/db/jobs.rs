@@ -150,6 +150,7 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
         kind: EventType::JobQueued,
         job_id: Some(new.id),
         recording_id: new.recording_id,
+        livestream_id: None,
         data,
     };
     tokio::try_join!(tasks::insert(&tx, new.id, &new.tasks), append(&tx, event))?;
@@ -197,8 +198,15 @@ pub(super) async fn pass(tx: &impl GenericClient, job: &Job) -> Result<Job, DbEr
     tx.execute("update jobs set status = 'running', started_at = now() where id = $1", &[&job.id.0]).await?;
     let (kind, recording_id) = (EventType::JobStarted, job.recording_id);
     let data = serde_json::json!({ "job_id": job.id, "kind": job.kind, "recording_id": recording_id });
-    append(tx, NewEvent { project_id: job.project_id, kind, job_id: Some(job.id), recording_id, data })
-        .await?;
+    let event = NewEvent {
+        project_id: job.project_id,
+        kind,
+        job_id: Some(job.id),
+        recording_id,
+        livestream_id: None,
+        data,
+    };
+    append(tx, event).await?;
     conclude(tx, job.id, JobStatus::Succeeded, None).await?;
     let row = tx.query_one(&format!("select {COLUMNS} from jobs where id = $1"), &[&job.id.0]).await?;
     read(&row)
@@ -377,7 +385,9 @@ pub(super) async fn conclude(
         "job_id": id, "kind": row.get::<_, &str>("kind"), "recording_id": recording, "error": error,
     });
     let project_id = ProjectId(row.get("project_id"));
-    append(tx, NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, data }).await
+    let event =
+        NewEvent { project_id, kind, job_id: Some(id), recording_id: recording, livestream_id: None, data };
+    append(tx, event).await
 }
 
 /// Notes that the recording can be played for this job's work; returns how long that took. In the caller's guarded transaction.

@@ -7,7 +7,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first: their names and what they do. A released file is never edited.
-pub const MIGRATIONS: [(&str, &str); 19] = [
+pub const MIGRATIONS: [(&str, &str); 20] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -27,6 +27,7 @@ pub const MIGRATIONS: [(&str, &str); 19] = [
     ("V17__progress", include_str!("../../../migrations/0017_progress.sql")),
     ("V18__big_queues", include_str!("../../../migrations/0018_big_queues.sql")),
     ("V19__live", include_str!("../../../migrations/0019_live.sql")),
+    ("V20__live_limits", include_str!("../../../migrations/0020_live_limits.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

@@ -2,6 +2,7 @@
 //!
 //! Times are the database's clock. Nothing here decides on policy beyond what must be atomic.
 
+pub mod broadcasts;
 pub mod cluster;
 pub mod deliveries;
 pub mod downloads;
@@ -16,6 +17,9 @@ pub mod keys;
 pub mod leader;
 pub mod leases;
 pub mod live;
+pub mod livestream_events;
+pub mod livestream_figures;
+pub mod livestreams;
 pub mod migrate;
 pub mod pictures;
 pub mod pools;
@@ -34,6 +38,7 @@ pub mod stills;
 pub mod tasks;
 pub mod unserved;
 pub mod uploads;
+pub mod viewers;
 pub mod webhooks;
 pub mod workers;
 

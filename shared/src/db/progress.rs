@@ -75,6 +75,7 @@ pub async fn tell(db: &Db, leadership: &Leadership) -> Result<u64, DbError> {
                 kind: EventType::JobProgress,
                 job_id: Some(job.id),
                 recording_id: job.recording_id,
+                livestream_id: None,
                 data,
             };
             append(&tx, event).await?;

@@ -18,6 +18,8 @@ pub struct Project {
     pub weight: f64,
     /// Tasks that may run at once, in all pools together.
     pub max_running: Option<u32>,
+    /// Livestreams that may be on air at once.
+    pub max_concurrent_streams: u32,
     /// Ages of its own; the farm's count for the rest.
     pub retention: Retention,
     pub created_at: DateTime<Utc>,
@@ -33,11 +35,12 @@ pub struct Change<'a> {
     pub weight: Option<f64>,
     /// `Some(None)` lifts the limit.
     pub max_running: Option<Option<u32>>,
+    pub max_concurrent_streams: Option<u32>,
     /// `None` takes an age back: the farm's counts again.
     pub retention: BTreeMap<Kept, Option<Age>>,
 }
 
-const COLUMNS: &str = "p.id, p.name, p.weight, p.max_running, p.retention, p.created_at, p.updated_at,
+const COLUMNS: &str = "p.id, p.name, p.weight, p.max_running, p.max_concurrent_streams, p.retention, p.created_at, p.updated_at,
                        (select count(*) from task_leases l where l.project_id = p.id) as running";
 
 fn read(row: &Row) -> Result<Project, DbError> {
@@ -46,6 +49,7 @@ fn read(row: &Row) -> Result<Project, DbError> {
         name: row.get("name"),
         weight: row.get("weight"),
         max_running: row.get::<_, Option<i32>>("max_running").map(|most| most.max(0) as u32),
+        max_concurrent_streams: row.get::<_, i32>("max_concurrent_streams").max(0) as u32,
         retention: serde_json::from_value(row.get("retention"))?,
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
@@ -74,8 +78,8 @@ pub async fn create(db: &Db, name: &str, change: Change<'_>) -> Result<Option<Pr
         .query_opt(
             &format!(
                 "with p as (
-                     insert into projects (id, name, weight, max_running, retention)
-                     values ($1, $2, coalesce($3::float8, 1), $4, jsonb_strip_nulls($5))
+                     insert into projects (id, name, weight, max_running, retention, max_concurrent_streams)
+                     values ($1, $2, coalesce($3::float8, 1), $4, jsonb_strip_nulls($5), coalesce($6::int, 100))
                      on conflict (name) do nothing returning *)
                  select {COLUMNS} from p"
             ),
@@ -85,6 +89,7 @@ pub async fn create(db: &Db, name: &str, change: Change<'_>) -> Result<Option<Pr
                 &change.weight,
                 &change.max_running.flatten().map(|most| most as i32),
                 &serde_json::to_value(&change.retention)?,
+                &change.max_concurrent_streams.map(|most| most as i32),
             ],
         )
         .await?;
@@ -105,7 +110,8 @@ pub async fn update(db: &Db, id: ProjectId, change: Change<'_>) -> Result<Option
                      update projects
                      set name = coalesce($2, name), weight = coalesce($3::float8, weight),
                          max_running = case when $4 then $5 else max_running end,
-                         retention = jsonb_strip_nulls(retention || $6), updated_at = now()
+                         retention = jsonb_strip_nulls(retention || $6),
+                         max_concurrent_streams = coalesce($7::int, max_concurrent_streams), updated_at = now()
                      where id = $1 returning *)
                  select {COLUMNS} from p"
             ),
@@ -116,6 +122,7 @@ pub async fn update(db: &Db, id: ProjectId, change: Change<'_>) -> Result<Option
                 &change.max_running.is_some(),
                 &change.max_running.flatten().map(|most| most as i32),
                 &serde_json::to_value(&change.retention)?,
+                &change.max_concurrent_streams.map(|most| most as i32),
             ],
         )
         .await?;
@@ -156,8 +163,13 @@ pub enum Deleted {
 /// Deletes a project that has nothing: its keys, profiles and webhooks go with it.
 pub async fn delete(db: &Db, id: ProjectId) -> Result<Deleted, DbError> {
     // What keeps a project, in the order in which people would look.
-    const KEEPS: [(&str, &str); 4] =
-        [("jobs", "jobs"), ("recordings", "recordings"), ("uploads", "uploads"), ("sources", "sources")];
+    const KEEPS: [(&str, &str); 5] = [
+        ("jobs", "jobs"),
+        ("recordings", "recordings"),
+        ("livestreams", "livestreams"),
+        ("uploads", "uploads"),
+        ("sources", "sources"),
+    ];
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     // Whoever writes a row that refers to it waits for the end of this, and finds it gone.

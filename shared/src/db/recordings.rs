@@ -151,6 +151,20 @@ pub async fn update(
     Ok(changed == 1)
 }
 
+/// Appends what happened to a recording, in the caller's transaction.
+async fn tell(
+    client: &impl GenericClient,
+    project: ProjectId,
+    kind: EventType,
+    job: Option<JobId>,
+    id: RecordingId,
+    data: Value,
+) -> Result<(), DbError> {
+    let recording_id = Some(id);
+    let event = NewEvent { project_id: project, kind, job_id: job, recording_id, livestream_id: None, data };
+    append(client, event).await
+}
+
 /// Makes a recording ready and tells so. In the caller's guarded transaction.
 pub(crate) async fn set_ready(
     client: &impl GenericClient,
@@ -170,8 +184,7 @@ pub(crate) async fn set_ready(
     pictures::forget_other_cut(client, id, job).await?;
     let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingReady;
-    append(client, NewEvent { project_id: project, kind, job_id: Some(job), recording_id: Some(id), data })
-        .await
+    tell(client, project, kind, Some(job), id, data).await
 }
 
 /// A recording whose failed encode goes on: what could be played of it can be played again, and grows. In the caller's transaction.
@@ -208,8 +221,7 @@ pub(crate) async fn set_playable(
     let data =
         serde_json::json!({ "recording_id": recording, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingPlayable;
-    let (job_id, recording_id) = (Some(job), Some(recording));
-    append(client, NewEvent { project_id: project, kind, job_id, recording_id, data }).await
+    tell(client, project, kind, Some(job), recording, data).await
 }
 
 /// Tells that a job of a recording failed: one that would have `made` it, or, while nothing has been made yet, one that only
@@ -350,7 +362,7 @@ async fn delete_once(db: &Db, project: ProjectId, id: RecordingId, why: Why) -> 
     };
     let data = serde_json::json!({ "recording_id": id, "reason": reason });
     let kind = EventType::RecordingDeleted;
-    append(&tx, NewEvent { project_id: project, kind, job_id: None, recording_id: Some(id), data }).await?;
+    tell(&tx, project, kind, None, id, data).await?;
     tx.commit().await?;
     Ok(true)
 }

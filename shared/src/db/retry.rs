@@ -81,6 +81,7 @@ pub async fn retry(
             kind: EventType::JobQueued,
             job_id: Some(job.id),
             recording_id: recording,
+            livestream_id: None,
             data,
         };
         append(&tx, event).await?;

@@ -337,6 +337,7 @@ pub(super) async fn disable(tx: &impl GenericClient, id: WebhookId, reason: &str
         kind: EventType::WebhookDisabled,
         job_id: None,
         recording_id: None,
+        livestream_id: None,
         data: json!({ "webhook_id": id, "reason": reason }),
     };
     append(tx, event).await

@@ -11,6 +11,7 @@ mod events;
 mod fixture;
 mod idempotency;
 mod leadership;
+mod livestreams;
 mod machine;
 mod migrations;
 mod retention;
