@@ -77,6 +77,7 @@ create table broadcasts (
 );
 create index broadcasts_livestream on broadcasts (livestream_id, id desc);
 create index broadcasts_set on broadcasts (set_id);
+create index broadcasts_finalizing on broadcasts (ended_at) where status = 'finalizing';
 create index broadcasts_over on broadcasts (retention_until) where retention_until is not null;
 alter table livestreams add constraint livestreams_broadcast foreign key (broadcast_id) references broadcasts;
 

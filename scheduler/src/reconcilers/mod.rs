@@ -5,6 +5,7 @@ mod forgotten_rings;
 mod garbage;
 mod leases;
 mod livestream_secrets;
+mod livestreams;
 mod metrics;
 mod progress;
 mod quarantine;
@@ -73,6 +74,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
     vec![
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
         reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
+        reconciler("livestreams", sweep, Box::new(livestreams::Livestreams)),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
         reconciler("quarantine", sweep * 5, Box::new(quarantine::BadWorkers)),
         reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),

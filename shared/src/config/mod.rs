@@ -279,15 +279,12 @@ impl LiveConfig {
         if !(1.0..=60.0).contains(&lease) {
             vars.fault("REELMILL_LIVE_LEASE_SECONDS", "must be from 1 to 60");
         }
-        let grace: f64 = vars.value("REELMILL_LIVE_GRACE_SECONDS").or(60.0);
-        if !(0.0..=3600.0).contains(&grace) {
-            vars.fault("REELMILL_LIVE_GRACE_SECONDS", "must be from 0 to 3600");
-        }
+        let grace = live_grace(vars);
         Some(Self {
             rtmp_listen: listen.or_else(usual)?,
             advertise,
             lease: Duration::from_secs_f64(lease.clamp(1.0, 60.0)),
-            grace: Duration::from_secs_f64(grace.clamp(0.0, 3600.0)),
+            grace,
         })
     }
 }
@@ -355,6 +352,8 @@ pub struct SchedulerConfig {
     pub unserved: Duration,
     /// `REELMILL_UPLOAD_IDLE_SECONDS` (24 h): uploads untouched for so long, unfinished or unused, are deleted.
     pub upload_idle: Duration,
+    /// `REELMILL_LIVE_GRACE_SECONDS` (60): how long the publisher of a stream that nobody carries may be away.
+    pub live_grace: Duration,
     pub retention: RetentionConfig,
     /// Opens the secrets of webhooks.
     pub secret: SecretConfig,
@@ -406,10 +405,20 @@ impl SchedulerConfig {
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
             unserved: Duration::from_secs(vars.value("REELMILL_UNSERVED_SECONDS").or(3600)),
             upload_idle: Duration::from_secs(vars.value("REELMILL_UPLOAD_IDLE_SECONDS").or(24 * 3600)),
+            live_grace: live_grace(vars),
             retention: RetentionConfig::read(vars),
             migrate: true,
         }
     }
+}
+
+/// `REELMILL_LIVE_GRACE_SECONDS`.
+fn live_grace(vars: &mut Vars) -> Duration {
+    let grace: f64 = vars.value("REELMILL_LIVE_GRACE_SECONDS").or(60.0);
+    if !(0.0..=3600.0).contains(&grace) {
+        vars.fault("REELMILL_LIVE_GRACE_SECONDS", "must be from 0 to 3600");
+    }
+    Duration::from_secs_f64(grace.clamp(0.0, 3600.0))
 }
 
 /// `REELMILL_NET_ALLOW`.

@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use reelmill_shared::db::DbError;
-use reelmill_shared::db::live::{self, LiveSegment, NewBroadcast, NewRun, OnAir, kind_of};
-use reelmill_shared::db::sets::Rendition;
+use reelmill_shared::db::live::{self, LiveSegment, NewBroadcast, NewRun, OnAir};
+use reelmill_shared::db::sets::{Rendition, TrackKind};
 use reelmill_shared::job::encoder::Encoder;
 use reelmill_shared::media::cmaf::{Event, Sample, Track, TrackConfig, media_segment};
 use reelmill_shared::media::grid::AAC_FRAME;
@@ -126,7 +126,7 @@ async fn take_the_air(
             let stored = live::window(&studio.db, on_air, on_air.plan.window_seconds).await?;
             let place = keys::broadcast(taken.project, on_air.id);
             let (window, lost) = window::resumed(on_air, place, &stored, taken.next_sequence);
-            live::publish(&studio.db, taken.hold, on_air, &lost).await?;
+            live::publish(&studio.db, on_air, &lost).await?;
             channel.open(window);
             on_air.clone()
         }
@@ -554,7 +554,7 @@ fn rendition(
     Rendition {
         rung: name.to_owned(),
         position,
-        kind: kind_of(name),
+        kind: if size.is_some() { TrackKind::Video } else { TrackKind::Audio },
         codec: track.codec.clone(),
         width: size.map(|(width, _)| width),
         height: size.map(|(_, height)| height),

@@ -78,7 +78,7 @@ async fn store(
                 }
             }
         }
-        match live::publish(db, channel.hold(), on_air, std::slice::from_ref(&segment)).await {
+        match live::publish(db, on_air, std::slice::from_ref(&segment)).await {
             Ok(()) | Err(DbError::LostRace) => return,
             Err(error) => {
                 tracing::warn!(%error, livestream = %channel.livestream, number = segment.number, "could not publish a live segment");

@@ -94,6 +94,7 @@ impl Studio {
             shelf.close().await;
             if let Err(error) = self.interrupted(&channel, &stage, hold, &why).await {
                 self.let_go_of(&channel, &error).await;
+                self.close_the_books(&stage).await;
                 return;
             }
         }
@@ -120,11 +121,7 @@ impl Studio {
             Some(_) if channel.hold() != hold => Ok(()),
             Some(on_air) => live::lose(&self.db, hold, on_air, stage.next_number, why).await,
             None => {
-                let kind = reelmill_shared::live::event::LiveEventType::Error;
-                let severity = reelmill_shared::live::event::Severity::Error;
-                live::tell(&self.db, hold.livestream, None, kind, severity, why, serde_json::Value::Null)
-                    .await?;
-                live::end(&self.db, hold, None, why).await?;
+                live::give_up(&self.db, hold, why).await?;
                 self.forget(channel);
                 Ok(())
             }
@@ -133,13 +130,23 @@ impl Studio {
 
     /// Ends what is on air.
     async fn end(&self, channel: &Channel, stage: &mut Stage, reason: &str) {
-        if let Err(error) = live::end(&self.db, channel.hold(), stage.on_air.as_ref(), reason).await {
+        let Some(on_air) = &stage.on_air else { return };
+        if let Err(error) = live::end(&self.db, channel.hold(), on_air, reason).await {
             self.let_go_of(channel, &error).await;
             return;
         }
         channel.tell(Update::Ended);
         stage.on_air = None;
         self.forget(channel);
+    }
+
+    /// Where the broadcast was ended by somebody else, all of it is stored now.
+    async fn close_the_books(&self, stage: &Stage) {
+        let Some(on_air) = &stage.on_air else { return };
+        if let Err(error) = live::finalize(&self.db, on_air.id).await {
+            // The supervisor does it later.
+            tracing::debug!(%error, broadcast = %on_air.id, "could not close the books of a broadcast");
+        }
     }
 
     async fn let_go_of(&self, channel: &Channel, error: &DbError) {

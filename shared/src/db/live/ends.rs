@@ -1,0 +1,271 @@
+//! How broadcasts are interrupted, and how they end: by whoever carries them, or by the supervisor where nobody does.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::events::EventType;
+use super::super::leader::Leadership;
+use super::super::livestream_events::NewEntry;
+use super::super::{Db, DbError, GenericClient, Transaction};
+use super::{LiveHold, OnAir, guard, set_status, tell};
+use crate::ids::{BroadcastId, LivestreamId};
+use crate::job::transition::words;
+use crate::live::event::{LiveEventType, Severity};
+use crate::live::state::{BroadcastStatus, LiveStatus};
+
+/// Says that the publisher is away: it may come back to the same broadcast, whose segments go on at `next_sequence`.
+pub async fn lose(
+    db: &Db,
+    hold: LiveHold,
+    on_air: &OnAir,
+    next_sequence: u64,
+    why: &str,
+) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    guard(&transaction, hold).await?;
+    transaction
+        .execute(
+            "update livestreams set next_sequence = $2 where id = $1",
+            &[&hold.livestream.0, &(next_sequence as i64)],
+        )
+        .await?;
+    interrupt(&transaction, hold, on_air.id, why).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn interrupt(
+    transaction: &Transaction<'_>,
+    hold: LiveHold,
+    broadcast: BroadcastId,
+    why: &str,
+) -> Result<(), DbError> {
+    if set_status(transaction, hold, LiveStatus::Reconnecting).await? == LiveStatus::Reconnecting {
+        // It was told when it happened.
+        return Ok(());
+    }
+    let entry = NewEntry {
+        broadcast_id: Some(broadcast),
+        kind: LiveEventType::ConnectionLost,
+        severity: Severity::Warning,
+        message: why,
+        details: json!({}),
+    };
+    tell(transaction, hold.livestream, Some(EventType::LivestreamReconnecting), &entry).await
+}
+
+/// Gives a stream up that was never on air: what came in cannot be streamed.
+pub async fn give_up(db: &Db, hold: LiveHold, why: &str) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    guard(&transaction, hold).await?;
+    set_status(&transaction, hold, LiveStatus::Idle).await?;
+    let entry = NewEntry {
+        broadcast_id: None,
+        kind: LiveEventType::Error,
+        severity: Severity::Error,
+        message: why,
+        details: json!({}),
+    };
+    tell(&transaction, hold.livestream, None, &entry).await?;
+    release(&transaction, hold).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Ends what is on air, and gives the stream back.
+pub async fn end(db: &Db, hold: LiveHold, on_air: &OnAir, reason: &str) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    guard(&transaction, hold).await?;
+    rest(&transaction, hold, on_air.id, reason).await?;
+    transaction.commit().await?;
+    finalize(db, on_air.id).await?;
+    Ok(())
+}
+
+async fn rest(
+    transaction: &Transaction<'_>,
+    hold: LiveHold,
+    broadcast: BroadcastId,
+    reason: &str,
+) -> Result<(), DbError> {
+    set_status(transaction, hold, LiveStatus::Idle).await?;
+    transaction
+        .execute(
+            "update livestreams set broadcast_id = null, ended_at = now() where id = $1",
+            &[&hold.livestream.0],
+        )
+        .await?;
+    transaction
+        .execute(
+            "update broadcasts set status = 'finalizing', ended_at = now(), end_reason = $2
+             where id = $1 and status = any($3)",
+            &[&broadcast.0, &reason, &words(BroadcastStatus::Finalizing.predecessors())],
+        )
+        .await?;
+    let entry = NewEntry {
+        broadcast_id: Some(broadcast),
+        kind: LiveEventType::StreamEnded,
+        severity: Severity::Info,
+        message: reason,
+        details: json!({ "reason": reason }),
+    };
+    tell(transaction, hold.livestream, Some(EventType::LivestreamEnded), &entry).await?;
+    release(transaction, hold).await
+}
+
+async fn release(client: &impl GenericClient, hold: LiveHold) -> Result<(), DbError> {
+    client
+        .execute(
+            "delete from live_leases where livestream_id = $1 and epoch = $2",
+            &[&hold.livestream.0, &hold.epoch],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Gives a stream back whose worker ends: another one may take its publisher at once.
+pub async fn hand_over(db: &Db, hold: LiveHold, on_air: &OnAir, next_sequence: u64) -> Result<(), DbError> {
+    lose(db, hold, on_air, next_sequence, "the worker ends").await?;
+    release(&db.get().await?, hold).await
+}
+
+/// Closes the books of a broadcast that is over: how long it is, and that it can be watched. Done again it changes nothing.
+pub async fn finalize(db: &Db, id: BroadcastId) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    let row = transaction
+        .query_opt(
+            "update broadcasts b
+             set status = case when exists (select 1 from segments s where s.set_id = b.set_id and not s.gap)
+                          then 'available' else 'failed' end,
+                 duration_seconds = (
+                     select max((s.start_ticks + s.duration_ticks) / r.timescale::double precision)
+                     from segments s join renditions r using (set_id, rung) where s.set_id = b.set_id and not s.gap)
+             where b.id = $1 and b.status = 'finalizing'
+             returning b.livestream_id, b.recorded and b.status = 'available' as kept",
+            &[&id.0],
+        )
+        .await?;
+    if let Some(row) = row.filter(|row| row.get("kept")) {
+        let livestream = LivestreamId(row.get("livestream_id"));
+        let project = transaction
+            .query_one("select project_id from livestreams where id = $1", &[&livestream.0])
+            .await?;
+        let event = super::super::events::NewEvent {
+            project_id: crate::ids::ProjectId(project.get(0)),
+            kind: EventType::BroadcastRecorded,
+            job_id: None,
+            recording_id: None,
+            livestream_id: Some(livestream),
+            data: json!({ "livestream_id": livestream, "broadcast_id": id }),
+        };
+        super::super::events::append(&transaction, event).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// What became of a stream that nobody carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// It waits for its publisher.
+    Reconnecting,
+    /// It was never on air, or its grace is over.
+    Ended,
+}
+
+/// Looks after the streams whose carrier is gone: says that they are off air, and ends those whose publisher has been away for longer
+/// than `grace`.
+pub async fn abandoned(
+    db: &Db,
+    leadership: &Leadership,
+    grace: Duration,
+) -> Result<Vec<(LivestreamId, Abandoned)>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select l.id, l.epoch from livestreams l left join live_leases e on e.livestream_id = l.id
+             where l.status in ('starting', 'live', 'reconnecting') and (e.expires_at is null or e.expires_at < now())
+             order by l.id limit 200",
+            &[],
+        )
+        .await?;
+    let mut all = vec![];
+    for row in rows {
+        let hold = LiveHold { livestream: LivestreamId(row.get("id")), epoch: row.get("epoch") };
+        match look_after(db, leadership, hold, grace).await {
+            Ok(Some(became)) => all.push((hold.livestream, became)),
+            // Somebody has taken it meanwhile.
+            Ok(None) | Err(DbError::LostRace) => {}
+            Err(DbError::NotLeader) => return Err(DbError::NotLeader),
+            // One bad row must not keep the others from being looked after.
+            Err(error) => {
+                tracing::error!(%error, livestream = %hold.livestream, "could not look after a live stream")
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn look_after(
+    db: &Db,
+    leadership: &Leadership,
+    hold: LiveHold,
+    grace: Duration,
+) -> Result<Option<Abandoned>, DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    leadership.guard(&transaction).await?;
+    guard(&transaction, hold).await?;
+    let row = transaction
+        .query_one(
+            "select l.status, l.broadcast_id,
+                    coalesce(b.heard_at < now() - make_interval(secs => $2), true) as over,
+                    exists (select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()) as carried
+             from livestreams l left join broadcasts b on b.id = l.broadcast_id where l.id = $1",
+            &[&hold.livestream.0, &grace.as_secs_f64()],
+        )
+        .await?;
+    if row.get("carried") {
+        return Ok(None);
+    }
+    let status: LiveStatus = row.get::<_, &str>("status").parse()?;
+    let broadcast = row.get::<_, Option<uuid::Uuid>>("broadcast_id").map(BroadcastId);
+    let became = match (broadcast, row.get::<_, bool>("over")) {
+        (Some(broadcast), true) => {
+            rest(&transaction, hold, broadcast, "the publisher did not come back").await?;
+            Some(Abandoned::Ended)
+        }
+        (Some(broadcast), false) if status == LiveStatus::Live => {
+            interrupt(&transaction, hold, broadcast, "the worker is gone").await?;
+            Some(Abandoned::Reconnecting)
+        }
+        (Some(_), false) => None,
+        (None, _) => {
+            set_status(&transaction, hold, LiveStatus::Idle).await?;
+            release(&transaction, hold).await?;
+            Some(Abandoned::Ended)
+        }
+    };
+    transaction.commit().await?;
+    Ok(became)
+}
+
+/// Broadcasts that are over and whose books are not closed, though whoever carried them had time enough.
+pub async fn unfinished(db: &Db, patience: Duration) -> Result<Vec<BroadcastId>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select id from broadcasts
+             where status = 'finalizing' and ended_at < now() - make_interval(secs => $1) order by id limit 200",
+            &[&patience.as_secs_f64()],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| BroadcastId(row.get(0))).collect())
+}
