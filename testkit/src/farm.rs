@@ -139,6 +139,14 @@ impl Process {
         })
     }
 
+    /// Where a worker takes publishers of live streams, once it has said so.
+    pub fn rtmp(&self) -> Option<String> {
+        self.log().lines().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(line["rtmp"].as_str()?.to_owned())
+        })
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

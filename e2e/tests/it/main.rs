@@ -18,6 +18,7 @@ mod http_openapi;
 mod http_uploads;
 mod job_path;
 mod judge;
+mod live;
 mod media_changing;
 mod media_chunks;
 mod media_codecs;
