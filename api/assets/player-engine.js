@@ -69,6 +69,7 @@ class MseEngine {
       startPosition: startAt > 0 ? startAt : isLive ? -1 : 0,
       lowLatencyMode: isLive,
       liveDurationInfinity: isLive,
+      maxLiveSyncPlaybackRate: isLive ? 1.2 : 1, // who fell behind catches up, unheard
       backBufferLength: 60,
       maxBufferLength: 12, // until somebody presses play
       maxBufferSize: 0, // the length alone counts

@@ -153,6 +153,7 @@ fn router(app: App) -> Router {
         .route("/openapi.json", get(move || async move { Json(description.as_ref().clone()) }))
         .route("/", get(pages::home))
         .route("/watch/{id}", get(pages::watch))
+        .route("/watch/live/{id}", get(pages::watch_live))
         .route("/login", get(pages::login).post(pages::log_in))
         .route("/docs", get(pages::docs))
         .route("/problems/{name}", get(pages::problem))

@@ -11,8 +11,8 @@ use reelmill_shared::auth::{Scope, allows, hash_key};
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
 use reelmill_shared::db::tasks;
-use reelmill_shared::db::{keys, pictures, stills};
-use reelmill_shared::ids::{JobId, KeyId, RecordingId};
+use reelmill_shared::db::{keys, livestreams, pictures, stills};
+use reelmill_shared::ids::{JobId, KeyId, LivestreamId, RecordingId};
 use reelmill_shared::job::error::Reason;
 use reelmill_shared::job::state::{Access, JobStatus};
 use serde::Deserialize;
@@ -22,6 +22,8 @@ use crate::auth::{Caller, SESSION_COOKIE, from_another_site, session};
 use crate::dto::job::JobDto;
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, request_id};
+use crate::routes::live_viewer;
+use crate::routes::livestreams::control::live_token;
 use crate::routes::recordings::viewer_token;
 use crate::routes::thumbnails::{USUAL, has_poster};
 use crate::state::{App, now};
@@ -321,6 +323,53 @@ pub(crate) async fn watch(
         storyboard_url: if has_storyboard { format!("/v/{token}/storyboard.vtt") } else { String::new() },
         info_url: format!("/v/{token}/info"),
         renew_url: format!("/v/{token}/renew"),
+        expires_at: rfc3339(expires_at),
+        player_available: player_available(),
+    }))
+}
+
+/// Parameters of the page of a livestream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WatchLiveQuery {
+    /// A viewer's token, in place of a login.
+    token: Option<String>,
+}
+
+/// `/watch/live/{id}`: plays what is on air, and waits for it until then.
+pub(crate) async fn watch_live(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<LivestreamId>,
+    Query(query): Query<WatchLiveQuery>,
+) -> Result<Response, PageProblem> {
+    let stream = livestreams::find(&app.db, id).await?;
+    match &query.token {
+        Some(token) => live_viewer::check(&app, token, id)?,
+        None => {
+            let caller = match logged_in(&app, &headers, &format!("/watch/live/{id}")).await {
+                Ok(caller) => caller,
+                Err(elsewhere) => return Ok(elsewhere),
+            };
+            caller.need(Scope::LiveRead)?;
+            if stream.as_ref().is_none_or(|stream| stream.project_id != caller.project_id) {
+                return Err(Problem::not_found("livestream", id).into());
+            }
+        }
+    }
+    let stream = stream.ok_or_else(|| Problem::not_found("livestream", id))?;
+    let (token, expires_at) = live_token(&app, id);
+    Ok(render(&WatchPage {
+        id: id.to_string(),
+        kind: "livestream",
+        title: stream.terms.title,
+        status: stream.status.to_string(),
+        created_at: String::new(),
+        duration_seconds: String::new(),
+        master_url: format!("/v/{token}/live/{id}/master.m3u8"),
+        poster_url: String::new(),
+        storyboard_url: String::new(),
+        info_url: format!("/v/{token}/live/{id}/info"),
+        renew_url: format!("/v/{token}/live/{id}/renew"),
         expires_at: rfc3339(expires_at),
         player_available: player_available(),
     }))

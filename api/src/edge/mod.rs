@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use reelmill_shared::db::Db;
 use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::media::live::window::Window;
 use reelmill_shared::storage::Storage;
 use tokio::sync::Semaphore;
 
@@ -48,6 +49,12 @@ impl Edges {
             .build()?;
         let files = Files::new(http.clone(), storage, bytes);
         Ok(Self { db, http, files, views: Mutex::default(), waiting: Semaphore::new(WAITING) })
+    }
+
+    /// What is known here of a stream that somebody watches.
+    pub(crate) fn known<T>(&self, livestream: LivestreamId, look: impl FnOnce(&Window) -> T) -> Option<T> {
+        let view = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream).cloned();
+        view?.look(look)
     }
 
     /// The view of a stream; it is followed from now on.

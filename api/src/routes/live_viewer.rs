@@ -1,17 +1,27 @@
 //! `/v/{token}/live/{id}/…`: everything a viewer needs for one livestream, without a key.
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use chrono::{DateTime, Utc};
+use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::db::livestreams as livestreams_db;
 use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::live::state::LiveStatus;
+use reelmill_shared::media::live::window::Window;
+use serde::Serialize;
+use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::auth::Caller;
 use crate::edge::{LiveQuery, serve};
 use crate::extract::{Path, Query};
-use crate::problem::{Answer, Kind, Problem, method_not_allowed};
+use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
+use crate::routes::livestreams;
+use crate::routes::livestreams::control::live_token;
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}/live/{id}`. Players of other sites may use them: the token is the permission.
@@ -22,6 +32,8 @@ pub(crate) fn routes() -> Router<App> {
         .allow_headers([header::RANGE, header::IF_NONE_MATCH])
         .expose_headers([header::CONTENT_LENGTH, header::RETRY_AFTER, header::DATE]);
     Router::new()
+        .route("/v/{token}/live/{id}/info", get(info))
+        .route("/v/{token}/live/{id}/renew", get(renew))
         .route("/v/{token}/live/{id}/{file}", get(file))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
@@ -37,8 +49,100 @@ async fn file(
     serve(&app, id, &name, &query, false, &headers).await
 }
 
+/// Get a playlist, a segment or a part of what is on air.
+///
+/// `master.m3u8` and the files it names. Playlists of low-latency streams take `_HLS_msn`, `_HLS_part` and `_HLS_skip`
+/// (draft-pantos-hls-rfc8216bis, 6.2.5): such a request is answered when what it names is there, or with 503 after three target
+/// durations in which nothing came.
+#[utoipa::path(get, path = "/livestreams/{id}/stream/{file}", operation_id = "live_stream", tag = "livestreams", params(
+    ("id" = LivestreamId, Path), ("file" = String, Path, example = "master.m3u8"), LiveQuery,
+), responses(
+    (status = 200, description = "The file."),
+    (status = 400, description = "What is asked for is too far ahead.", body = ProblemDocument),
+    (status = 404, description = "There is no such file, or no more, or nothing is on air.", body = ProblemDocument),
+    (status = 503, description = "Nothing has come for a while.", body = ProblemDocument),
+))]
+pub(crate) async fn stream(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path((id, name)): Path<(LivestreamId, String)>,
+    Query(query): Query<LiveQuery>,
+) -> Answer<Response> {
+    caller.need(Scope::LiveRead)?;
+    let id = livestreams::find(&app, &caller, id).await?.id;
+    serve(&app, id, &name, &query, true, &headers).await
+}
+
+/// What a viewer is told of a livestream.
+#[derive(Serialize)]
+struct LiveInfo {
+    id: LivestreamId,
+    title: String,
+    status: LiveStatus,
+    started_at: Option<DateTime<Utc>>,
+    viewer_count: u32,
+    renditions: Vec<LiveRendition>,
+}
+
+/// A rung, or the sound.
+#[derive(Serialize)]
+struct LiveRendition {
+    name: String,
+    width: Option<u32>,
+    height: Option<u32>,
+    frame_rate: Option<f64>,
+    bandwidth: u64,
+    codecs: String,
+}
+
+async fn info(State(app): State<App>, Path((token, id)): Path<(String, LivestreamId)>) -> Answer<Response> {
+    check(&app, &token, id)?;
+    // Looked for each time: what was deleted is gone at once.
+    let stream =
+        livestreams_db::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("livestream", id))?;
+    let info = LiveInfo {
+        id,
+        title: stream.terms.title,
+        status: stream.status,
+        started_at: stream.started_at,
+        viewer_count: stream.viewer_count,
+        renditions: app.edges.known(id, renditions).unwrap_or_default(),
+    };
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(info)).into_response())
+}
+
+fn renditions(window: &Window) -> Vec<LiveRendition> {
+    let codecs = window.runs.last().map(|run| run.codecs.as_slice()).unwrap_or_default();
+    let plan = &window.plan;
+    let rate = f64::from(plan.frame_rate.0) / f64::from(plan.frame_rate.1.max(1));
+    plan.tracks()
+        .zip(codecs)
+        .map(|(name, codecs)| {
+            let rung = plan.rungs.iter().find(|rung| rung.name == name);
+            let sound = plan.audio.as_ref().map_or(0, |audio| audio.bitrate);
+            LiveRendition {
+                name: name.to_owned(),
+                width: rung.map(|rung| rung.width),
+                height: rung.map(|rung| rung.height),
+                frame_rate: rung.map(|_| rate),
+                bandwidth: rung.map_or(sound, |rung| rung.bitrate),
+                codecs: codecs.clone(),
+            }
+        })
+        .collect()
+}
+
+/// A newer token for the holder of one that still lasts.
+async fn renew(State(app): State<App>, Path((token, id)): Path<(String, LivestreamId)>) -> Answer<Response> {
+    check(&app, &token, id)?;
+    let (token, expires_at) = live_token(&app, id);
+    let body = Json(json!({ "token": token, "expires_at": expires_at }));
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
+}
+
 /// A token opens the one stream it names.
-fn check(app: &App, token: &str, id: LivestreamId) -> Answer<()> {
+pub(crate) fn check(app: &App, token: &str, id: LivestreamId) -> Answer<()> {
     let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
     let verified =
         app.signer().verify(Purpose::PlayLivestream, token, now()).map_err(|error| match error {

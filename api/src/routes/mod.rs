@@ -91,6 +91,7 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(history::events))
         .routes(routes!(viewers::track))
         .routes(routes!(viewers::list))
+        .routes(routes!(live_viewer::stream))
 }
 
 fn tus() -> OpenApiRouter<App> {

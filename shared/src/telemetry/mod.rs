@@ -20,8 +20,12 @@ pub enum LogFormat {
 
 /// Starts logging to stderr, by `RUST_LOG` (default `info`). Later calls change nothing.
 pub fn init_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
+    let mut filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,lapin=warn,refinery_core=warn"));
+    // It tells the stream key of every publisher, which is a secret, whatever the level.
+    if let Ok(silence) = "rtmp_rs=off".parse() {
+        filter = filter.add_directive(silence);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
