@@ -18,7 +18,7 @@ const NEWEST: usize = 32;
 pub(super) fn one_report_each(observation: &Observation<'_>, findings: &mut Findings) {
     let Observation::Siblings { seen, others } = observation else { return };
     let media = &seen.media;
-    if media.part_target.is_none() || media.end {
+    if media.part_target.is_none() || media.end || others.is_empty() {
         return;
     }
     for report in &media.reports {

@@ -202,21 +202,24 @@ fn whole_segment(media: &Media) -> Option<Asked> {
     Some(Asked::Whole { msn: media.open.msn })
 }
 
-/// The part after the last one, as far as the segments before tell where that is.
-fn beyond_last_part(media: &Media) -> Option<Asked> {
+/// How many parts a segment has, as far as those before tell.
+fn usual_parts(media: &Media) -> Option<u64> {
     media.part_target?;
-    let usual =
-        media.segments.iter().map(|segment| segment.parts.len() as u64).max().filter(|usual| *usual > 0)?;
-    let (msn, next) = media.next();
+    media.segments.iter().map(|segment| segment.parts.len() as u64).max().filter(|usual| *usual > 0)
+}
+
+/// The part after the last one.
+fn beyond_last_part(media: &Media) -> Option<Asked> {
+    let (usual, (msn, next)) = (usual_parts(media)?, media.next());
     // Near the end of the segment, since from afar it would be refused.
     (usual.saturating_sub(next) + 2 < advance_limit(media))
         .then_some(Asked::BeyondLastPart { msn, part: usual })
 }
 
+/// Not the next part, but one that is as far as players pipeline.
 fn parts_ahead(media: &Media) -> Option<Asked> {
-    media.part_target?;
-    let (msn, next) = media.next();
-    (advance_limit(media) > 3).then_some(Asked::Part { msn, part: next + 2 })
+    let (usual, (msn, next)) = (usual_parts(media)?, media.next());
+    (advance_limit(media) > 3 && next + 2 < usual).then_some(Asked::Part { msn, part: next + 2 })
 }
 
 /// Where a URI of a playlist leads.
