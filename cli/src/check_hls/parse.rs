@@ -99,7 +99,7 @@ struct Reading {
     current: Segment,
     duration: Option<f64>,
     map: Option<Map>,
-    sealed: bool,
+    key: Option<String>,
     /// Where the last byte range of a resource ended, for those that only state a length.
     range_end: Option<(String, u64)>,
     part_range_end: Option<(String, u64)>,
@@ -232,9 +232,8 @@ impl Reading {
                 "EXT-X-MAP"
             }
             "-X-KEY" => {
-                // Other methods seal samples, not files.
-                let method = Attributes::parse(value)?;
-                self.sealed = method.word("METHOD").is_some_and(|method| method.starts_with("AES-"));
+                Attributes::parse(value)?;
+                self.key = Some(content.to_owned());
                 "EXT-X-KEY"
             }
             _ => return Ok(()),
@@ -271,7 +270,7 @@ impl Reading {
         let before = skipped.and_then(|skipped| skipped.checked_add(self.media.segments.len() as u64));
         let msn = before.and_then(|before| self.media.media_sequence.checked_add(before));
         segment.msn = msn.filter(|msn| *msn < u64::MAX / 2).ok_or("its number is too large")?;
-        (segment.map, segment.sealed) = (self.map.clone(), self.sealed);
+        (segment.map, segment.key) = (self.map.clone(), self.key.clone());
         Ok(())
     }
 

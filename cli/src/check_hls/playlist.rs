@@ -89,8 +89,8 @@ pub(super) struct Segment {
     /// When it begins, by its own date or counted on from one before it.
     pub(super) begins: Option<i64>,
     pub(super) map: Option<Map>,
-    /// All of it is encrypted, so that nobody without the key sees its samples.
-    pub(super) sealed: bool,
+    /// The `EXT-X-KEY` that applies, as it stands there.
+    pub(super) key: Option<String>,
     pub(super) parts: Vec<Part>,
     /// Its tags as they stand there, but for those of parts.
     pub(super) tags: Vec<String>,
@@ -162,6 +162,13 @@ impl fmt::Display for Last {
             Self::WHOLE => write!(f, "segment {}", self.msn),
             part => write!(f, "part {}.{part}", self.msn),
         }
+    }
+}
+
+impl Segment {
+    /// All of it is encrypted, so that nobody without the key sees its samples. Other methods seal samples, not files.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.contains("METHOD=AES-"))
     }
 }
 
@@ -256,6 +263,12 @@ impl Media {
         for msn in first..first.saturating_add(skipped) {
             let known = before.segment(msn).filter(|_| msn != before.open.msn);
             segments.push(known.ok_or(msn)?.clone());
+        }
+        // What is skipped takes its tags with it, and they still apply.
+        let last = segments.last().cloned().unwrap_or_default();
+        for segment in whole.segments.iter_mut().chain([&mut whole.open]) {
+            segment.map = segment.map.take().or_else(|| last.map.clone());
+            segment.key = segment.key.take().or_else(|| last.key.clone());
         }
         segments.append(&mut whole.segments);
         whole.segments = segments;

@@ -78,8 +78,8 @@ pub(super) fn beyond_last_part(observation: &Observation<'_>, findings: &mut Fin
             seen.media.end || seen.media.has_part(msn, part) && seen.media.last_whole() <= Some(msn + 1)
         }
         // A stall is another rule's.
-        Outcome::Status(503) => return,
-        Outcome::Status(_) | Outcome::Silence => false,
+        Outcome::Status(503) | Outcome::Silence => return,
+        Outcome::Status(_) => false,
     };
     findings.check(ok, &answer.place, || {
         (answer.outcome.told(), format!("an answer when part {}.0 is there", msn + 1))
@@ -186,11 +186,11 @@ mod tests {
         let judged =
             |msn, part, outcome| judged(beyond_last_part, Asked::BeyondLastPart { msn, part }, outcome, 0.5);
         assert_eq!(judged(108, 5, playlist(&good())), GOOD);
-        // Too early; too late; refused; never.
+        // Too early; too late; refused.
         assert_eq!(judged(109, 5, playlist(&good())), BAD);
         assert_eq!(judged(106, 5, playlist(&good())), BAD);
         assert_eq!(judged(108, 5, Outcome::Status(400)), BAD);
-        assert_eq!(judged(108, 5, Outcome::Silence), BAD);
+        assert_eq!(judged(108, 5, Outcome::Silence), NOTHING);
     }
 
     #[test]

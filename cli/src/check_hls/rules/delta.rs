@@ -68,6 +68,11 @@ fn difference(seen: &DeltaSeen, merged: &Media, full: &Media) -> Option<(u64, St
     }
     let begins = seen.delta.media.segments.first().map_or(full.open.msn, |segment| segment.msn);
     for (ours, theirs) in merged.all().zip(full.all()) {
+        if let (Some(our_date), Some(their_date)) = (ours.date, theirs.date)
+            && our_date != their_date
+        {
+            return Some((theirs.msn, format!("date {our_date} ms"), format!("date {their_date} ms")));
+        }
         // A skipped segment is as it was in the playlist before, when it may still have had parts.
         let (ours, theirs) = (lines(ours, ours.msn >= begins), lines(theirs, ours.msn >= begins));
         if let Some((ours, theirs)) = first_difference(&ours, &theirs) {
@@ -106,20 +111,22 @@ fn first_difference(ours: &[String], theirs: &[String]) -> Option<(String, Strin
     })
 }
 
-/// A segment as lines that can be compared.
+/// A segment as lines that can be compared. Tags that apply to all that follows move to the first segment of a window, so what
+/// applies is compared, and not where it stands.
 fn lines(segment: &Segment, with_parts: bool) -> Vec<String> {
-    let mut lines = vec![format!("{} {} {}", segment.msn, segment.uri, seconds(segment.duration))];
-    lines.extend(segment.tags.iter().cloned());
+    let Segment { msn, uri, duration, range, discontinuity_number, .. } = segment;
+    let mut lines = vec![
+        format!("{msn} {uri} {range:?} {} after discontinuity {discontinuity_number}", seconds(*duration)),
+        format!("map {:?}", segment.map),
+        format!("key {:?}", segment.key),
+    ];
+    let moves = ["#EXT-X-MAP:", "#EXT-X-KEY:", "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-BITRATE:"];
+    let stays = |tag: &&String| !moves.iter().any(|moves| tag.starts_with(moves));
+    lines.extend(segment.tags.iter().filter(stays).cloned());
     if with_parts {
         lines.extend(segment.parts.iter().map(|part| {
-            format!(
-                "part {} {} {:?} {} {}",
-                part.uri,
-                seconds(part.duration),
-                part.range,
-                part.independent,
-                part.gap
-            )
+            let duration = seconds(part.duration);
+            format!("part {} {duration} {:?} {} {}", part.uri, part.range, part.independent, part.gap)
         }));
     }
     lines

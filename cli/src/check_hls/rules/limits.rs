@@ -2,7 +2,11 @@
 
 use super::{ROUNDING, seconds};
 use crate::check_hls::findings::Findings;
-use crate::check_hls::observation::Observation;
+use crate::check_hls::observation::{Observation, Seen};
+use crate::check_hls::playlist::{Last, Segment};
+
+/// What rounded durations may add up to, in milliseconds, until a date is written out again.
+const REDATED: u64 = 100;
 
 /// 3. What players set their buffers by stays as it is (6.2.1, 4.4.3.7).
 pub(super) fn never_change(observation: &Observation<'_>, findings: &mut Findings) {
@@ -11,7 +15,7 @@ pub(super) fn never_change(observation: &Observation<'_>, findings: &mut Finding
         Some(value) => format!("{name} {}", seconds(value)),
         None => format!("no {name}"),
     };
-    let of = |seen: &crate::check_hls::observation::Seen| {
+    let of = |seen: &Seen| {
         let media = &seen.media;
         [
             stated("TARGETDURATION", Some(media.target_duration as f64)),
@@ -84,24 +88,30 @@ pub(super) fn only_forward(observation: &Observation<'_>, findings: &mut Finding
         });
     }
     findings.check(new.last() >= old.last(), &after.place, || {
-        let told = |last: Option<_>| {
-            last.map_or("nothing".to_owned(), |last: crate::check_hls::playlist::Last| last.to_string())
-        };
+        let told = |last: Option<_>| last.map_or("nothing".to_owned(), |last: Last| last.to_string());
         (format!("it ends with {} after {}", told(new.last()), told(old.last())), "no step back".to_owned())
     });
     for segment in &old.segments {
         let Some(now) = new.segment(segment.msn).filter(|now| now.msn != new.open.msn) else { continue };
-        let told = |segment: &crate::check_hls::playlist::Segment| {
+        let told = |segment: &Segment| {
             let number = segment.discontinuity_number;
             format!("{} of {} after discontinuity {number}", segment.uri, seconds(segment.duration))
         };
         let same = now.uri == segment.uri
             && now.duration == segment.duration
-            && now.date == segment.date
+            && same_date(segment, now)
             && now.discontinuity_number == segment.discontinuity_number;
         findings.check(same, &after.place.clone().line(now.line).segment(now.msn), || {
             (format!("it became {}", told(now)), told(segment))
         });
+    }
+}
+
+/// Dates are compared where both have one: the first segment of a window may get its own, counted on from one that left.
+fn same_date(before: &Segment, now: &Segment) -> bool {
+    match (before.begins, now.begins) {
+        (Some(before), Some(now)) => before.abs_diff(now) <= REDATED,
+        _ => true,
     }
 }
 

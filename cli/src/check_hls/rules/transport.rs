@@ -9,7 +9,11 @@ const LONG: u64 = 60;
 /// A file that came.
 fn came<'o>(observation: &Observation<'o>) -> Option<&'o Fetched> {
     match observation {
-        Observation::Fetched(fetched) if matches!(fetched.status, Ok(200 | 206)) => Some(fetched),
+        Observation::Fetched(fetched)
+            if fetched.kind != Kind::Unknown && matches!(fetched.status, Ok(200 | 206)) =>
+        {
+            Some(fetched)
+        }
         _ => None,
     }
 }

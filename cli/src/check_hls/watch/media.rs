@@ -234,7 +234,7 @@ impl Player<'_> {
     }
 
     fn known_init(&self, seen: &Seen, segment: &Segment) -> Option<Arc<Init>> {
-        let (key, ..) = init_of(seen, segment).filter(|_| !segment.sealed)?;
+        let (key, ..) = init_of(seen, segment).filter(|_| !segment.is_sealed())?;
         self.inits.get(&key).cloned().flatten()
     }
 

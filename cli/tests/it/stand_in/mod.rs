@@ -252,11 +252,11 @@ impl Stream {
             return Ok(());
         }
         if timeline.ended {
-            return if self.is(Fault::BlocksAfterEnd) && directives.msn.is_some() {
-                std::future::pending().await
-            } else {
-                Ok(())
-            };
+            // Those that were sent before anybody knew of the end are not meant.
+            if self.is(Fault::BlocksAfterEnd) && directives.skip.is_some() {
+                std::future::pending::<()>().await;
+            }
+            return Ok(());
         }
         let ahead = if self.is(Fault::RenditionsApart) && rendition == "a" { 3 } else { 0 };
         let open = timeline.open();

@@ -7,8 +7,8 @@ use super::{Fault, Form};
 
 /// Segments in the window.
 const WINDOW: usize = 10;
-/// Segments before the open one that have parts: three target durations of one second.
-const WITH_PARTS: u64 = 3;
+/// Parts that are listed before the open segment, at least nearly: three target durations of one second.
+const PARTS: u64 = 15;
 
 /// The multivariant playlist.
 pub fn multivariant() -> String {
@@ -30,7 +30,7 @@ pub struct Wanted<'w> {
 
 /// The first segment that has its parts listed.
 pub fn first_with_parts(timeline: &Timeline) -> u64 {
-    timeline.open().msn.saturating_sub(WITH_PARTS)
+    timeline.open().msn.saturating_sub(PARTS / timeline.parts_per_segment)
 }
 
 pub fn media(timeline: &Timeline, wanted: &Wanted<'_>) -> String {
