@@ -213,7 +213,6 @@ async fn check_hls_finds_answers_that_are_wrong() {
             (Fault::PartAloneTaken, "16"),
             (Fault::FarSegmentTaken, "17a"),
             (Fault::FarPartTaken, "17b"),
-            (Fault::Bursts, "24c"),
         ],
     )
     .await;
@@ -251,6 +250,7 @@ async fn check_hls_finds_media_that_is_wrong() {
             (Fault::TimesJump, "22b"),
             (Fault::NoSync, "23a"),
             (Fault::PartsGone, "24b"),
+            (Fault::Bursts, "24c"),
         ],
     )
     .await;

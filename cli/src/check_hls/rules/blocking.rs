@@ -18,8 +18,11 @@ fn answer<'o>(observation: &Observation<'o>, kind: fn(&Asked) -> bool) -> Option
     }
 }
 
-/// Checks that an answer is this status, and given at once.
+/// Checks that a request was refused. Once the stream has ended directives are ignored instead.
 fn refused(answer: &Answer, findings: &mut Findings) {
+    if matches!(&answer.outcome, Outcome::Playlist(seen) if seen.media.end) {
+        return;
+    }
     let ok = matches!(answer.outcome, Outcome::Status(400));
     findings.check(ok, &answer.place, || (answer.outcome.told(), "status 400 at once".to_owned()));
 }
@@ -115,10 +118,10 @@ pub(super) fn far_segment(observation: &Observation<'_>, findings: &mut Findings
 /// 17b. Nor for a part beyond the advance part limit, unless its segment has ended meanwhile.
 pub(super) fn far_part(observation: &Observation<'_>, findings: &mut Findings) {
     let Some(answer) = answer(observation, |asked| matches!(asked, Asked::FarPart { .. })) else { return };
-    let Asked::FarPart { msn, part } = answer.asked else { return };
+    let Asked::FarPart { msn, .. } = answer.asked else { return };
     match &answer.outcome {
         Outcome::Playlist(seen)
-            if seen.media.has_part(msn, part) && answer.took <= answer.usual + AT_ONCE => {}
+            if seen.media.last_whole() >= Some(msn) && answer.took <= answer.usual + AT_ONCE => {}
         _ => refused(answer, findings),
     }
 }
@@ -207,6 +210,7 @@ mod tests {
             assert_eq!(judged(rule, asked, Outcome::Status(400), 0.0), GOOD);
             assert_eq!(judged(rule, asked, playlist(&good()), 0.0), BAD);
             assert_eq!(judged(rule, asked, Outcome::Silence, 3.0), BAD);
+            assert_eq!(judged(rule, asked, playlist(&format!("{}#EXT-X-ENDLIST", good())), 0.0), NOTHING);
         }
         // Its segment had ended when the request came.
         assert_eq!(judged(far_part, Asked::FarPart { msn: 108, part: 60 }, playlist(&good()), 0.0), NOTHING);

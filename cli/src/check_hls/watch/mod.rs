@@ -94,7 +94,11 @@ impl Watch {
             Playlist::Multivariant(found) => {
                 let listed = names(&base, &found).map_err(|uri| cannot(format!("{uri} is no URI")))?;
                 watch.observe(&Observation::Fetched(&Fetched {
-                    place: Place { rendition: "".into(), url: url.to_string(), ..Place::default() },
+                    place: Place {
+                        rendition: "multivariant".into(),
+                        url: url.to_string(),
+                        ..Place::default()
+                    },
                     // That of a live stream may change, too, but it does so as rarely as one likes.
                     kind: Kind::Plain { live: false },
                     target_duration: 0,
