@@ -18,10 +18,12 @@ pub(super) const ORIGIN: &str = "https://player.example";
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REDIRECTS: usize = 5;
-/// Playlists of a day of short segments stay below.
-pub(super) const PLAYLIST_LIMIT: usize = 16 << 20;
+/// Playlists of a day of segments stay below.
+pub(super) const PLAYLIST_LIMIT: usize = 4 << 20;
 /// Segments of ten seconds at 50 Mb/s stay below.
-pub(super) const MEDIA_LIMIT: usize = 96 << 20;
+pub(super) const SEGMENT_LIMIT: usize = 64 << 20;
+/// Parts of a second at 50 Mb/s do.
+pub(super) const PART_LIMIT: usize = 8 << 20;
 
 /// What sends requests. Clones share their connections.
 #[derive(Debug, Clone)]

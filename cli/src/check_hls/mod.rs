@@ -94,7 +94,7 @@ async fn check(args: CheckHlsArgs, format: Format) -> Result<(), Failure> {
 /// Tells how it stands until the time is over: by a bar on a terminal, else now and then by a line.
 async fn show_progress(watch: &Watch, all: Duration) {
     let began = Instant::now();
-    let bars = can_draw().then(|| bars());
+    let bars = can_draw().then(bars);
     let bar = bars.as_ref().map(|bars| share_bar(bars, "watching"));
     let mut ticks = interval(if bar.is_some() { LINES / 12 } else { LINES });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -7,8 +7,8 @@ use super::playlist::{
     ByteRange, Control, Hint, Listed, Map, Media, Multivariant, Part, Playlist, Report, Segment, Skip,
 };
 
-/// A day of segments of a second, with everything a line can be about.
-const MOST_LINES: usize = 500_000;
+/// A day of segments of four seconds, with what a segment usually has.
+const MOST_LINES: usize = 100_000;
 const LONGEST_LINE: usize = 16 << 10;
 
 /// Why a text is not a playlist, and where.

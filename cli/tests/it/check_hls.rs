@@ -4,8 +4,14 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
+use axum::Router;
+use axum::body::Body;
+use axum::response::Redirect;
+use axum::routing::get;
+use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::stand_in::{Event, Fault, Form, StandIn};
@@ -151,6 +157,41 @@ async fn check_hls_watches_one_rendition_and_says_what_it_cannot_watch() {
     drop(server);
     assert_eq!(check("http://127.0.0.1:9/x.m3u8", &[]).await.code, Some(3));
     assert_eq!(check("ftp://127.0.0.1/x.m3u8", &[]).await.code, Some(2));
+}
+
+/// What never ends, what leads nowhere, and what is longer than anything sensible.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_hls_is_not_harmed_by_hostile_servers() {
+    let endless = || async {
+        let lines = Bytes::from("#EXT-X-GAP\n".repeat(1000));
+        Body::from_stream(futures::stream::repeat_with(move || Ok::<_, std::io::Error>(lines.clone())))
+    };
+    let numbers = "#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PART-INF:PART-TARGET=0.000001\n\
+        #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=0,PART-HOLD-BACK=1000000000\n\
+        #EXT-X-MEDIA-SEQUENCE:9000000000000000000\n#EXT-X-SKIP:SKIPPED-SEGMENTS=200000000000000000\n\
+        #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"endless\"\n\
+        #EXT-X-RENDITION-REPORT:URI=\"x\",LAST-MSN=18446744073709551615,LAST-PART=18446744073709551615\n\
+        #EXT-X-PART:URI=\"endless\",DURATION=1000000000\n#EXTINF:1000000000,\nfile:///etc/passwd\n\
+        #EXT-X-PART:URI=\"endless\",DURATION=0,BYTERANGE=\"18446744073709551615@0\"\n";
+    let app = Router::new()
+        .route("/endless", get(endless))
+        .route("/numbers", get(move || async move { numbers }))
+        .route("/circle", get(|| async { Redirect::temporary("/circle") }))
+        .route("/away", get(|| async { Redirect::temporary("file:///etc/passwd") }))
+        .route("/binary", get(|| async { vec![0xff_u8; 1000] }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    for (path, said) in
+        [("endless", "longer than"), ("circle", "redirects"), ("away", "file:"), ("binary", "UTF-8")]
+    {
+        let verdict = check(&format!("{base}/{path}"), &[]).await;
+        assert!(verdict.code == Some(3) && verdict.stderr.contains(said), "{path}: {}", verdict.stderr);
+    }
+    let verdict = check(&format!("{base}/numbers"), &["--seconds", "3"]).await;
+    assert_eq!(verdict.code, Some(1), "{}", verdict.stderr);
+    assert!(verdict.are("failed").contains(&"1"), "{}", verdict.faults());
+    server.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

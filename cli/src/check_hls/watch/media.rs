@@ -14,7 +14,7 @@ use url::Url;
 use super::probe::resolve;
 use super::{Rendition, Watch};
 use crate::check_hls::boxes::{Init, Run};
-use crate::check_hls::http::{Ask, Got, MEDIA_LIMIT, Miss};
+use crate::check_hls::http::{Ask, Got, Miss, PART_LIMIT, SEGMENT_LIMIT};
 use crate::check_hls::observation::{
     Burst, Fetched, HintSeen, Kind, Observation, PartMedia, Place, Seen, SegmentMedia, Transport,
 };
@@ -66,8 +66,25 @@ struct Player<'w> {
     /// The newest segment: its number, its samples, and what they are decoded with.
     segment: Option<(u64, Vec<Run>, Option<Map>)>,
     hints: VecDeque<Hinted>,
-    /// Parts that have left the playlist, and when they are asked for once more.
-    departed: VecDeque<(Duration, Place, Url, Option<ByteRange>)>,
+    /// To be asked for once more.
+    departed: VecDeque<Departed>,
+}
+
+/// A file to download.
+struct File<'f> {
+    url: &'f Url,
+    range: Option<ByteRange>,
+    kind: Kind,
+    /// In bytes.
+    limit: usize,
+}
+
+/// A part that has left the playlist, and the end of the time it has to stay for.
+struct Departed {
+    until: Duration,
+    place: Place,
+    url: Url,
+    range: Option<ByteRange>,
 }
 
 /// A part that was asked for before it was there.
@@ -143,7 +160,8 @@ impl Player<'_> {
             let init = this.known_init(seen, segment);
             let read = |bytes: &Bytes| samples(init.as_deref(), bytes);
             let url = resolve(seen, &part.uri)?;
-            let (runs, got) = this.file(place.clone(), &url, part.range, Kind::Media, read).await?;
+            let file = File { url: &url, range: part.range, kind: Kind::Media, limit: PART_LIMIT };
+            let (runs, got) = this.file(place.clone(), file, read).await?;
             Some((*last, url, got.as_burst(), PartMedia { place, independent: part.independent, runs }))
         });
         for (last, url, burst, part) in join_all(downloads).await.into_iter().flatten() {
@@ -167,7 +185,8 @@ impl Player<'_> {
             .segment(segment.msn);
         let Some(url) = resolve(seen, &segment.uri) else { return };
         let read = |bytes: &Bytes| samples(init.as_deref(), bytes);
-        let Some((runs, _)) = self.file(place.clone(), &url, segment.range, Kind::Media, read).await else {
+        let file = File { url: &url, range: segment.range, kind: Kind::Media, limit: SEGMENT_LIMIT };
+        let Some((runs, _)) = self.file(place.clone(), file, read).await else {
             return;
         };
         if runs.is_empty() {
@@ -190,12 +209,14 @@ impl Player<'_> {
     async fn file<T>(
         &self,
         place: Place,
-        url: &Url,
-        range: Option<ByteRange>,
-        kind: Kind,
+        file: File<'_>,
         read: impl FnOnce(&Bytes) -> Result<T, String>,
     ) -> Option<(T, Got)> {
-        let got = self.watch.http.get(url, Ask { range, ..download() }).await;
+        let File { url, range, kind, limit } = file;
+        // Nobody closes it.
+        let _turn = self.watch.downloads.acquire().await.ok()?;
+        let ask = Ask { range, gzip: false, timeout: DOWNLOAD, limit };
+        let got = self.watch.http.get(url, ask).await;
         let status = got.as_ref().map(|got| got.status).map_err(|miss| format!("{}: {miss}", url.path()));
         let mut fetched = Fetched {
             place,
@@ -208,7 +229,9 @@ impl Player<'_> {
         let mut found = None;
         if let Ok(got) = got {
             fetched.transport = got.transport.clone();
-            if matches!(got.status, 200 | 206) {
+            if range.is_some() && got.status == 200 {
+                fetched.unreadable = Some(format!("{}: all of it, where a range was asked for", url.path()));
+            } else if matches!(got.status, 200 | 206) {
                 match read(&got.body) {
                     Ok(content) => found = Some((content, got)),
                     Err(wrong) => fetched.unreadable = Some(format!("{}: {wrong}", url.path())),
@@ -229,7 +252,8 @@ impl Player<'_> {
             self.inits.clear();
         }
         let place = seen.place.clone().segment(segment.msn);
-        let init = self.file(place, &url, map.range, Kind::Media, |bytes| Init::parse(bytes)).await;
+        let file = File { url: &url, range: map.range, kind: Kind::Media, limit: PART_LIMIT };
+        let init = self.file(place, file, |bytes| Init::parse(bytes)).await;
         self.inits.insert(key, init.map(|(init, _)| init.into()));
     }
 
@@ -258,7 +282,7 @@ impl Player<'_> {
         }
         let (http, asked) = (self.watch.http.clone(), url.clone());
         let wait = Duration::from_secs(3 * seen.media.target_duration) + DOWNLOAD;
-        let ask = Ask { timeout: wait, ..download() };
+        let ask = Ask { range: None, gzip: false, timeout: wait, limit: PART_LIMIT };
         let download = tokio::spawn(async move { http.get(&asked, ask).await });
         let end = EndOnDrop(download.abort_handle());
         self.hints.push_back(Hinted { url, download, _end: end });
@@ -283,8 +307,7 @@ impl Player<'_> {
     /// Notes one part of each segment whose parts have left the playlist.
     fn note_departed(&mut self, before: &Seen, seen: &Seen) {
         // It was still there then, so it has to stay for this long at least.
-        let due =
-            before.at + Duration::from_secs(3 * before.media.target_duration) - Duration::from_millis(200);
+        let until = before.at + Duration::from_secs(3 * before.media.target_duration);
         for segment in &before.media.segments {
             let Some(part) = segment.parts.first().filter(|part| !part.gap) else { continue };
             let still = seen
@@ -295,22 +318,26 @@ impl Player<'_> {
             if self.departed.len() < MOST_DEPARTED {
                 let place = Place { url: url.to_string(), ..before.place.clone() }
                     .last(Last { msn: segment.msn, part: 0 });
-                self.departed.push_back((due, place, url, part.range));
+                self.departed.push_back(Departed { until, place, url, range: part.range });
             }
         }
     }
 
+    /// Asks for parts that have left, near the end of the time they have to stay.
     async fn ask_for_departed(&mut self) {
+        let part_target = self.rendition.latest().media.part_target.unwrap_or_default();
+        // Playlists, by which this is woken, come that far apart.
+        let near = Duration::from_millis(200) + Duration::from_secs_f64(2.0 * part_target.min(10.0));
         let now = self.watch.now();
-        while let Some((.., place, url, range)) = self.departed.pop_front_if(|(due, ..)| *due <= now) {
-            // What came so late that its time is over is not asked for.
-            self.file(place, &url, range, Kind::Departed, |_| Ok(())).await;
+        while let Some(departed) = self.departed.pop_front_if(|departed| departed.until <= now + near) {
+            // After a stall it may be too late.
+            if now < departed.until {
+                let Departed { place, url, range, .. } = departed;
+                let file = File { url: &url, range, kind: Kind::Departed, limit: PART_LIMIT };
+                self.file(place, file, |_| Ok(())).await;
+            }
         }
     }
-}
-
-fn download() -> Ask {
-    Ask { range: None, gzip: false, timeout: DOWNLOAD, limit: MEDIA_LIMIT }
 }
 
 /// The name and place of a segment's init segment.

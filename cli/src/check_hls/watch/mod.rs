@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use url::Url;
 
@@ -26,7 +26,9 @@ use reports::Reports;
 /// For what should be answered at once.
 const SOON: Duration = Duration::from_secs(5);
 /// More than any stream has.
-const MOST_RENDITIONS: usize = 32;
+const MOST_RENDITIONS: usize = 16;
+/// Segments and parts that are downloaded at the same time.
+const DOWNLOADS: usize = 8;
 /// How many answers a rendition's history goes back.
 const HISTORY: usize = 1024;
 
@@ -40,6 +42,8 @@ pub(super) struct Watch {
     multivariant: Option<(Url, Multivariant)>,
     /// The longest that a plain request took, in microseconds.
     usual: AtomicU64,
+    /// Whole files are kept in memory while they are read, so there are not many at once.
+    downloads: Semaphore,
 }
 
 /// A media playlist that is being watched.
@@ -80,6 +84,7 @@ impl Watch {
             renditions: vec![],
             multivariant: None,
             usual: AtomicU64::new(0),
+            downloads: Semaphore::new(DOWNLOADS),
         };
         let cannot = |why: String| Failure::Unreachable(format!("{url}: {why}"));
         let got = watch.get(url, SOON * 2, false).await.map_err(|miss| cannot(miss.to_string()))?;
@@ -153,7 +158,7 @@ impl Watch {
     /// Watches until the stream has ended and everything about its end was asked, or for ever.
     pub(super) async fn run(&self) {
         join_all(self.renditions.iter().map(|rendition| async move {
-            let (fresh, queue) = mpsc::channel(64);
+            let (fresh, queue) = mpsc::channel(2);
             tokio::join!(
                 follow::follow(self, rendition, fresh),
                 media::fetch(self, rendition, queue),
