@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line program answers on stdout")]
 
+mod check_hls;
 mod client;
 mod dev;
 
@@ -23,6 +24,8 @@ pub struct Args {
 enum Command {
     /// Run the whole farm in this process, on this machine only.
     Dev(dev::DevArgs),
+    /// Watch an HLS stream, from a farm or from elsewhere, and tell what it does wrong
+    CheckHls(check_hls::CheckHlsArgs),
     #[command(flatten)]
     Client(client::Command),
 }
@@ -37,6 +40,7 @@ pub async fn run(args: Args) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::CheckHls(check) => Box::pin(check_hls::run(check, args.connection.format)).await,
         Command::Client(command) => client::run(&args.connection, command).await,
     }
 }

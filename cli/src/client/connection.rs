@@ -176,7 +176,8 @@ fn same_farm(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && port && (a.host() == b.host() || is_loopback(a) && is_loopback(b))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// True for an address of this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),

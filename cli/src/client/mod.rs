@@ -9,8 +9,8 @@ mod input;
 mod job;
 mod listen;
 mod lists;
-mod meter;
-mod output;
+pub(crate) mod meter;
+pub(crate) mod output;
 mod profile;
 mod progress;
 mod project;
@@ -18,7 +18,7 @@ mod queue;
 mod recording;
 mod sse;
 mod submit;
-mod text;
+pub(crate) mod text;
 mod upload;
 mod watch;
 mod webhook;
@@ -31,9 +31,10 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use reelmill_shared::ids::{JobId, UploadId, WebhookId};
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, is_loopback};
+pub(crate) use failure::Failure;
 
-use failure::{EXIT_CODES, Failure};
+use failure::EXIT_CODES;
 use http::Farm;
 use output::{Format, note, print};
 
@@ -72,7 +73,12 @@ pub(crate) enum Command {
 
 /// Runs a client command.
 pub(crate) async fn run(connection: &Connection, command: Command) -> ExitCode {
-    match dispatch(connection, command).await {
+    end(dispatch(connection, command).await)
+}
+
+/// Says why a command failed, if it did, and gives the code to exit with.
+pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has seen enough.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
