@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::ids::{DeliveryId, JobId, ProjectId, RecordingId, TaskId, WebhookId, WorkerId};
+use reelmill_shared::ids::{
+    DeliveryId, JobId, LivestreamId, ProjectId, RecordingId, TaskId, WebhookId, WorkerId,
+};
 use reelmill_shared::job::retention::Age;
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use serde::Deserialize;
@@ -170,6 +172,8 @@ pub(crate) struct Project {
     pub(crate) name: String,
     pub(crate) weight: f64,
     pub(crate) max_running: Option<u32>,
+    /// Older farms have no livestreams.
+    pub(crate) max_concurrent_streams: Option<u32>,
     pub(crate) running: u64,
     /// By kind; what a newer farm keeps by age besides is passed over.
     #[serde(default)]
@@ -316,6 +320,71 @@ pub(crate) struct Delivery {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Replayed {
     pub(crate) deliveries: u64,
+}
+
+/// A livestream.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Livestream {
+    pub(crate) id: LivestreamId,
+    pub(crate) title: String,
+    pub(crate) status: String,
+    /// Only for keys that may publish.
+    pub(crate) stream_key: Option<String>,
+    pub(crate) rtmp_ingest_url: Option<String>,
+    pub(crate) watch_url: String,
+    pub(crate) source: LiveSource,
+    pub(crate) require_start: bool,
+    pub(crate) armed: bool,
+    pub(crate) low_latency: bool,
+    pub(crate) dvr_enabled: bool,
+    pub(crate) dvr_window: f64,
+    pub(crate) settings: LiveSettings,
+    pub(crate) viewer_count: u64,
+    #[serde(default)]
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) error: Option<Fault>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// Where a livestream's media comes from.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LiveSource {
+    pub(crate) r#type: String,
+    pub(crate) url: Option<String>,
+}
+
+/// How a livestream is encoded.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LiveSettings {
+    #[serde(default)]
+    pub(crate) resolutions: Vec<String>,
+    pub(crate) codec: String,
+    pub(crate) record: bool,
+}
+
+/// A quality that is on air.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Variant {
+    pub(crate) resolution: String,
+    pub(crate) bitrate: Option<u64>,
+}
+
+/// What came of a wish to start or stop a livestream.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Said {
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) rtmp_ingest_url: Option<String>,
+}
+
+/// Something that happened to a livestream.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LiveEvent {
+    pub(crate) event_type: String,
+    pub(crate) severity: String,
+    pub(crate) message: String,
+    pub(crate) timestamp: DateTime<Utc>,
 }
 
 /// What a probe found: `probe` in the result of its job.

@@ -9,6 +9,7 @@ mod input;
 mod job;
 mod listen;
 mod lists;
+mod live;
 pub(crate) mod meter;
 pub(crate) mod output;
 mod profile;
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// List, show and delete recordings
     #[command(subcommand)]
     Recording(recording::RecordingCommand),
+    /// Create, start, stop and show livestreams
+    #[command(subcommand)]
+    Live(live::LiveCommand),
     /// List and show profiles
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
@@ -110,6 +114,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Status(args) => job::status(context, args).await,
         Command::Upload(args) => upload::run(context, args).await,
         Command::Recording(command) => recording::run(context, command).await,
+        Command::Live(command) => live::run(context, command).await,
         Command::Profile(command) => profile::run(context, command).await,
         Command::Project(command) => project::run(context, command).await,
         Command::Webhook(command) => webhook::run(context, command).await,

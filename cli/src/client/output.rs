@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, TableStyle};
+use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::text;
@@ -33,6 +34,22 @@ pub(crate) fn note(message: &str) {
         // With stderr gone there is nobody to tell.
         let _ = writeln!(out, "{}", text::plain(line));
     }
+}
+
+/// Asks the person a question that is answered with y or n.
+pub(crate) async fn confirmed(question: &str) -> bool {
+    let mut out = io::stderr();
+    let _ = write!(out, "{question}");
+    let _ = out.flush();
+    let (answer, answered) = oneshot::channel();
+    // A thread of its own, not the runtime's: Ctrl-C must not wait for a line that never comes.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().read_line(&mut line);
+        let _ = answer.send(read.map(|_| line).unwrap_or_default());
+    });
+    let line = answered.await.unwrap_or_default();
+    matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// A column's head, and whether it holds figures, which are set flush right.

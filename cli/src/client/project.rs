@@ -76,6 +76,9 @@ pub(crate) struct ChangeArgs {
     /// Tasks that may run at once, or `none` for no limit
     #[arg(long, value_name = "N")]
     max_running: Option<String>,
+    /// Livestreams that may be on air at once
+    #[arg(long, value_name = "N")]
+    max_concurrent_streams: Option<u32>,
     #[command(flatten)]
     ages: Ages,
 }
@@ -114,7 +117,10 @@ pub(crate) async fn run(context: &Context, command: ProjectCommand) -> Result<()
         ProjectCommand::Set(args) => {
             let body = body(&args)?;
             if body.is_empty() {
-                return Err(Failure::Usage("say what to change: --weight, --max-running, --keep".to_owned()));
+                return Err(Failure::Usage(
+                    "say what to change: --weight, --max-running, --max-concurrent-streams, --keep"
+                        .to_owned(),
+                ));
             }
             let id = find(context, &args.project).await?.id.to_string();
             let url = context.farm.url(&["projects", &id]);
@@ -154,6 +160,9 @@ fn body(args: &ChangeArgs) -> Result<Map<String, Value>, Failure> {
             }
         };
         body.insert("max_running".to_owned(), most);
+    }
+    if let Some(most) = args.max_concurrent_streams {
+        body.insert("max_concurrent_streams".to_owned(), most.into());
     }
     if !args.ages.keep.is_empty() {
         let ages: BTreeMap<&str, Option<Age>> =
@@ -195,6 +204,10 @@ fn show(context: &Context, document: &Document<Project>) -> Result<(), Failure> 
             ("weight", short_number(project.weight)),
             ("limit", limit(project)),
             ("running", project.running.to_string()),
+            (
+                "streams",
+                project.max_concurrent_streams.map(|most| format!("{most} at most")).unwrap_or_default(),
+            ),
             ("keeps", ages(project)),
         ])),
     }

@@ -1,6 +1,6 @@
 //! `recording`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use chrono::Utc;
 use clap::builder::PossibleValuesParser;
@@ -8,13 +8,12 @@ use reelmill_shared::ids::RecordingId;
 use reelmill_shared::job::state::RecordingStatus;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::documents::{Job, PlaybackToken, Recording, Rendition, Source};
 use super::failure::Failure;
 use super::lists::{self, Paging};
-use super::output::{Column, Format, fields, note, print, table};
+use super::output::{Column, Format, confirmed, fields, note, print, table};
 use super::text::{ago, bitrate, plain, short_number, shorten, size, span};
 use super::watch::watch;
 use super::{Context, job};
@@ -237,21 +236,6 @@ async fn delete(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-async fn confirmed(question: &str) -> bool {
-    let mut out = std::io::stderr();
-    let _ = write!(out, "{question}");
-    let _ = out.flush();
-    let (answer, answered) = oneshot::channel();
-    // A thread of its own, not the runtime's: Ctrl-C must not wait for a line that never comes.
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().read_line(&mut line);
-        let _ = answer.send(read.map(|_| line).unwrap_or_default());
-    });
-    let line = answered.await.unwrap_or_default();
-    matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 #[cfg(test)]
