@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::live::names::LiveFile;
 use reelmill_shared::media::live::playlist::Form;
-use reelmill_shared::media::live::window::{Wait, Window};
+use reelmill_shared::media::live::window::{Track, Wait, Window};
 use reelmill_shared::storage::keys;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -189,16 +189,21 @@ fn known(window: &Window, file: &LiveFile) -> Known {
             if known { Known::Here(Some(keys::init(&prefix(*epoch), track))) } else { Known::Unknown }
         }
         LiveFile::Segment { track, number } => {
-            let segment = window.track(track).and_then(|(_, list)| {
-                let whole = list.open.as_ref().is_none_or(|open| open.number != *number);
-                list.segment(*number).filter(|segment| whole && !segment.gap)
-            });
+            let Some((_, list)) = window.track(track) else { return Known::Unknown };
+            if is_past(list, *number) {
+                return Known::Here(None);
+            }
+            let whole = list.open.as_ref().is_none_or(|open| open.number != *number);
+            let segment = list.segment(*number).filter(|segment| whole && !segment.gap);
             segment.map_or(Known::Unknown, |segment| {
                 Known::Here(Some(keys::live_segment(&prefix(segment.epoch), track, *number)))
             })
         }
         LiveFile::Part { track, number, part } => {
             let Some((_, list)) = window.track(track) else { return Known::Unknown };
+            if is_past(list, *number) {
+                return Known::Here(None);
+            }
             let next = list.next_part();
             if (*number, *part) == next && !window.ended {
                 return Known::Next;
@@ -210,6 +215,11 @@ fn known(window: &Window, file: &LiveFile) -> Known {
         }
         LiveFile::Master | LiveFile::Manifest | LiveFile::Playlist { .. } => Known::Unknown,
     }
+}
+
+/// It is no longer listed. Whoever read the playlist a moment ago may still ask for it, and the origin may still have it.
+fn is_past(list: &Track, number: u64) -> bool {
+    list.segments.front().is_some_and(|first| number < first.number)
 }
 
 /// How answers are sent.

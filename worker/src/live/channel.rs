@@ -58,8 +58,9 @@ struct Held {
     whole: Option<Bytes>,
 }
 
-/// Segments of a track that are held whole: those whose parts are listed, and those whose parts may still be fetched.
-const HELD: usize = 7;
+/// Segments of a track that are held: the one that grows, those whose parts are listed (for three of their lengths, and until the next
+/// one closes), and those whose parts may be fetched for as long again.
+const HELD: usize = 9;
 /// Updates that an edge may be behind before it has to begin anew.
 const BACKLOG: usize = 1024;
 
@@ -135,13 +136,12 @@ impl Channel {
             let part =
                 Part { ticks: u32::try_from(cut.ticks()).unwrap_or(u32::MAX), independent: cut.independent };
             let segment_start = segment.start;
-            let mut updates = vec![Update::Part { track, number: cut.number, epoch, segment_start, part }];
-            if cut.closes {
+            let closes = cut.closes;
+            if closes {
                 let bytes = segment.close();
                 whole = Some(Whole { bytes, start: segment.start, ticks: segment.ticks });
-                updates.push(Update::Closed { track, number: cut.number });
             }
-            updates
+            vec![Update::Part { track, number: cut.number, epoch, segment_start, part, closes }]
         });
         whole
     }

@@ -82,9 +82,9 @@ pub struct Part {
 pub enum Update {
     /// A run begins: what follows is its.
     Run(Run),
-    /// A part can be had.
-    Part { track: usize, number: u64, epoch: u32, segment_start: u64, part: Part },
-    /// The growing segment of a track is whole.
+    /// A part can be had. With the last of a segment the segment is whole: no version of a playlist lies between.
+    Part { track: usize, number: u64, epoch: u32, segment_start: u64, part: Part, closes: bool },
+    /// The growing segment of a track is whole, earlier than planned.
     Closed { track: usize, number: u64 },
     /// A number that was given out, and that nobody has.
     Gap { track: usize, number: u64, epoch: u32, start: u64, ticks: u64 },
@@ -135,7 +135,7 @@ impl Window {
     pub fn apply(&mut self, update: Update) {
         match update {
             Update::Run(run) => self.runs.push(run),
-            Update::Part { track, number, epoch, segment_start, part } => {
+            Update::Part { track, number, epoch, segment_start, part, closes } => {
                 let Some(track) = self.tracks.get_mut(track) else { return };
                 let open = track.open.get_or_insert_with(|| Segment {
                     number,
@@ -149,6 +149,10 @@ impl Window {
                 open.ticks += u64::from(part.ticks);
                 open.part_count += 1;
                 open.parts.push(part);
+                if closes {
+                    track.segments.extend(track.open.take());
+                    self.trim();
+                }
             }
             Update::Closed { track, number } => {
                 let Some(list) = self.tracks.get_mut(track) else { return };
