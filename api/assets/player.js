@@ -198,6 +198,7 @@ for (const e of ["canplay", "playing", "seeked", "pause"]) video.addEventListene
 
 freshenTimes();
 setInterval(freshenTimes, 30_000);
+if (isLive) setInterval(() => { $("meta-duration").textContent = engine?.latency > 0 && !broken ? `${engine.latency.toFixed(1)} s behind live` : ""; }, 1000);
 if (info.duration_seconds) $("meta-duration").textContent = clock(info.duration_seconds);
 $("spinner").hidden = false;
 follow();

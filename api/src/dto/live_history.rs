@@ -27,7 +27,7 @@ pub(crate) struct BroadcastDto {
     /// Bytes.
     pub(crate) size: u64,
     pub(crate) status: BroadcastStatus,
-    /// The master playlist of the recording it was converted to.
+    /// A master playlist: of the recording it was converted to, else of what was on air, from its beginning.
     pub(crate) recording_url: Option<String>,
     /// The DASH manifest of that.
     pub(crate) manifest_url: Option<String>,
@@ -52,7 +52,12 @@ impl From<Broadcast> for BroadcastDto {
             duration: broadcast.duration_seconds,
             size: broadcast.bytes,
             status: broadcast.status,
-            recording_url: of_recording("stream/master.m3u8"),
+            recording_url: of_recording("stream/master.m3u8").or_else(|| {
+                let is_there =
+                    !matches!(broadcast.status, BroadcastStatus::Expired | BroadcastStatus::Failed);
+                let (stream, id) = (broadcast.livestream_id, broadcast.id);
+                is_there.then(|| format!("/api/v1/livestreams/{stream}/recordings/{id}/stream/master.m3u8"))
+            }),
             manifest_url: of_recording("stream/manifest.mpd"),
             thumbnail_url: of_recording("thumbnail"),
             retention_until: broadcast.retention_until,

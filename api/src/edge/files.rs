@@ -64,6 +64,19 @@ impl Files {
         fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
     }
 
+    /// A file that lies in the store.
+    pub(super) async fn kept(
+        &self,
+        livestream: LivestreamId,
+        place: &str,
+        file: &LiveFile,
+        key: &str,
+    ) -> Result<Bytes, FileError> {
+        let name = (livestream, place.to_owned(), file.clone());
+        let fetching = self.cache.try_get_with(name, self.stored(key));
+        fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
+    }
+
     async fn upstream(&self, view: &View, file: &LiveFile) -> Result<Option<Bytes>, FileError> {
         let Some(origin) = view.origin() else { return Ok(None) };
         let url = format!("{}{}", origin.address, origin::file(view.livestream, file));

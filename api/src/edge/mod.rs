@@ -1,20 +1,23 @@
 //! The edge: serves the viewers of live streams out of a copy of what their origins hold. One feed a stream keeps its window,
 //! playlists are rendered once a version, and a file is asked for upstream once, however many viewers wait for it.
 
+mod archive;
 mod files;
 mod follower;
 mod playlists;
 mod serve;
 mod view;
 
+pub(crate) use archive::serve_archived;
 pub(crate) use serve::{LiveQuery, serve};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::future::Cache;
 use reelmill_shared::db::Db;
-use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::media::live::window::Window;
 use reelmill_shared::storage::Storage;
 use tokio::sync::Semaphore;
@@ -27,6 +30,8 @@ pub(crate) struct Edges {
     db: Db,
     http: reqwest::Client,
     files: Files,
+    /// Broadcasts from their beginning, for a moment: they may still grow, or be deleted.
+    archives: Cache<BroadcastId, Arc<Window>>,
     views: Mutex<HashMap<LivestreamId, Arc<View>>>,
     /// Requests that may wait for what is yet to come.
     waiting: Semaphore,
@@ -34,6 +39,8 @@ pub(crate) struct Edges {
 
 /// Requests that wait at once; more are told to come again.
 const WAITING: usize = 50_000;
+/// For so long many viewers of a broadcast cost one look into the index.
+const MOMENT: Duration = Duration::from_secs(3);
 /// A stream that nobody asked for in so long is no longer followed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -48,7 +55,8 @@ impl Edges {
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
         let files = Files::new(http.clone(), storage, bytes);
-        Ok(Self { db, http, files, views: Mutex::default(), waiting: Semaphore::new(WAITING) })
+        let archives = Cache::builder().max_capacity(200).time_to_live(MOMENT).build();
+        Ok(Self { db, http, files, archives, views: Mutex::default(), waiting: Semaphore::new(WAITING) })
     }
 
     /// What is known here of a stream that somebody watches.

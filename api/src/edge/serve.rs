@@ -133,7 +133,7 @@ fn deadline(view: &View) -> Instant {
 }
 
 /// What a window knows of a file.
-enum Known {
+pub(super) enum Known {
     /// It can be had: from where in the store, if not from the origin.
     Here(Option<String>),
     /// It is the part that comes next.
@@ -181,7 +181,7 @@ async fn media(app: &App, view: &View, file: &LiveFile, reply: &Reply<'_>) -> An
     }
 }
 
-fn known(window: &Window, file: &LiveFile) -> Known {
+pub(super) fn known(window: &Window, file: &LiveFile) -> Known {
     let prefix = |epoch: u32| keys::live_prefix(&window.place, epoch);
     match file {
         LiveFile::Init { track, epoch } => {
@@ -223,14 +223,14 @@ fn is_past(list: &Track, number: u64) -> bool {
 }
 
 /// How answers are sent.
-struct Reply<'a> {
-    private: bool,
-    headers: &'a HeaderMap,
+pub(super) struct Reply<'a> {
+    pub(super) private: bool,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Reply<'_> {
     /// `version`: it was asked for by what is in it, so that it is the same whenever it is asked for.
-    fn playlist(&self, rendered: &Rendered, version: bool) -> Response {
+    pub(super) fn playlist(&self, rendered: &Rendered, version: bool) -> Response {
         let caching = match (self.private, rendered.is_final, version) {
             (true, _, _) => "private, no-cache",
             (false, true, _) => "public, max-age=60",
@@ -259,7 +259,7 @@ impl Reply<'_> {
         response
     }
 
-    fn media(&self, bytes: Bytes) -> Response {
+    pub(super) fn media(&self, bytes: Bytes) -> Response {
         let caching = if self.private {
             "private, max-age=3600, immutable"
         } else {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::{Purpose, TokenError};
 use reelmill_shared::db::livestreams as livestreams_db;
-use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::live::state::LiveStatus;
 use reelmill_shared::media::live::window::Window;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::auth::Caller;
-use crate::edge::{LiveQuery, serve};
+use crate::edge::{LiveQuery, serve, serve_archived};
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams;
@@ -35,6 +35,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/live/{id}/info", get(info))
         .route("/v/{token}/live/{id}/renew", get(renew))
         .route("/v/{token}/live/{id}/{file}", get(file))
+        .route("/v/{token}/live/{id}/recordings/{rid}/{file}", get(archived))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
 }
@@ -47,6 +48,37 @@ async fn file(
 ) -> Answer<Response> {
     check(&app, &token, id)?;
     serve(&app, id, &name, &query, false, &headers).await
+}
+
+/// A broadcast from its beginning.
+async fn archived(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path((token, id, rid, name)): Path<(String, LivestreamId, BroadcastId, String)>,
+) -> Answer<Response> {
+    check(&app, &token, id)?;
+    serve_archived(&app, id, rid, &name, false, &headers).await
+}
+
+/// Get a playlist or a segment of a recording.
+///
+/// `master.m3u8` and the files it names: all that was on air, from its beginning, also while it still is. What was lost is marked as a
+/// gap.
+#[utoipa::path(get, path = "/livestreams/{id}/recordings/{rid}/stream/{file}", operation_id = "broadcast_stream", tag = "livestreams", params(
+    ("id" = LivestreamId, Path), ("rid" = BroadcastId, Path), ("file" = String, Path, example = "master.m3u8"),
+), responses(
+    (status = 200, description = "The file."),
+    (status = 404, description = "There is no such file, or no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn recorded(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path((id, rid, name)): Path<(LivestreamId, BroadcastId, String)>,
+) -> Answer<Response> {
+    caller.need(Scope::LiveRead)?;
+    let id = livestreams::find(&app, &caller, id).await?.id;
+    serve_archived(&app, id, rid, &name, true, &headers).await
 }
 
 /// Get a playlist, a segment or a part of what is on air.

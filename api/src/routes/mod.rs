@@ -92,6 +92,7 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(viewers::track))
         .routes(routes!(viewers::list))
         .routes(routes!(live_viewer::stream))
+        .routes(routes!(live_viewer::recorded))
 }
 
 fn tus() -> OpenApiRouter<App> {

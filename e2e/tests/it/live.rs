@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use reelmill_testkit::farm::Part;
+use reelmill_testkit::ffmpeg::ffmpeg_log;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, FarmBuilder, media};
 use reqwest::Method;
@@ -220,7 +221,37 @@ async fn live_a_publisher_that_returns_and_one_that_takes_over_go_on_with_the_sa
     })
     .await;
     assert_eq!(recordings["recordings"].as_array().unwrap().len(), 1, "one broadcast: {recordings}");
-    assert!(recordings["recordings"][0]["duration"].as_f64().unwrap() > 10.0);
+    let recording = &recordings["recordings"][0];
+    let seconds = recording["duration"].as_f64().unwrap();
+    assert!(seconds > 10.0);
+    // It plays from its beginning at once, whole, over both seams, in somebody else's player.
+    let path = format!("recordings/{}/master.m3u8", text(recording, "id"));
+    let whole = master.replace("master.m3u8", &path);
+    let list = playlist(&whole, "360p").await;
+    assert!(list.contains("#EXT-X-PLAYLIST-TYPE:VOD") && list.ends_with("#EXT-X-ENDLIST\n"), "{list}");
+    let listed: f64 = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:")?.trim_end_matches(',').parse::<f64>().ok())
+        .sum();
+    assert!(listed > 8.0 && listed <= seconds + 0.1, "{listed} of {seconds}");
+    let log = ffmpeg_log(&[
+        "-loglevel",
+        "error",
+        "-i",
+        &whole,
+        "-map",
+        "0:v:0",
+        "-map",
+        "0:a:0",
+        "-f",
+        "null",
+        "-",
+    ]);
+    assert_eq!(log, "");
+    let key_needed = farm.client.anonymous(Method::GET, text(recording, "recording_url"));
+    assert_eq!(key_needed.send().await.unwrap().status().as_u16(), 401);
+    let with_key = farm.client.request(Method::GET, text(recording, "recording_url"));
+    assert!(with_key.send().await.unwrap().status().is_success());
     farm.stop().await;
 }
 

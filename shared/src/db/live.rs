@@ -23,7 +23,7 @@ mod window;
 
 pub use air::{LiveSegment, NewBroadcast, NewRun, begin_broadcast, begin_run, publish, reserve};
 pub use ends::{Abandoned, abandoned, end, finalize, give_up, hand_over, lose, unfinished};
-pub use window::{StoredRun, StoredSegment, StoredWindow, window};
+pub use window::{Kept, StoredRun, StoredSegment, StoredWindow, kept, listed, window};
 
 /// The right to carry a livestream until its lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,7 +11,6 @@ mod outlet;
 mod run;
 mod store;
 mod studio;
-mod window;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

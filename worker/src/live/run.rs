@@ -26,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, Stage};
 use super::ingest::Publisher;
+use super::look;
 use super::outlet::{self, Heard};
 use super::store::Shelf;
 use super::studio::Studio;
-use super::{look, window};
 use crate::ffmpeg::argv::{self, LiveFiles};
 use crate::ffmpeg::process::{self, Limits, RunError};
 
@@ -125,7 +125,7 @@ async fn take_the_air(
         Some(on_air) => {
             let stored = live::window(&studio.db, on_air, on_air.plan.window_seconds).await?;
             let place = keys::broadcast(taken.project, on_air.id);
-            let (window, lost) = window::resumed(on_air, place, &stored, taken.next_sequence);
+            let (window, lost) = live::listed(on_air, place, &stored, Some(taken.next_sequence));
             live::publish(&studio.db, on_air, &lost).await?;
             channel.open(window);
             on_air.clone()

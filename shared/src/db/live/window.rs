@@ -1,9 +1,15 @@
-//! What of a broadcast lies in the store: what whoever takes it over begins with.
+//! What of a broadcast lies in the store: what whoever takes it over begins with, and what is played of it when it is over.
+
+use std::collections::HashMap;
 
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 
 use super::super::{Db, DbError};
-use super::OnAir;
+use super::{LiveSegment, OnAir};
+use crate::ids::{BroadcastId, LivestreamId, ProjectId, SetId};
+use crate::media::live::plan::LivePlan;
+use crate::media::live::window::{Run, Segment, Window};
 
 /// The stored end of a broadcast.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -32,6 +38,33 @@ pub struct StoredSegment {
     pub start_ticks: u64,
     pub ticks: u64,
     pub gap: bool,
+}
+
+/// A broadcast that can be played from its beginning.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub on_air: OnAir,
+    pub project: ProjectId,
+    /// Nothing comes any more.
+    pub ended: bool,
+}
+
+/// The broadcast of a livestream with this id, where it is kept and its media is there.
+pub async fn kept(db: &Db, livestream: LivestreamId, id: BroadcastId) -> Result<Option<Kept>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select set_id, plan, started_at, project_id, status from broadcasts
+             where id = $1 and livestream_id = $2 and recorded and status not in ('expired', 'failed')",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&id.0, &livestream.0]).await?;
+    Ok(row.map(|row| {
+        let Json(plan): Json<LivePlan> = row.get("plan");
+        let on_air = OnAir { id, set: SetId(row.get("set_id")), plan, started_at: row.get("started_at") };
+        let ended = !matches!(row.get::<_, &str>("status"), "recording" | "finalizing");
+        Kept { on_air, project: ProjectId(row.get("project_id")), ended }
+    }))
 }
 
 /// The segments of a broadcast that lie within `seconds` of its end, and all its runs.
@@ -78,4 +111,99 @@ fn read(row: &Row) -> StoredSegment {
         ticks: row.get::<_, i64>("duration_ticks") as u64,
         gap: row.get("gap"),
     }
+}
+
+/// What is listed of a broadcast: all that was stored, and gaps for the numbers below `next_sequence` that were given out and that nobody
+/// has. Gives those gaps, too.
+pub fn listed(
+    on_air: &OnAir,
+    place: String,
+    stored: &StoredWindow,
+    next_sequence: Option<u64>,
+) -> (Window, Vec<LiveSegment>) {
+    let mut window = Window::new(on_air.plan.clone(), place, on_air.started_at.timestamp_micros());
+    let names: Vec<String> = on_air.plan.tracks().map(str::to_owned).collect();
+    window.runs = stored
+        .runs
+        .iter()
+        .zip(0..)
+        .map(|(run, ordinal)| Run {
+            epoch: run.epoch,
+            ordinal,
+            first_number: run.first_number,
+            codecs: names.iter().map(|name| codec(&run.inits, name)).collect(),
+        })
+        .collect();
+    let mut by_track: HashMap<&str, Vec<_>> = HashMap::new();
+    for segment in &stored.segments {
+        by_track.entry(&segment.track).or_default().push(segment);
+    }
+    // Tracks list the same numbers: from where all of them have something, to what was given out last.
+    let first = by_track.values().filter_map(|segments| segments.first()).map(|s| s.number).max();
+    let mut lost = vec![];
+    for track in &mut window.tracks {
+        let segments = by_track.remove(track.name.as_str()).unwrap_or_default();
+        let usual = on_air.plan.cadence.segment_seconds() * f64::from(track.timescale);
+        for stored in segments {
+            if first.is_some_and(|first| stored.number < first) {
+                continue;
+            }
+            // A hole in the index is a gap, too.
+            while let Some(last) = track.segments.back().filter(|last| last.number + 1 < stored.number) {
+                let missing = stored.start_ticks.saturating_sub(last.start + last.ticks);
+                // No longer than a segment may be: the date behind the gap says how long it really was.
+                let ticks = (missing / (stored.number - last.number - 1)).clamp(1, usual.round() as u64);
+                let gap = gap_after(last, ticks);
+                lost.push(row(&track.name, &gap));
+                track.segments.push_back(gap);
+            }
+            track.segments.push_back(Segment {
+                number: stored.number,
+                epoch: stored.epoch,
+                start: stored.start_ticks,
+                ticks: stored.ticks,
+                gap: stored.gap,
+                part_count: 1,
+                parts: vec![],
+            });
+        }
+        while let Some(last) =
+            track.segments.back().filter(|last| next_sequence.is_some_and(|next| last.number + 1 < next))
+        {
+            let gap = gap_after(last, usual.round() as u64);
+            lost.push(row(&track.name, &gap));
+            track.segments.push_back(gap);
+        }
+    }
+    (window, lost)
+}
+
+fn gap_after(last: &Segment, ticks: u64) -> Segment {
+    Segment {
+        number: last.number + 1,
+        epoch: last.epoch,
+        start: last.start + last.ticks,
+        ticks,
+        gap: true,
+        part_count: 0,
+        parts: vec![],
+    }
+}
+
+fn row(track: &str, gap: &Segment) -> LiveSegment {
+    LiveSegment {
+        track: track.to_owned(),
+        number: gap.number,
+        epoch: gap.epoch,
+        key: String::new(),
+        bytes: 0,
+        start_ticks: gap.start,
+        ticks: gap.ticks,
+        gap: true,
+    }
+}
+
+fn codec(inits: &serde_json::Value, track: &str) -> String {
+    let codec = inits.get(track).and_then(|init| init.get("codec")).and_then(|codec| codec.as_str());
+    codec.unwrap_or_default().to_owned()
 }

@@ -51,6 +51,11 @@ pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
     if gone > 0 {
         let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{gone}");
     }
+    match (window.whole, window.ended) {
+        (true, true) => out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
+        (true, false) => out.push_str("#EXT-X-PLAYLIST-TYPE:EVENT\n"),
+        (false, _) => {}
+    }
     out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     if skipped > 0 {
         let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");

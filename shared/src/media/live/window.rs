@@ -21,6 +21,9 @@ pub struct Window {
     pub tracks: Vec<Track>,
     /// Nothing comes any more.
     pub ended: bool,
+    /// It is listed from its beginning, and nothing leaves.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// One publisher, one FFmpeg: what joins without a discontinuity.
@@ -128,7 +131,7 @@ impl Window {
                 open: None,
             })
             .collect();
-        Self { plan, place, started, runs: vec![], tracks, ended: false }
+        Self { plan, place, started, runs: vec![], tracks, ended: false, whole: false }
     }
 
     /// Takes what happened. What does not fit (a track there is none of, a segment that is not open) changes nothing.
