@@ -7,3 +7,6 @@ pub mod names;
 pub mod plan;
 pub mod playlist;
 pub mod window;
+
+#[cfg(test)]
+mod tests;
