@@ -5,6 +5,7 @@ use reelmill_shared::db::livestreams::Livestream;
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::live::spec::{LiveSource, LiveSpec, Resolution, SourceKind};
 use reelmill_shared::live::state::LiveStatus;
+use reelmill_shared::media::live::names::LiveFile;
 use reelmill_shared::net::redacted;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -238,7 +239,12 @@ struct Plan {
     rungs: Vec<Rung>,
     frame_rate: Option<(u32, u32)>,
     codec: Option<String>,
-    audio_bitrate: Option<u64>,
+    audio: Option<Sound>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sound {
+    bitrate: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -257,15 +263,16 @@ pub(crate) fn stream_path(id: LivestreamId) -> String {
 fn variants(id: LivestreamId, plan: &Value) -> Vec<VariantDto> {
     let plan = Plan::deserialize(plan).unwrap_or_default();
     let frame_rate = plan.frame_rate.map(|(num, den)| f64::from(num) / f64::from(den.max(1)));
+    let audio_bitrate = plan.audio.and_then(|sound| sound.bitrate);
     let variant = |rung: Rung| VariantDto {
-        playlist_url: format!("{}/{}.m3u8", stream_path(id), rung.name),
+        playlist_url: format!("{}/{}", stream_path(id), LiveFile::Playlist { track: rung.name.clone() }),
         resolution: rung.name,
         width: rung.width,
         height: rung.height,
         bitrate: rung.bitrate,
         frame_rate,
         codec: plan.codec.clone(),
-        audio_bitrate: plan.audio_bitrate,
+        audio_bitrate,
     };
     plan.rungs.into_iter().map(variant).collect()
 }
@@ -313,7 +320,7 @@ impl LivestreamDto {
             status: livestream.status,
             stream_key,
             rtmp_ingest_url,
-            master_playlist: format!("{}/master.m3u8", stream_path(id)),
+            master_playlist: format!("{}/{}", stream_path(id), LiveFile::Master),
             watch_url: format!("/watch/live/{id}"),
             source: LiveSourceDto {
                 r#type: terms.spec.source,
@@ -388,7 +395,7 @@ mod tests {
         let id = LivestreamId::new();
         let plan = json!({
             "rungs": [{ "name": "720p", "width": 1280, "height": 720, "bitrate": 2_800_000, "new": 1 }],
-            "frame_rate": [30000, 1001], "codec": "h264", "audio_bitrate": 128_000, "parts": {},
+            "frame_rate": [30000, 1001], "codec": "h264", "audio": { "bitrate": 128_000 }, "cadence": {},
         });
         let told = serde_json::to_value(variants(id, &plan)).unwrap();
         let frame_rate = 30000.0 / 1001.0;

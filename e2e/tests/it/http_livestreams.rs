@@ -451,7 +451,7 @@ async fn on_air(farm: &Farm, id: &str) -> String {
     let (broadcast, set) = (Uuid::now_v7().to_string(), Uuid::now_v7());
     let plan = json!({
         "rungs": [{ "name": "720p", "width": 1280, "height": 720, "bitrate": 2_800_000 }],
-        "frame_rate": [30, 1], "codec": "h264", "audio_bitrate": 128_000,
+        "frame_rate": [30, 1], "codec": "h264", "audio": { "bitrate": 128_000 },
     });
     let db = farm.database.connect().await;
     db.batch_execute(&format!(
@@ -460,7 +460,9 @@ async fn on_air(farm: &Farm, id: &str) -> String {
          select '{broadcast}', id, project_id, '{set}', '{plan}', now() - interval '1 min', now(), true, 1234
          from livestreams where id = '{id}';
          update livestreams set status = 'live', epoch = epoch + 1, broadcast_id = '{broadcast}', started_at = now()
-         where id = '{id}'"
+         where id = '{id}';
+         insert into live_leases (livestream_id, project_id, worker_id, epoch, origin, pass, expires_at)
+         select id, project_id, id, epoch, 'http://127.0.0.1:1', 'p', now() + interval '1 h' from livestreams where id = '{id}'"
     ))
     .await
     .unwrap();

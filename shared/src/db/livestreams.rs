@@ -103,7 +103,8 @@ fn read(row: &Row) -> Result<Livestream, DbError> {
         epoch: row.get("epoch"),
         on_air: broadcast.map(|broadcast_id| OnAir { broadcast_id, plan: row.get("plan") }),
         armed_at: row.get("armed_at"),
-        error: row.get::<_, Option<_>>("error").map(serde_json::from_value).transpose()?,
+        // A reason that only newer programs know must not hide the livestream.
+        error: row.get::<_, Option<_>>("error").and_then(|error| serde_json::from_value(error).ok()),
         recording_paused_at: row.get("recording_paused_at"),
         viewer_count: u32::try_from(row.get::<_, i64>("viewers")).unwrap_or(u32::MAX),
         peak_viewer_count: row.get::<_, i32>("peak_viewer_count").unsigned_abs(),
@@ -384,7 +385,9 @@ async fn rest(
     let broadcast = before.on_air.map(|on_air| on_air.broadcast_id);
     if let Some(broadcast) = broadcast {
         broadcasts::end(tx, broadcast, reason).await?;
-        let data = json!({ "livestream_id": id, "broadcast_id": broadcast, "reason": reason });
+        let message = format!("the livestream was {reason}");
+        let data =
+            json!({ "livestream_id": id, "broadcast_id": broadcast, "message": message, "reason": reason });
         let event = NewEvent {
             project_id: project,
             kind: EventType::LivestreamEnded,
@@ -398,7 +401,7 @@ async fn rest(
             broadcast_id: Some(broadcast),
             kind: LiveEventType::StreamEnded,
             severity: Severity::Info,
-            message: &format!("the livestream was {reason}"),
+            message: &message,
             details: json!({ "reason": reason }),
         };
         livestream_events::append(tx, id, &entry).await?;

@@ -172,7 +172,12 @@ async fn a_stop_ends_all_there_is_and_is_told_once() {
     let told = events::of_project_after(&fixture.db, project, Default::default(), 100).await.unwrap();
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].kind.as_str(), told[0].livestream_id), ("livestream.ended", Some(id)));
-    assert_eq!(told[0].data, json!({ "livestream_id": id, "broadcast_id": broadcast, "reason": "stopped" }));
+    assert_eq!(
+        told[0].data,
+        json!({
+            "livestream_id": id, "broadcast_id": broadcast, "message": "the livestream was stopped", "reason": "stopped",
+        })
+    );
     let log = livestream_events::list(&fixture.db, id, EntryFilter::default(), None, 10).await.unwrap();
     assert_eq!(log.len(), 1);
     assert_eq!((log[0].kind, log[0].broadcast_id), (LiveEventType::StreamEnded, Some(broadcast)));
