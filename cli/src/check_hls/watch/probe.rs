@@ -98,7 +98,10 @@ async fn odd_requests(watch: &Watch, rendition: &Rendition, seen: &Seen) {
     let oldest = media.media_sequence;
     let old = |msn, part| Asked::Old { msn, part };
     let parts = media.part_target.is_some();
-    watch.ask(rendition, old(oldest, None), SOON).await;
+    // A stream that has just begun lists the segment that is being made: that one is waited for.
+    if media.last_whole() >= Some(oldest) {
+        watch.ask(rendition, old(oldest, None), SOON).await;
+    }
     watch.ask(rendition, old(oldest.saturating_sub(5), parts.then_some(0)), SOON).await;
     watch.ask(rendition, Asked::PartAlone, REFUSAL).await;
     // Two more may come while the request is on its way.
