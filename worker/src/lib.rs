@@ -71,6 +71,9 @@ pub async fn run(
                 storage: storage.clone(),
                 programs: programs.clone(),
                 scratch: Arc::clone(&scratch),
+                sealer: config.secret.sealer.clone(),
+                http: http.clone(),
+                input_roots: config.input_roots.clone(),
             };
             Some(live::Live::open(parts, listener.local_addr()?).await?)
         }

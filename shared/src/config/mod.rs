@@ -255,6 +255,8 @@ pub struct WorkerConfig {
     pub stall: Duration,
     /// Where the worker carries live streams.
     pub live: Option<LiveConfig>,
+    /// Opens where live streams are fetched from.
+    pub secret: SecretConfig,
 }
 
 /// Settings of a worker that carries live streams.
@@ -316,6 +318,7 @@ impl WorkerConfig {
             storage: StorageConfig::read(vars),
             listen: vars.value("REELMILL_WORKER_LISTEN").optional(),
             live: LiveConfig::read(vars, pool),
+            secret: SecretConfig::read_if_set(vars),
             pool,
             name: vars.value("REELMILL_WORKER_NAME").optional(),
             slots: slots.max(1),

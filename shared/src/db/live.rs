@@ -13,6 +13,7 @@ use super::livestream_events::{self, NewEntry};
 use super::{Db, DbError, GenericClient, Transaction, events, livestreams, retrying};
 use crate::ids::{BroadcastId, LivestreamId, ProjectId, SetId, WorkerId};
 use crate::job::transition::words;
+use crate::live::event::{LiveEventType, Severity};
 use crate::live::spec::LiveSpec;
 use crate::live::state::LiveStatus;
 use crate::media::live::plan::LivePlan;
@@ -22,7 +23,9 @@ mod ends;
 mod window;
 
 pub use air::{LiveSegment, NewBroadcast, NewRun, begin_broadcast, begin_run, publish, reserve};
-pub use ends::{Abandoned, abandoned, end, finalize, give_up, hand_over, lose, unfinished};
+pub use ends::{
+    Abandoned, abandoned, disarm, end, finalize, give_up, hand_over, lose, retry_later, unfinished,
+};
 pub use window::{Kept, StoredRun, StoredSegment, StoredWindow, kept, listed, window};
 
 /// The right to carry a livestream until its lease ends.
@@ -53,6 +56,8 @@ pub struct Taken {
     pub broadcast: Option<OnAir>,
     /// The first media sequence number that nobody was given.
     pub next_sequence: u64,
+    /// Where a pull comes from, sealed.
+    pub source: Option<Vec<u8>>,
 }
 
 /// A broadcast that is on air.
@@ -75,6 +80,8 @@ pub enum Refusal {
     NotPushed,
     #[error("the project has as many streams on air as it may")]
     TooMany,
+    #[error("somebody fetches this stream already")]
+    Carried,
 }
 
 /// How a livestream is found.
@@ -99,7 +106,8 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
         Claim::Pull(id) => ("l.id = $1", &id.0),
     };
     let select = format!(
-        "select l.id, l.project_id, l.status, l.spec, l.epoch, l.next_sequence, l.armed_at, l.broadcast_id
+        "select l.id, l.project_id, l.status, l.spec, l.source, l.epoch, l.next_sequence, l.armed_at, l.broadcast_id,
+                exists (select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()) as carried
          from livestreams l where {condition} and l.deleted_at is null for update"
     );
     let Some(row) = transaction.query_opt(&select, &[parameter]).await? else {
@@ -114,6 +122,10 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
         Claim::Key(_) if spec.is_pull() => return Ok(Err(Refusal::NotPushed)),
         Claim::Key(_) if spec.require_start && !armed => return Ok(Err(Refusal::NotStarted)),
         Claim::Pull(_) if !armed => return Ok(Err(Refusal::NotStarted)),
+        // Between two attempts anybody may make the next.
+        Claim::Pull(_) if row.get("carried") && status != LiveStatus::Reconnecting => {
+            return Ok(Err(Refusal::Carried));
+        }
         Claim::Key(_) | Claim::Pull(_) => {}
     }
     if !status.is_busy() && !has_room(&transaction, project).await? {
@@ -153,7 +165,8 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     transaction.commit().await?;
     let hold = LiveHold { livestream, epoch };
     let next_sequence = row.get::<_, i64>("next_sequence") as u64;
-    Ok(Ok(Taken { hold, project, spec, broadcast, next_sequence }))
+    let source = row.get("source");
+    Ok(Ok(Taken { hold, project, spec, broadcast, next_sequence, source }))
 }
 
 /// Whether the project may have one more stream on air. Holds its row, so that two that ask at once are not both the last.
@@ -173,6 +186,23 @@ async fn on_air(client: &impl GenericClient, id: BroadcastId) -> Result<Option<O
         let Json(plan): Json<LivePlan> = row.get("plan");
         OnAir { id, set: SetId(row.get("set_id")), plan, started_at: row.get("started_at") }
     }))
+}
+
+/// Streams that are to be fetched and that nobody fetches, those that wait longest first.
+pub async fn wanted(db: &Db, limit: i64) -> Result<Vec<LivestreamId>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select l.id from livestreams l
+             where l.armed_at is not null and l.deleted_at is null and l.spec->>'source' in ('rtsp', 'file')
+               and coalesce(l.retry_at <= now(), true)
+               and (l.status = 'reconnecting' or not exists (
+                   select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()))
+             order by coalesce(l.retry_at, l.armed_at) limit $1",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&limit]).await?;
+    Ok(rows.iter().map(|row| LivestreamId(row.get(0))).collect())
 }
 
 /// Prolongs the leases that still stand; gives those. The others are lost.
@@ -228,6 +258,13 @@ pub async fn is_carried(db: &Db, livestream: LivestreamId) -> Result<bool, DbErr
         .query_opt("select broadcast_id is not null from livestreams where id = $1", &[&livestream.0])
         .await?;
     Ok(row.is_some_and(|row| row.get(0)))
+}
+
+/// Tells who runs the stream that something went wrong.
+pub async fn note(db: &Db, hold: LiveHold, kind: LiveEventType, message: &str) -> Result<(), DbError> {
+    let details = serde_json::json!({});
+    let entry = NewEntry { broadcast_id: None, kind, severity: Severity::Error, message, details };
+    livestream_events::append(&db.get().await?, hold.livestream, &entry).await
 }
 
 /// Finds that the stream is still held, and keeps it so until the transaction ends.

@@ -16,6 +16,7 @@ mod audio;
 mod compare;
 mod live;
 mod mp4;
+mod pull;
 mod stills;
 mod subtitles;
 mod watermark;
@@ -24,6 +25,7 @@ pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, a
 pub use compare::{CompareFiles, compare, comparison, crf, figures_file, sample, smaller};
 pub use live::{LiveFiles, live};
 pub use mp4::{count_frames, mp4};
+pub use pull::{Pull, pull};
 pub use stills::{Look, PictureAt, glimpse, picture, sheets, thumbnails};
 pub use subtitles::{MAX_SUBTITLES, subtitles};
 

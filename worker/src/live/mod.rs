@@ -13,15 +13,18 @@ mod store;
 mod studio;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
 use reelmill_shared::auth::new_secret;
+use reelmill_shared::auth::seal::Sealer;
 use reelmill_shared::config::LiveConfig;
 use reelmill_shared::db::Db;
 use reelmill_shared::db::live::Carrier;
 use reelmill_shared::ids::WorkerId;
+use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,10 @@ pub(crate) struct Parts {
     pub(crate) storage: Storage,
     pub(crate) programs: Programs,
     pub(crate) scratch: Arc<Scratch>,
+    /// Opens where pulls come from.
+    pub(crate) sealer: Sealer,
+    pub(crate) http: GuardedClient,
+    pub(crate) input_roots: Vec<PathBuf>,
 }
 
 /// The live streams of a worker, ready to be served.
@@ -74,7 +81,10 @@ impl Live {
         let sessions = TaskTracker::new();
         let stop_beat = CancellationToken::new();
         let beating = tokio::spawn(beat::run(Arc::clone(&self.studio), stop_beat.clone()));
-        ingest::rtmp::serve(self.listener, Arc::clone(&self.studio), sessions.clone(), shutdown).await;
+        tokio::join!(
+            ingest::rtmp::serve(self.listener, Arc::clone(&self.studio), sessions.clone(), shutdown.clone()),
+            ingest::pull::serve(Arc::clone(&self.studio), sessions.clone(), shutdown),
+        );
         sessions.close();
         sessions.wait().await;
         self.studio.leave().await;

@@ -44,6 +44,27 @@ pub(crate) async fn feed(mut pipe: Sender, head: Bytes, mut media: mpsc::Receive
     }
 }
 
+/// Hands on what FFmpeg writes, as it is, until `ended` and nothing is left.
+pub(crate) async fn pour(pipe: Receiver, pieces: mpsc::Sender<Bytes>, ended: CancellationToken) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let over = tokio::select! {
+            biased;
+            ready = pipe.readable() => ready.is_err(),
+            () = ended.cancelled() => true,
+        };
+        while let Ok(count) = pipe.try_read(&mut buffer) {
+            let piece = Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default());
+            if count == 0 || pieces.send(piece).await.is_err() {
+                return;
+            }
+        }
+        if over {
+            return;
+        }
+    }
+}
+
 /// Takes apart what FFmpeg writes, until `ended` and nothing is left.
 pub(crate) async fn follow(
     place: usize,

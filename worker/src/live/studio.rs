@@ -1,19 +1,22 @@
 //! The streams that this worker carries, and what happens to one between its publishers.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use reelmill_shared::auth::seal::Sealer;
 use reelmill_shared::config::LiveConfig;
 use reelmill_shared::db::live::{self, Carrier, LiveHold};
 use reelmill_shared::db::{Db, DbError};
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::live::window::Update;
+use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
 use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::channel::{Channel, Stage};
-use super::ingest::Publisher;
+use super::ingest::{Kind, Publisher};
 use super::run;
 use super::store::Shelf;
 use crate::ffmpeg::Programs;
@@ -27,6 +30,9 @@ pub(crate) struct Studio {
     pub(crate) programs: Programs,
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) carrier: Carrier,
+    pub(crate) sealer: Sealer,
+    pub(crate) http: GuardedClient,
+    pub(crate) input_roots: Vec<PathBuf>,
     channels: Mutex<HashMap<LivestreamId, Arc<Channel>>>,
     runs: TaskTracker,
 }
@@ -40,6 +46,9 @@ impl Studio {
             programs: parts.programs,
             scratch: parts.scratch,
             carrier,
+            sealer: parts.sealer,
+            http: parts.http,
+            input_roots: parts.input_roots,
             channels: Mutex::default(),
             runs: TaskTracker::new(),
         }
@@ -75,7 +84,7 @@ impl Studio {
     /// One publisher from its first byte to the end of its grace.
     async fn carry(self: Arc<Self>, channel: Arc<Channel>, publisher: Publisher) {
         let hold = publisher.taken.hold;
-        let dismissed = publisher.dismissed.clone();
+        let (dismissed, kind) = (publisher.dismissed.clone(), publisher.kind);
         {
             let mut stage = channel.stage.lock().await;
             // Another one may have come while the one before was sent away.
@@ -83,16 +92,23 @@ impl Studio {
                 return;
             }
             let shelf = Shelf::open(self.db.clone(), self.storage.clone(), Arc::clone(&channel));
-            let why = match run::run(&self, &channel, &mut stage, publisher, &shelf).await {
-                Ok(why) => why,
-                Err(error) => {
-                    tracing::info!(livestream = %hold.livestream, %error, "a live run failed");
-                    error.to_string()
-                }
-            };
+            let ran = run::run(&self, &channel, &mut stage, publisher, &shelf).await;
+            let failed = ran.is_err();
+            let why = ran.unwrap_or_else(|error| {
+                tracing::info!(livestream = %hold.livestream, %error, "a live run failed");
+                error.to_string()
+            });
+            // A camera that goes on after its run has failed is fetched anew.
             dismissed.cancel();
             shelf.close().await;
-            if let Err(error) = self.interrupted(&channel, &stage, hold, &why).await {
+            if kind == Kind::Finite && !failed && channel.hold() == hold && stage.on_air.is_some() {
+                self.end(&channel, &mut stage, "it was played to its end").await;
+                if let Err(error) = live::disarm(&self.db, hold.livestream).await {
+                    tracing::warn!(%error, livestream = %hold.livestream, "could not say that a pull has come to its end");
+                }
+                return;
+            }
+            if let Err(error) = self.interrupted(&channel, &stage, hold, kind, &why).await {
                 self.let_go_of(&channel, &error).await;
                 self.close_the_books(&stage).await;
                 return;
@@ -114,12 +130,25 @@ impl Studio {
         channel: &Channel,
         stage: &Stage,
         hold: LiveHold,
+        kind: Kind,
         why: &str,
     ) -> Result<(), DbError> {
+        let pulled = kind != Kind::Pushed;
         match &stage.on_air {
             // Somebody may have come in the meantime; then nothing is lost.
             Some(_) if channel.hold() != hold => Ok(()),
-            Some(on_air) => live::lose(&self.db, hold, on_air, stage.next_number, why).await,
+            Some(on_air) => {
+                live::lose(&self.db, hold, on_air, stage.next_number, why).await?;
+                if pulled {
+                    live::retry_later(&self.db, hold, Some(on_air), why).await?;
+                }
+                Ok(())
+            }
+            None if pulled => {
+                live::retry_later(&self.db, hold, None, why).await?;
+                self.forget(channel);
+                Ok(())
+            }
             None => {
                 live::give_up(&self.db, hold, why).await?;
                 self.forget(channel);

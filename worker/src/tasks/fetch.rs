@@ -96,7 +96,7 @@ async fn store(
 }
 
 /// The file behind a `file://` URL, if it lies under one of `roots` once all links are followed.
-fn allowed_path(url: &Url, roots: &[PathBuf]) -> Result<PathBuf, TaskError> {
+pub(crate) fn allowed_path(url: &Url, roots: &[PathBuf]) -> Result<PathBuf, TaskError> {
     let refused = || {
         TaskError::fatal(
             Reason::Unreachable,

@@ -4,7 +4,7 @@ mod audio;
 mod complexity;
 mod dry_run;
 mod encode;
-mod fetch;
+pub(crate) mod fetch;
 mod finish;
 mod loudness;
 mod mp4;

@@ -111,6 +111,9 @@ pub async fn begin_run(db: &Db, hold: LiveHold, on_air: &OnAir, run: NewRun<'_>)
     }
     let was = set_status(&transaction, hold, LiveStatus::Live).await?;
     transaction.execute("update broadcasts set heard_at = now() where id = $1", &[&on_air.id.0]).await?;
+    transaction
+        .execute("update livestreams set failures = 0, error = null where id = $1", &[&hold.livestream.0])
+        .await?;
     let (event, kind, message) = match (before, was) {
         (0, _) => {
             (Some(EventType::LivestreamStarted), LiveEventType::StreamStarted, "the broadcast has begun")

@@ -75,6 +75,46 @@ pub async fn give_up(db: &Db, hold: LiveHold, why: &str) -> Result<(), DbError> 
     Ok(())
 }
 
+/// Says that a pull came to nothing, and when to try again: after two seconds, and twice as long each time, a minute at most. What is on
+/// air stays so; what never was has failed until then.
+pub async fn retry_later(db: &Db, hold: LiveHold, on_air: Option<&OnAir>, why: &str) -> Result<(), DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    guard(&transaction, hold).await?;
+    transaction
+        .execute(
+            "update livestreams
+             set failures = failures + 1, retry_at = now() + make_interval(secs => least(60, 2 ^ least(failures + 1, 6))),
+                 error = jsonb_build_object('reason', 'unreachable', 'message', $2::text, 'retryable', true)
+             where id = $1",
+            &[&hold.livestream.0, &why],
+        )
+        .await?;
+    if on_air.is_none() {
+        set_status(&transaction, hold, LiveStatus::Failed).await?;
+        let entry = NewEntry {
+            broadcast_id: None,
+            kind: LiveEventType::Error,
+            severity: Severity::Error,
+            message: why,
+            details: json!({}),
+        };
+        tell(&transaction, hold.livestream, None, &entry).await?;
+        release(&transaction, hold).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// A pull that came to its end is wanted no more.
+pub async fn disarm(db: &Db, livestream: LivestreamId) -> Result<(), DbError> {
+    db.get()
+        .await?
+        .execute("update livestreams set armed_at = null, retry_at = null where id = $1", &[&livestream.0])
+        .await?;
+    Ok(())
+}
+
 /// Ends what is on air, and gives the stream back.
 pub async fn end(db: &Db, hold: LiveHold, on_air: &OnAir, reason: &str) -> Result<(), DbError> {
     let mut client = db.get().await?;

@@ -1,6 +1,7 @@
 //! Where live media enters. Each way in is a file here; all of them hand over the same: bytes in a container that FFmpeg reads,
 //! as they come.
 
+pub(crate) mod pull;
 pub(crate) mod rtmp;
 
 use bytes::Bytes;
@@ -18,12 +19,25 @@ pub(crate) struct Publisher {
     pub(crate) media: mpsc::Receiver<Bytes>,
     /// Cancelled to send it away.
     pub(crate) dismissed: CancellationToken,
+    pub(crate) kind: Kind,
+}
+
+/// What follows when nothing comes any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The publisher may come back by itself.
+    Pushed,
+    /// Somebody has to fetch it again.
+    Pulled,
+    /// That was all.
+    Finite,
 }
 
 /// What the bytes of a publisher are wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Container {
     Flv,
+    Matroska,
 }
 
 impl Container {
@@ -31,6 +45,7 @@ impl Container {
     pub(crate) fn format(self) -> &'static str {
         match self {
             Self::Flv => "flv",
+            Self::Matroska => "matroska",
         }
     }
 }

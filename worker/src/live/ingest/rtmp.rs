@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Container, PIECES, Publisher};
+use super::{Container, Kind, PIECES, Publisher};
 use crate::live::flv::{self, Tag, TagKind};
 use crate::live::studio::Studio;
 
@@ -158,6 +158,7 @@ impl Handler {
             container: Container::Flv,
             media,
             dismissed: self.dismissed.clone(),
+            kind: Kind::Pushed,
         });
         Ok(())
     }
@@ -169,6 +170,7 @@ fn word(refusal: Refusal) -> &'static str {
         Refusal::NotStarted => "not_started",
         Refusal::NotPushed => "not_pushed",
         Refusal::TooMany => "too_many",
+        Refusal::Carried => "carried",
     }
 }
 

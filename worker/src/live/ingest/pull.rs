@@ -1,0 +1,219 @@
+//! What workers fetch: cameras by RTSP, and videos played out as if they were live. A copy-only FFmpeg with that one protocol brings it
+//! into a pipe; whichever worker looks first takes a stream, and any other may when it is lost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use reelmill_shared::db::live::{self, Claim, Taken};
+use reelmill_shared::live::key::source_seal;
+use reelmill_shared::live::spec::{LiveSource, SourceKind};
+use reelmill_shared::net::redacted;
+use reqwest::header::HeaderMap;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use super::{Container, Kind, PIECES, Publisher};
+use crate::ffmpeg::argv::{self, Pull};
+use crate::ffmpeg::process::{self, Limits, RunError};
+use crate::live::outlet;
+use crate::live::studio::Studio;
+use crate::tasks::fetch::allowed_path;
+
+/// Why a stream could not be fetched. For people: addresses are told without their credentials.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error("{0}")]
+    Source(String),
+    #[error("{0}")]
+    Disk(#[from] std::io::Error),
+    #[error("{0}")]
+    Fetch(String),
+}
+
+/// How often it is looked for streams to be fetched.
+const LOOK: Duration = Duration::from_secs(1);
+/// Streams looked at each time.
+const AT_ONCE: i64 = 20;
+
+/// Fetches what is wanted until `shutdown`.
+pub(crate) async fn serve(studio: Arc<Studio>, sessions: TaskTracker, shutdown: CancellationToken) {
+    loop {
+        // Not in step with other workers.
+        tokio::select! {
+            () = tokio::time::sleep(LOOK.mul_f64(rand::random_range(0.5..1.5))) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let wanted = match live::wanted(&studio.db, AT_ONCE).await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::debug!(%error, "could not look for streams to fetch");
+                continue;
+            }
+        };
+        for livestream in wanted {
+            match live::take(&studio.db, Claim::Pull(livestream), &studio.carrier).await {
+                Ok(Ok(taken)) => {
+                    sessions.spawn(fetch(Arc::clone(&studio), taken, shutdown.clone()));
+                }
+                // Another worker was first, or it was stopped.
+                Ok(Err(refusal)) => tracing::debug!(%livestream, %refusal, "a pull was not taken"),
+                Err(error) => tracing::warn!(%livestream, %error, "could not take a pull"),
+            }
+        }
+    }
+}
+
+async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
+    let hold = taken.hold;
+    let dismissed = shutdown.child_token();
+    let (sender, media) = mpsc::channel(PIECES);
+    let source = open(&studio, &taken);
+    let kind = match &source {
+        Ok(source) if taken.spec.source == SourceKind::File && !source.repeat => Kind::Finite,
+        _ => Kind::Pulled,
+    };
+    let shown = source.as_ref().ok().and_then(|source| Url::parse(source.url.as_deref()?).ok());
+    let kind_of_source = taken.spec.source;
+    studio.admit(Publisher {
+        taken,
+        address: shown.map_or_else(|| "a source".to_owned(), |url| redacted(&url)),
+        container: Container::Matroska,
+        media,
+        dismissed: dismissed.clone(),
+        kind,
+    });
+    let fetched = async {
+        let source = source?;
+        bring(&studio, kind_of_source, &source, hold.livestream.to_string(), hold.epoch, &dismissed, sender)
+            .await
+    };
+    if let Err(error) = fetched.await {
+        tracing::info!(livestream = %hold.livestream, %error, "could not fetch a live stream");
+        let kind = reelmill_shared::live::event::LiveEventType::Error;
+        if let Err(error) = live::note(&studio.db, hold, kind, &error.to_string()).await {
+            tracing::debug!(%error, "could not tell why a pull failed");
+        }
+    }
+}
+
+/// Where it comes from.
+fn open(studio: &Studio, taken: &Taken) -> Result<LiveSource, PullError> {
+    let sealed = taken.source.as_deref().ok_or_else(|| PullError::Source("it has no address".into()))?;
+    let unreadable =
+        || PullError::Source("its address cannot be opened: has REELMILL_SECRET_KEY changed?".into());
+    let opened = studio.sealer.open(&source_seal(taken.hold.livestream), sealed).map_err(|_| unreadable())?;
+    serde_json::from_slice(&opened).map_err(|_| unreadable())
+}
+
+/// Brings the media into `sender` until it ends or nobody wants it.
+async fn bring(
+    studio: &Studio,
+    kind: SourceKind,
+    source: &LiveSource,
+    name: String,
+    epoch: i32,
+    dismissed: &CancellationToken,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), PullError> {
+    let dir = Directory(studio.scratch.attempt(&format!("pull-{name}-{epoch}"))?);
+    let url: Url = source
+        .url
+        .as_deref()
+        .and_then(|url| url.parse().ok())
+        .ok_or_else(|| PullError::Source("its address does not read".into()))?;
+    let pipe = dir.0.join("out");
+    outlet::make(&pipe)?;
+    let pull = match kind {
+        SourceKind::File => {
+            Pull::File { path: file(studio, &url, &dir.0, dismissed).await?, repeat: source.repeat }
+        }
+        SourceKind::Rtsp => Pull::Rtsp { url: checked(studio, &url).await? },
+        SourceKind::Push | SourceKind::Srt => {
+            return Err(PullError::Source("this kind of source is not fetched".into()));
+        }
+    };
+    let args = argv::pull(&pull, &pipe);
+    let over = CancellationToken::new();
+    let pouring = tokio::spawn(outlet::pour(outlet::receiver(&pipe)?, sender, over.clone()));
+    let never = Duration::from_secs(10 * 365 * 24 * 3600);
+    let limits = Limits { file_size: 1 << 20, ..Limits::standard(never, 1) };
+    let program = &studio.programs.ffmpeg;
+    let job = process::Run { program, args: &args, dir: &dir.0, deadline: never, stall: never, limits };
+    let ended = process::run(job, dismissed, |_| {}).await;
+    // What it wrote last is still in the pipe, and is read before this ends.
+    over.cancel();
+    let _ = pouring.await;
+    match ended {
+        Ok(ended) if ended.status.success() => Ok(()),
+        Ok(ended) => {
+            let last = ended.log_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            Err(PullError::Fetch(format!("{} could not be fetched: {}", redacted(&url), last.trim())))
+        }
+        Err(RunError::Stopped) => Ok(()),
+        Err(error) => Err(PullError::Fetch(error.to_string())),
+    }
+}
+
+/// The video to play out, on this machine.
+async fn file(
+    studio: &Studio,
+    url: &Url,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> Result<PathBuf, PullError> {
+    if url.scheme() == "file" {
+        return allowed_path(url, &studio.input_roots).map_err(|error| PullError::Fetch(error.message));
+    }
+    let failed = |error: &dyn std::fmt::Display| {
+        PullError::Fetch(format!("{} could not be fetched: {error}", redacted(url)))
+    };
+    let path = dir.join("video");
+    let download = async {
+        let response = studio.http.get(url, HeaderMap::new()).await.map_err(|error| failed(&error))?;
+        let mut file = tokio::fs::File::create(&path).await?;
+        let mut chunks = std::pin::pin!(response.into_stream());
+        while let Some(chunk) = chunks.next().await {
+            file.write_all(&chunk.map_err(|error| failed(&error))?).await?;
+        }
+        file.flush().await?;
+        Ok(())
+    };
+    tokio::select! {
+        downloaded = download => downloaded.map(|()| path),
+        () = stop.cancelled() => Err(PullError::Fetch("it was stopped".into())),
+    }
+}
+
+/// The address of a camera with its host as a number that was checked: FFmpeg looks no name up again.
+async fn checked(studio: &Studio, url: &Url) -> Result<Url, PullError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        PullError::Fetch(format!("{} could not be reached: {error}", redacted(url)))
+    };
+    let host = url.host_str().ok_or_else(|| failed(&"it names no host"))?;
+    let port = url.port().unwrap_or(RTSP_PORT);
+    let addresses = studio.http.policy().resolve(host, port).await.map_err(|error| failed(&error))?;
+    let address = addresses.first().ok_or_else(|| failed(&"its host has no address"))?;
+    let mut direct = url.clone();
+    direct.set_ip_host(address.ip()).map_err(|()| failed(&"its host cannot be put in"))?;
+    Ok(direct)
+}
+
+/// RFC 2326, section 9.2.
+const RTSP_PORT: u16 = 554;
+
+/// A directory that goes with what is fetched.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "could not remove the scratch of a pull");
+        }
+    }
+}
