@@ -14,6 +14,7 @@ mod http_events;
 mod http_idempotency;
 mod http_jobs;
 mod http_livestreams;
+mod http_livestreams_watching;
 mod http_media;
 mod http_openapi;
 mod http_uploads;
