@@ -330,3 +330,58 @@ async fn live_edges_answer_as_players_expect() {
     publisher.kill().await;
     farm.stop().await;
 }
+
+#[tokio::test]
+async fn live_a_video_is_played_out_once_or_over_and_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = media::clip(dir.path(), 6, "640x360");
+    let farm = farm().set("REELMILL_INPUT_LOCAL_ROOTS", dir.path().display()).start().await;
+    let url = format!("file://{}", clip.display());
+    let over = json!({ "source": { "type": "file", "url": url, "loop": true } });
+    let looped = livestream(&farm, over).await;
+    let once = json!({ "source": { "type": "file", "url": url }, "settings": { "record": true, "resolutions": ["240p"] } });
+    let once = livestream(&farm, once).await;
+    assert!(looped.get("rtmp_ingest_url").is_none_or(Value::is_null), "nobody sends it: {looped}");
+    for stream in [&looped, &once] {
+        farm.client.post_empty(format!("/livestreams/{}/start", text(stream, "id"))).await;
+    }
+    let master = watch(&farm, text(&looped, "id")).await;
+    // More than there is in the video, without a seam that a player would see.
+    let list =
+        listed(&master, "240p", "two rounds", |list| (numbers(list).len() >= 7).then(|| list.to_owned()))
+            .await;
+    assert!(!list.contains("#EXT-X-DISCONTINUITY"), "{list}");
+    let recording = until("the one that is played once to be over", PATIENCE, || async {
+        let list = farm.client.get(&format!("/livestreams/{}/recordings", text(&once, "id"))).await;
+        let recording = list["recordings"].get(0)?.clone();
+        (recording["status"] == "available").then_some(recording)
+    })
+    .await;
+    let seconds = recording["duration"].as_f64().unwrap();
+    assert!((5.5..6.6).contains(&seconds), "{seconds}");
+    becomes(&farm, text(&once, "id"), "idle").await;
+    farm.client.post_empty(format!("/livestreams/{}/stop", text(&looped, "id"))).await;
+    listed(&master, "240p", "its end", |text| text.contains("#EXT-X-ENDLIST").then_some(())).await;
+    farm.stop().await;
+}
+
+#[tokio::test]
+async fn live_a_source_that_cannot_be_fetched_says_why_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let farm = farm().set("REELMILL_INPUT_LOCAL_ROOTS", dir.path().display()).start().await;
+    let path = dir.path().join("later.mp4");
+    let source =
+        json!({ "source": { "type": "file", "url": format!("file://{}", path.display()), "loop": true } });
+    let stream = livestream(&farm, source).await;
+    let id = text(&stream, "id");
+    farm.client.post_empty(format!("/livestreams/{id}/start")).await;
+    becomes(&farm, id, "failed").await;
+    let events = farm.client.get(&format!("/livestreams/{id}/events")).await;
+    let told = events["events"].to_string();
+    assert!(told.contains("there is no file"), "{told}");
+    std::fs::rename(media::clip(dir.path(), 6, "320x180"), &path).unwrap();
+    becomes(&farm, id, "live").await;
+    farm.client.post_empty(format!("/livestreams/{id}/stop")).await;
+    becomes(&farm, id, "idle").await;
+    farm.stop().await;
+}
