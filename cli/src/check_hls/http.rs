@@ -122,7 +122,8 @@ impl Http {
             let response = self.send(&url, ask).await?;
             let location =
                 response.headers().get(header::LOCATION).filter(|_| response.status().is_redirection());
-            let Some(location) = location else { return read(url, response, ask).await };
+            let keyed = url.origin() == self.home && !self.headers.is_empty();
+            let Some(location) = location else { return read(url, keyed, response, ask).await };
             let next = location.to_str().ok().and_then(|to| url.join(to).ok());
             url = next.ok_or_else(|| Miss::Broken("a redirect to nowhere".to_owned()))?;
         }
@@ -143,7 +144,7 @@ impl Http {
     }
 }
 
-async fn read(url: Url, mut response: reqwest::Response, ask: Ask) -> Result<Got, Miss> {
+async fn read(url: Url, keyed: bool, mut response: reqwest::Response, ask: Ask) -> Result<Got, Miss> {
     let headers = response.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let compressed =
@@ -153,6 +154,7 @@ async fn read(url: Url, mut response: reqwest::Response, ask: Ask) -> Result<Got
         http2: response.version() >= Version::HTTP_2,
         gzip: ask.gzip.then_some(compressed),
         cache_control: text(header::CACHE_CONTROL),
+        keyed,
         allow_origin: text(header::ACCESS_CONTROL_ALLOW_ORIGIN),
         sets_cookie: headers.contains_key(header::SET_COOKIE),
     };

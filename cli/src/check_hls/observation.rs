@@ -217,6 +217,8 @@ pub(super) struct Transport {
     /// Compression was asked for, and whether it was done.
     pub(super) gzip: Option<bool>,
     pub(super) cache_control: Option<String>,
+    /// It was asked for with headers of ours, so it may be meant for us alone.
+    pub(super) keyed: bool,
     /// `Access-Control-Allow-Origin`.
     pub(super) allow_origin: Option<String>,
     pub(super) sets_cookie: bool,

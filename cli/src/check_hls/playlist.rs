@@ -265,15 +265,28 @@ impl Media {
             segments.push(known.ok_or(msn)?.clone());
         }
         // What is skipped takes its tags with it, and they still apply.
+        let skipped = segments.len();
         let last = segments.last().cloned().unwrap_or_default();
         for segment in whole.segments.iter_mut().chain([&mut whole.open]) {
             segment.map = segment.map.take().or_else(|| last.map.clone());
             segment.key = segment.key.take().or_else(|| last.key.clone());
         }
+        let numbers: Vec<u64> = segments.iter().map(|segment| segment.discontinuity_number).collect();
         segments.append(&mut whole.segments);
         whole.segments = segments;
         whole.skips.clear();
         whole.count_on();
+        // The number of a segment is as it was, also where its tag has become part of EXT-X-DISCONTINUITY-SEQUENCE since; those
+        // behind it count on from there.
+        let counted = skipped.checked_sub(1).map_or(0, |at| whole.segments[at].discontinuity_number);
+        let known = numbers.last().copied().unwrap_or_default();
+        for segment in whole.segments.iter_mut().chain([&mut whole.open]).skip(skipped) {
+            let since = segment.discontinuity_number.saturating_sub(counted);
+            segment.discontinuity_number = known.saturating_add(since);
+        }
+        for (segment, number) in whole.segments.iter_mut().zip(numbers) {
+            segment.discontinuity_number = number;
+        }
         Ok(whole)
     }
 

@@ -120,7 +120,14 @@ fn lines(segment: &Segment, with_parts: bool) -> Vec<String> {
         format!("map {:?}", segment.map),
         format!("key {:?}", segment.key),
     ];
-    let moves = ["#EXT-X-MAP:", "#EXT-X-KEY:", "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-BITRATE:"];
+    let moves = [
+        "#EXT-X-MAP:",
+        "#EXT-X-KEY:",
+        "#EXT-X-PROGRAM-DATE-TIME:",
+        "#EXT-X-BITRATE:",
+        // That of the first segment may be counted in EXT-X-DISCONTINUITY-SEQUENCE instead.
+        "#EXT-X-DISCONTINUITY",
+    ];
     let stays = |tag: &&String| !moves.iter().any(|moves| tag.starts_with(moves));
     lines.extend(segment.tags.iter().filter(stays).cloned());
     if with_parts {
@@ -215,6 +222,35 @@ mod tests {
         let start = delta.find("#EXTINF:1.0,\ns104.m4s").unwrap();
         let more = format!("{}{}", &delta[..start], &delta[end..]).replace("SEGMENTS=4", "SEGMENTS=6");
         assert_eq!(judged(&more), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_window_may_begin_with_what_was_a_discontinuity() {
+        let tagged = |text: String| {
+            text.replace(
+                "#EXTINF:1.0,\ns101",
+                "#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"2.mp4\"\n#EXTINF:1.0,\ns101",
+            )
+        };
+        let slid = |text: &str| {
+            text.replace("SEQUENCE:100", "SEQUENCE:101")
+                .replace("DISCONTINUITY-SEQUENCE:3", "DISCONTINUITY-SEQUENCE:4")
+                .replace("init.mp4", "2.mp4")
+                .replace("T10:00:00", "T10:00:01")
+                .replace("#EXTINF:1.0,\ns100.m4s\n", "")
+                .replace("SEGMENTS=4", "SEGMENTS=3")
+        };
+        let judged = |delta: &str| {
+            let (before, full) = (Arc::new(seen(&tagged(good()))), seen(&slid(&next())));
+            let seen = DeltaSeen { before, delta: seen(delta), full, date_ranges: false };
+            ALL.map(|rule| failures(rule, &Observation::Delta(&seen)))
+        };
+        assert_eq!(judged(&slid(&delta())), [0, 0, 0, 0]);
+        // But numbers must stay.
+        assert_eq!(
+            judged(&slid(&delta()).replace("s105.m4s", "s105.m4s\n#EXT-X-DISCONTINUITY")),
+            [0, 1, 0, 0]
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn cors(observation: &Observation<'_>, findings: &mut Findings) {
 pub(super) fn caching(observation: &Observation<'_>, findings: &mut Findings) {
     let Some(fetched) = came(observation) else { return };
     let header = fetched.transport.cache_control.as_deref();
-    let age = header.and_then(kept_for);
+    let age = header.and_then(|header| kept_for(header, fetched.transport.keyed));
     let (ok, wanted) = match fetched.kind {
         Kind::Plain { live: false } | Kind::Departed | Kind::Unknown => return,
         Kind::Plain { live: true } => {
@@ -65,10 +65,16 @@ pub(super) fn caching(observation: &Observation<'_>, findings: &mut Findings) {
     });
 }
 
-/// How long a shared cache may keep an answer, in seconds; `None` where it is not told.
-fn kept_for(header: &str) -> Option<u64> {
+/// How long a cache may keep an answer, in seconds; `None` where it is not told. What was asked for with a key is kept by
+/// those who have it, everything else by caches that many share.
+fn kept_for(header: &str, keyed: bool) -> Option<u64> {
     let directives = || header.split(',').map(|directive| directive.trim().to_ascii_lowercase());
-    if directives().any(|directive| matches!(directive.as_str(), "no-store" | "no-cache" | "private")) {
+    let never = |directive: String| match directive.as_str() {
+        "no-store" | "no-cache" => true,
+        "private" => !keyed,
+        _ => false,
+    };
+    if directives().any(never) {
         return Some(0);
     }
     let age = |name: &str| {
@@ -146,7 +152,11 @@ mod tests {
         let long =
             ["max-age=31536000, immutable", "max-age=5", "max-age=90, private", "max-age=5, s-maxage=100"];
         assert_eq!(long.map(|header| judged(Kind::Media, header)), [0, 1, 1, 0]);
-        assert_eq!(super::kept_for("immutable"), None);
+        assert_eq!(
+            [false, true].map(|keyed| super::kept_for("private, max-age=9", keyed)),
+            [Some(0), Some(9)]
+        );
+        assert_eq!(super::kept_for("immutable", false), None);
     }
 
     #[test]
