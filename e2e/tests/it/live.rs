@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use reelmill_testkit::farm::Part;
+use reelmill_testkit::farm::{Part, binary};
 use reelmill_testkit::ffmpeg::ffmpeg_log;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, FarmBuilder, media};
@@ -383,5 +383,53 @@ async fn live_a_source_that_cannot_be_fetched_says_why_and_is_tried_again() {
     becomes(&farm, id, "live").await;
     farm.client.post_empty(format!("/livestreams/{id}/stop")).await;
     becomes(&farm, id, "idle").await;
+    farm.stop().await;
+}
+
+/// Our checker, which knows nothing of how playlists are made here, watches a stream whose publisher returns and whose worker is lost.
+#[tokio::test]
+async fn live_a_checker_finds_nothing_through_a_reconnect_and_the_loss_of_a_worker() {
+    let mut farm = farm().processes(1, 2, 1).start().await;
+    let stream = livestream(&farm, json!({})).await;
+    let (id, key) = (text(&stream, "id").to_owned(), text(&stream, "stream_key").to_owned());
+    let master = watch(&farm, &id).await;
+    let first = Publisher::start(&farm, 0, &key, &footage(&farm));
+    becomes(&farm, &id, "live").await;
+    listed(&master, "240p", "segments", |text| (numbers(text).len() >= 2).then_some(())).await;
+    let checker = Command::new(binary("reelmill"))
+        .args(["check-hls", &master, "--seconds", "40", "-o", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+
+    let newest = |text: &str| numbers(text).last().copied().unwrap_or(0);
+    let until_number = async |what: &str, number: u64| {
+        listed(&master, "240p", what, |text| (newest(text) >= number).then(|| newest(text))).await
+    };
+    let at = until_number("some more", 5).await;
+    first.kill().await;
+    becomes(&farm, &id, "reconnecting").await;
+    let second = Publisher::start(&farm, 0, &key, &footage(&farm));
+    let at = until_number("more from the one that returned", at + 4).await;
+    let carrier = farm.processes.iter().find(|process| process.part == Part::Worker).unwrap();
+    carrier.signal(nix::sys::signal::Signal::SIGKILL);
+    second.kill().await;
+    let third = Publisher::start(&farm, 1, &key, &footage(&farm));
+    until_number("more from the other worker", at + 5).await;
+
+    let output = tokio::time::timeout(PATIENCE * 2, checker.wait_with_output()).await.unwrap().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rules = report["rules"].as_array().unwrap();
+    let failed: Vec<&Value> = rules.iter().filter(|rule| rule["state"] == "failed").collect();
+    assert!(failed.is_empty() && output.status.success(), "{failed:#?}");
+    let passed = rules.iter().filter(|rule| rule["state"] == "passed").count();
+    assert!(passed >= 30, "{report:#}");
+    third.kill().await;
+    let dead = farm.processes.iter().position(|process| process.part == Part::Worker).unwrap();
+    let mut dead = farm.processes.remove(dead);
+    dead.ended(PATIENCE).await;
     farm.stop().await;
 }

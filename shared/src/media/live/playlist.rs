@@ -47,7 +47,9 @@ pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
         let _ = writeln!(out, "#EXT-X-PART-INF:PART-TARGET={}", seconds(cadence.part_target));
     }
     let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", first.number);
-    let gone = window.run(first.epoch).map_or(0, |run| run.ordinal);
+    // A discontinuity stays before its segment until that leaves.
+    let begun = window.run(first.epoch).map_or(0, |run| run.ordinal);
+    let gone = begun - u32::from(begun > 0 && is_seam(window, first));
     if gone > 0 {
         let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{gone}");
     }
@@ -84,16 +86,20 @@ pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
 /// How many segments end further from the end than the skip boundary.
 fn skippable(track: &Track, target: u32) -> usize {
     let boundary = SKIP_UNTIL * u64::from(target) * u64::from(track.timescale);
-    let end = track.end();
-    track.segments.partition_point(|segment| end.saturating_sub(segment.start + segment.ticks) > boundary)
+    track.ending_beyond(boundary)
+}
+
+/// Another run ended before it.
+fn is_seam(window: &Window, segment: &Segment) -> bool {
+    window.run(segment.epoch).is_some_and(|run| run.ordinal > 0 && run.first_number == segment.number)
 }
 
 /// What stands before the first part of a segment: what it depends on, and its date.
 fn head(out: &mut String, window: &Window, track: &Track, segment: &Segment, before: Option<u32>) {
+    if is_seam(window, segment) {
+        out.push_str("#EXT-X-DISCONTINUITY\n");
+    }
     if before != Some(segment.epoch) {
-        if before.is_some() {
-            out.push_str("#EXT-X-DISCONTINUITY\n");
-        }
         let init = LiveFile::Init { track: track.name.clone(), epoch: segment.epoch };
         let _ = writeln!(out, "#EXT-X-MAP:URI=\"{init}\"");
     }

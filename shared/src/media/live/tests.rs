@@ -141,14 +141,36 @@ fn a_new_run_is_a_discontinuity_with_a_map_of_its_own() {
     let seam = "#EXT-X-GAP\n#EXTINF:2.000000,\n360p-3.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"360p-init-5.mp4\"\n";
     assert!(text.contains(seam), "{text}");
     assert!(text.contains("#EXTINF:1.000000,\n360p-2.m4s\n"), "it ended early: {text}");
-    // Once the run before has left, the sequence tells of its discontinuity.
-    grow(&mut window, 5, 4, 5..100);
+    // The seam stays with its segment; once that has left, the sequence tells of it.
+    grow(&mut window, 5, 4, 5..40);
+    let text = full(&window);
+    let head = text.split_once("#EXT-X-MAP").unwrap().0;
+    assert!(head.contains("#EXT-X-MEDIA-SEQUENCE:4\n") && !head.contains("DISCONTINUITY-SEQUENCE"), "{text}");
+    assert!(head.ends_with("#EXT-X-DISCONTINUITY\n"), "{text}");
+    grow(&mut window, 5, 4, 40..100);
     let text = full(&window);
     assert!(
         text.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n") && !text.contains("#EXT-X-DISCONTINUITY\n"),
         "{text}"
     );
     assert_eq!(window.runs.len(), 1);
+}
+
+#[test]
+fn a_hole_between_runs_is_no_distance_from_the_end() {
+    let mut window = window();
+    grow(&mut window, 1, 1, 0..16);
+    let codecs = window.runs[0].codecs.clone();
+    window.apply(Update::Run(Run { epoch: 2, ordinal: 1, first_number: 5, codecs }));
+    // A minute later, as its date says.
+    let part = Part { ticks: 6400, independent: true };
+    for _ in 0..3 {
+        let segment_start = 70 * 12_800;
+        window.apply(Update::Part { track: 0, number: 5, epoch: 2, segment_start, part, closes: false });
+    }
+    let delta = media(&window, "360p", Form::Delta).unwrap();
+    assert!(!delta.contains("#EXT-X-SKIP"), "nine and a half seconds are listed in all: {delta}");
+    assert_eq!(delta.matches("#EXT-X-PART:").count(), 15, "{delta}");
 }
 
 #[test]

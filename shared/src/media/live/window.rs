@@ -211,16 +211,9 @@ impl Window {
             {
                 track.segments.pop_front();
             }
-            let scale = u64::from(track.timescale);
-            let end = track.end();
-            for segment in track.segments.iter_mut().rev() {
-                if end.saturating_sub(segment.end()) >= PARTS_LISTED * target * scale {
-                    if segment.parts.is_empty() && !segment.gap {
-                        break;
-                    }
-                    segment.parts = vec![];
-                }
-            }
+            let reach = PARTS_LISTED * target * u64::from(track.timescale);
+            let old = track.ending_beyond(reach.saturating_sub(1));
+            track.segments.iter_mut().take(old).for_each(|segment| segment.parts = vec![]);
         }
         let oldest = self.tracks.iter().filter_map(|track| track.segments.front()).map(|s| s.epoch).min();
         self.runs.retain(|run| oldest.is_none_or(|oldest| run.epoch >= oldest));
@@ -283,8 +276,23 @@ impl Track {
     /// The first segment that begins within `seconds` of the end; `None` before there is one.
     fn first_within(&self, seconds: u64) -> Option<u64> {
         let reach = seconds * u64::from(self.timescale);
-        let end = self.end();
-        let outside = self.segments.partition_point(|segment| end.saturating_sub(segment.start) > reach);
-        self.segments.get(outside).or(self.segments.front()).map(|segment| segment.number)
+        let mut behind = self.open.as_ref().map_or(0, |open| open.ticks);
+        let within = self.segments.iter().rev().take_while(|segment| {
+            behind += segment.ticks;
+            behind <= reach
+        });
+        let first = self.segments.len().checked_sub(within.count().max(1))?;
+        self.segments.get(first).map(|segment| segment.number)
+    }
+
+    /// How many segments end further than so many ticks from the end. Holes between runs are not listed, so they do not count.
+    pub fn ending_beyond(&self, ticks: u64) -> usize {
+        let mut behind = self.open.as_ref().map_or(0, |open| open.ticks);
+        let within = self.segments.iter().rev().take_while(|segment| {
+            let near = behind <= ticks;
+            behind += segment.ticks;
+            near
+        });
+        self.segments.len() - within.count()
     }
 }
