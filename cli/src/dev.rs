@@ -124,12 +124,13 @@ async fn farm(
     parts.spawn(named("worker", reelmill_worker::run(worker, broker, stop.clone())));
 
     let hello = {
+        let rtmp = settings.remove("REELMILL_PUBLIC_RTMP_URL").unwrap_or_default();
         let data_dir = data_dir.to_owned();
         async move {
             let Ok(started) = listening.await else {
                 return Ok(());
             };
-            greet(&data_dir, started.address, started.login_path.as_deref(), &admin_key)
+            greet(&data_dir, started.address, started.login_path.as_deref(), &admin_key, &rtmp)
         }
     };
     parts.spawn(named("greeting", hello));
@@ -315,6 +316,7 @@ fn greet(
     address: SocketAddr,
     login_path: Option<&str>,
     admin_key: &str,
+    rtmp: &str,
 ) -> anyhow::Result<()> {
     let base = format!("http://{address}");
     write_private(&data_dir.join(SERVER_FILE), &base)?;
@@ -327,6 +329,7 @@ fn greet(
     println!("  pages:  {base}/");
     println!("  login:  {login}");
     println!("  docs:   {base}/docs");
+    println!("  live:   {rtmp}, with the key that `reelmill live create` gives");
     println!("  data:   {data}");
     println!("  key:    {}… (in {data}/{ADMIN_KEY_FILE})", admin_key.chars().take(12).collect::<String>());
     println!();

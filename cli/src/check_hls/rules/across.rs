@@ -63,7 +63,11 @@ pub(super) fn shared_numbers(observation: &Observation<'_>, findings: &mut Findi
     let (Some(a), Some(b)) = (one.media.last(), other.media.last()) else { return };
     if !one.media.end && !other.media.end {
         let apart = one.at.abs_diff(other.at).as_secs() / one.media.target_duration.max(1);
-        findings.check(a.msn.abs_diff(b.msn) <= apart + 1, &one.place, || {
+        // Gaps come at once with what follows them: who is asked a moment later has all of them.
+        let further = if a.msn > b.msn { one } else { other };
+        let told =
+            further.media.segments.iter().filter(|it| it.gap && it.msn >= a.msn.min(b.msn)).count() as u64;
+        findings.check(a.msn.abs_diff(b.msn) <= apart + 1 + told, &one.place, || {
             (format!("it ends with {a}, {} with {b}", other.place.rendition), "the same numbers".to_owned())
         });
     }
@@ -208,6 +212,14 @@ mod tests {
             judged(shared_numbers, &good.replace("DISCONTINUITY-SEQUENCE:3", "DISCONTINUITY-SEQUENCE:2")),
             9
         );
+        // Two more at once are too many, unless one of them is a gap.
+        let further = |gap: &str| {
+            let whole = "#EXTINF:1.0,\ns109.m4s\n#EXTINF:1.0,\ns110.m4s\n#EXT-X-PART:DURATION=0.2,URI=\"p111.0.m4s\",INDEPENDENT=YES\n";
+            let (before, _) = good.split_once("#EXT-X-PART:DURATION=0.2,URI=\"p109.0").unwrap();
+            format!("{before}{gap}{whole}")
+        };
+        assert_eq!(judged(shared_numbers, &further("")), 1);
+        assert_eq!(judged(shared_numbers, &further("#EXT-X-GAP\n")), 0);
         assert_eq!(judged(dates_agree, &good.replace("T10:00:00.000Z", "T10:00:00.200Z")), 9);
         assert_eq!(judged(dates_agree, &good.replace("EXTINF:1.0,\ns108", "EXTINF:0.8,\ns108")), 1);
     }
