@@ -497,7 +497,7 @@ async fn what_is_on_air_is_told_and_stopped(farm: &Farm) {
         ("end_time", Value::Null),
         ("size", json!(1234)),
         ("status", json!("recording")),
-        ("recording_url", Value::Null),
+        ("recording_url", json!(format!("/api/v1{path}/recordings/{broadcast}/stream/master.m3u8"))),
         ("manifest_url", Value::Null),
         ("thumbnail_url", Value::Null),
         ("retention_until", Value::Null),

@@ -74,7 +74,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
     vec![
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
         reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
-        reconciler("livestreams", sweep, Box::new(livestreams::Livestreams)),
+        reconciler("livestreams", sweep, Box::<livestreams::Livestreams>::default()),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
         reconciler("quarantine", sweep * 5, Box::new(quarantine::BadWorkers)),
         reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),

@@ -24,7 +24,7 @@ mod window;
 
 pub use air::{LiveSegment, NewBroadcast, NewRun, begin_broadcast, begin_run, publish, reserve};
 pub use ends::{
-    Abandoned, abandoned, disarm, end, finalize, give_up, hand_over, lose, retry_later, unfinished,
+    Abandoned, abandoned, end, finalize, give_up, hand_over, lose, retry_later, uncarried, unfinished,
 };
 pub use window::{Kept, StoredRun, StoredSegment, StoredWindow, kept, listed, window};
 
@@ -107,7 +107,7 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     };
     let select = format!(
         "select l.id, l.project_id, l.status, l.spec, l.source, l.epoch, l.next_sequence, l.armed_at, l.broadcast_id,
-                exists (select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()) as carried
+                l.retry_at <= now() as due
          from livestreams l where {condition} and l.deleted_at is null for update"
     );
     let Some(row) = transaction.query_opt(&select, &[parameter]).await? else {
@@ -122,11 +122,16 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
         Claim::Key(_) if spec.is_pull() => return Ok(Err(Refusal::NotPushed)),
         Claim::Key(_) if spec.require_start && !armed => return Ok(Err(Refusal::NotStarted)),
         Claim::Pull(_) if !armed => return Ok(Err(Refusal::NotStarted)),
-        // Between two attempts anybody may make the next.
-        Claim::Pull(_) if row.get("carried") && status != LiveStatus::Reconnecting => {
-            return Ok(Err(Refusal::Carried));
+        Claim::Pull(_) => {
+            // Between two attempts anybody may make the next; a time for it is set only then. Asked in a statement of its own: the
+            // one that waited for the row sees leases as they were before.
+            let between =
+                status == LiveStatus::Reconnecting && row.get::<_, Option<bool>>("due") == Some(true);
+            if !between && is_held(&transaction, livestream).await? {
+                return Ok(Err(Refusal::Carried));
+            }
         }
-        Claim::Key(_) | Claim::Pull(_) => {}
+        Claim::Key(_) => {}
     }
     if !status.is_busy() && !has_room(&transaction, project).await? {
         return Ok(Err(Refusal::TooMany));
@@ -169,6 +174,16 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     Ok(Ok(Taken { hold, project, spec, broadcast, next_sequence, source }))
 }
 
+async fn is_held(client: &impl GenericClient, livestream: LivestreamId) -> Result<bool, DbError> {
+    let row = client
+        .query_one(
+            "select exists (select 1 from live_leases where livestream_id = $1 and expires_at > now())",
+            &[&livestream.0],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// Whether the project may have one more stream on air. Holds its row, so that two that ask at once are not both the last.
 async fn has_room(transaction: &Transaction<'_>, project: ProjectId) -> Result<bool, DbError> {
     transaction.execute("select 1 from projects where id = $1 for no key update", &[&project.0]).await?;
@@ -196,7 +211,7 @@ pub async fn wanted(db: &Db, limit: i64) -> Result<Vec<LivestreamId>, DbError> {
             "select l.id from livestreams l
              where l.armed_at is not null and l.deleted_at is null and l.spec->>'source' in ('rtsp', 'file')
                and coalesce(l.retry_at <= now(), true)
-               and (l.status = 'reconnecting' or not exists (
+               and (l.status = 'reconnecting' and l.retry_at is not null or not exists (
                    select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()))
              order by coalesce(l.retry_at, l.armed_at) limit $1",
         )
@@ -225,6 +240,22 @@ pub async fn renew(
         .await?;
     let rows = client.query(&statement, &[&worker.0, &ids, &epochs, &lease.as_secs_f64()]).await?;
     Ok(rows.iter().map(|row| LiveHold { livestream: LivestreamId(row.get(0)), epoch: row.get(1) }).collect())
+}
+
+/// Says of streams that are held and on air that they are: the supervisor may have thought them lost while nobody could be heard.
+pub async fn still_on_air(db: &Db, holds: &[LiveHold]) -> Result<(), DbError> {
+    let ids: Vec<Uuid> = holds.iter().map(|hold| hold.livestream.0).collect();
+    let epochs: Vec<i32> = holds.iter().map(|hold| hold.epoch).collect();
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "update livestreams l set status = 'live', updated_at = now()
+             from unnest($1::uuid[], $2::int[]) as mine (id, epoch)
+             where l.id = mine.id and l.epoch = mine.epoch and l.status = 'reconnecting'",
+        )
+        .await?;
+    client.execute(&statement, &[&ids, &epochs]).await?;
+    Ok(())
 }
 
 /// Where the origin of a livestream is.

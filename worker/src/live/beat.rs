@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use reelmill_shared::db::live;
+use reelmill_shared::db::{DbError, live};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::studio::Studio;
@@ -21,18 +23,27 @@ pub(crate) async fn run(studio: Arc<Studio>, stop: CancellationToken) {
             continue;
         }
         let holds: Vec<_> = channels.iter().map(|channel| channel.hold()).collect();
-        match live::renew(&studio.db, studio.carrier.worker, &holds, lease).await {
-            Ok(renewed) => {
+        let renewing = async {
+            let renewed = live::renew(&studio.db, studio.carrier.worker, &holds, lease).await?;
+            let on_air = channels.iter().filter(|channel| channel.running.load(Ordering::Acquire));
+            let on_air: Vec<_> =
+                on_air.map(|channel| channel.hold()).filter(|hold| renewed.contains(hold)).collect();
+            live::still_on_air(&studio.db, &on_air).await?;
+            Ok::<_, DbError>(renewed)
+        };
+        match timeout(lease / 2, renewing).await {
+            Ok(Ok(renewed)) => {
                 let renewed: HashSet<_> = renewed.into_iter().collect();
-                for (channel, hold) in channels.iter().zip(&holds) {
-                    // It may have been taken again here since it was asked for.
-                    if !renewed.contains(hold) && channel.hold() == *hold {
-                        studio.lose(channel).await;
+                for (channel, hold) in channels.into_iter().zip(holds) {
+                    if !renewed.contains(&hold) {
+                        let studio = Arc::clone(&studio);
+                        tokio::spawn(async move { studio.lose(&channel, hold).await });
                     }
                 }
             }
             // Nobody else can take it either while the database is away, and viewers need none.
-            Err(error) => tracing::warn!(%error, "could not renew the leases of live streams"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not renew the leases of live streams"),
+            Err(_) => tracing::warn!("the leases of live streams were not renewed in time"),
         }
     }
 }

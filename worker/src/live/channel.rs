@@ -1,6 +1,7 @@
 //! What of a livestream is held in memory on its way to viewers: an immutable ring of bytes, and the window that lists them.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,8 @@ pub(crate) struct Channel {
     pub(crate) stage: tokio::sync::Mutex<Stage>,
     /// Ends the publisher of the run that is under way.
     dismiss: Mutex<CancellationToken>,
+    /// Media comes in.
+    pub(crate) running: AtomicBool,
     /// Somebody else has the stream, or nobody shall.
     pub(crate) lost: CancellationToken,
 }
@@ -33,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) on_air: Option<OnAir>,
     /// The number of the segment that comes next.
     pub(crate) next_number: u64,
+    /// Of the last run here.
+    pub(crate) epoch: i32,
 }
 
 /// A segment that a track has just completed.
@@ -74,6 +79,7 @@ impl Channel {
             feed: broadcast::channel(BACKLOG).0,
             stage: tokio::sync::Mutex::default(),
             dismiss: Mutex::default(),
+            running: AtomicBool::new(false),
             lost: CancellationToken::new(),
         }
     }
@@ -85,7 +91,15 @@ impl Channel {
 
     /// Takes over: the publisher of the run before is sent away.
     pub(crate) fn change_hands(&self, hold: LiveHold, dismiss: CancellationToken) {
-        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        {
+            let mut held = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+            // Two that took it one after the other may come here the other way round.
+            if held.epoch > hold.epoch {
+                dismiss.cancel();
+                return;
+            }
+            *held = hold;
+        }
         let before =
             std::mem::replace(&mut *self.dismiss.lock().unwrap_or_else(PoisonError::into_inner), dismiss);
         before.cancel();

@@ -87,7 +87,7 @@ const STEP: i64 = 40;
 
 impl Clock {
     fn now(&self) -> u32 {
-        self.last.map_or(0, |(_, made)| made as u32)
+        self.last.map_or(0, |(_, made)| made.max(0) as u32)
     }
 
     fn time(&mut self, tag: &Tag, waited: Duration) -> u32 {
@@ -109,10 +109,11 @@ impl Clock {
             TagKind::Audio => &mut self.audio,
             TagKind::Video => &mut self.video,
         };
-        let made = made.max(*of_kind).max(0);
-        *of_kind = made;
+        // What is held back does not shift what follows.
         self.last = Some((tag.timestamp, made));
-        made as u32
+        let held = made.max(*of_kind).max(0);
+        *of_kind = held;
+        held as u32
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use reelmill_shared::db::DbError;
-use reelmill_shared::db::live::{self, LiveSegment, NewBroadcast, NewRun, OnAir};
+use reelmill_shared::db::live::{self, LiveHold, LiveSegment, NewBroadcast, NewRun, OnAir};
 use reelmill_shared::db::sets::{Rendition, TrackKind};
 use reelmill_shared::job::encoder::Encoder;
 use reelmill_shared::media::cmaf::{Event, Sample, Track, TrackConfig, media_segment};
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, Stage};
-use super::ingest::Publisher;
+use super::ingest::{Kind as Ingest, Publisher};
 use super::look;
 use super::outlet::{self, Heard};
 use super::store::Shelf;
@@ -53,6 +54,14 @@ const HEAD: Duration = Duration::from_millis(1200);
 const HEAD_BYTES: usize = 16 << 20;
 /// A publisher that was let in and sends nothing for so long is sent away.
 const FIRST_BYTE: Duration = Duration::from_secs(15);
+/// The same where a video is downloaded first.
+const FIRST_FETCHED: Duration = Duration::from_secs(1800);
+/// All tracks must have begun so long after the first has.
+const ALL_TRACKS: Duration = Duration::from_secs(10);
+/// Frames that are kept until all have.
+const EARLY: usize = 4000;
+/// A track that is so many segments ahead of another has lost it.
+const APART: u64 = 2;
 /// FFmpeg may take so long to end after its input has.
 const LAST_FRAMES: Duration = Duration::from_secs(5);
 
@@ -66,7 +75,8 @@ pub(crate) async fn run(
 ) -> Result<String, RunFault> {
     let hold = publisher.taken.hold;
     let dir = Directory::new(studio.scratch.attempt(&format!("live-{}-{}", hold.livestream, hold.epoch))?);
-    let (head, came_at) = head(&mut publisher).await?;
+    let patience = if publisher.kind == Ingest::Pushed { FIRST_BYTE } else { FIRST_FETCHED };
+    let (head, came_at) = head(&mut publisher, patience).await?;
     let head_file = dir.0.join("head");
     tokio::fs::write(&head_file, &head).await?;
     let probe =
@@ -75,16 +85,26 @@ pub(crate) async fn run(
             .map_err(RunFault::Input)?;
     let on_air = take_the_air(studio, channel, stage, &publisher, &probe, came_at).await?;
     let encoding = Encoding::start(studio, &dir.0, &on_air.plan, &publisher, &probe)?;
-    let carried = Carried { studio, channel, on_air: &on_air, shelf, epoch: hold.epoch as u32 };
+    let input_over = CancellationToken::new();
+    let carried = Carried {
+        studio,
+        channel,
+        on_air: &on_air,
+        shelf,
+        hold,
+        epoch: hold.epoch as u32,
+        input_over,
+        superseded: publisher.dismissed.clone(),
+    };
     carried.to_the_end(stage, encoding, publisher, head, came_at).await
 }
 
 /// The first pieces, until there are enough of them, and when they came.
-async fn head(publisher: &mut Publisher) -> Result<(Bytes, DateTime<Utc>), RunFault> {
+async fn head(publisher: &mut Publisher, patience: Duration) -> Result<(Bytes, DateTime<Utc>), RunFault> {
     let mut head = BytesMut::new();
     let mut since: Option<(Instant, DateTime<Utc>)> = None;
     loop {
-        let wait = since.map_or(FIRST_BYTE, |(since, _)| HEAD.saturating_sub(since.elapsed()));
+        let wait = since.map_or(patience, |(since, _)| HEAD.saturating_sub(since.elapsed()));
         let piece = tokio::select! {
             piece = timeout(wait, publisher.media.recv()) => piece,
             () = publisher.dismissed.cancelled() => Ok(None),
@@ -118,8 +138,18 @@ async fn take_the_air(
 ) -> Result<OnAir, RunFault> {
     let taken = &publisher.taken;
     if let Some(on_air) = &stage.on_air {
-        return Ok(on_air.clone());
+        let goes_on = taken.broadcast.as_ref().is_some_and(|broadcast| broadcast.id == on_air.id);
+        // Nobody else had it in between.
+        if goes_on && taken.hold.epoch == stage.epoch + 1 {
+            stage.epoch = taken.hold.epoch;
+            return Ok(on_air.clone());
+        }
+        if !goes_on {
+            channel.tell(Update::Ended);
+        }
+        stage.on_air = None;
     }
+    stage.epoch = taken.hold.epoch;
     let on_air = match &taken.broadcast {
         // Another worker carried it: what it had stored goes on being listed.
         Some(on_air) => {
@@ -189,6 +219,7 @@ impl Encoding {
             input: &input,
             format: publisher.container.format(),
             video: probe.video.as_ref().map(|stream| stream.index),
+            stored_size: probe.video.as_ref().map_or((2, 2), |stream| (stream.width, stream.height)),
             audio: probe.audio.first().map(|stream| stream.index),
             outputs: &outputs,
         };
@@ -215,7 +246,13 @@ struct Carried<'a> {
     channel: &'a Channel,
     on_air: &'a OnAir,
     shelf: &'a Shelf,
+    /// The run's own; the channel may be somebody else's by now.
+    hold: LiveHold,
     epoch: u32,
+    /// Nothing comes in any more.
+    input_over: CancellationToken,
+    /// Cancelled where somebody else has the stream: the publisher is sent away.
+    superseded: CancellationToken,
 }
 
 impl Carried<'_> {
@@ -240,13 +277,14 @@ impl Carried<'_> {
         let input = encoding.input;
         let stop = CancellationToken::new();
         let feeding = {
-            let (dismissed, stop) = (dismissed.clone(), stop.clone());
+            let (dismissed, stop, over) = (dismissed.clone(), stop.clone(), self.input_over.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = outlet::feed(input, head, media) => {}
                     () = dismissed.cancelled() => {}
                     () = stop.cancelled() => {}
                 }
+                over.cancel();
             })
         };
         let never = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -300,7 +338,7 @@ impl Carried<'_> {
         stop: &CancellationToken,
     ) -> Result<(), RunFault> {
         let mut packer = None;
-        let packed = self.pack_all(stage, heard, publisher, came_at, &mut packer).await;
+        let packed = self.pack_all(stage, heard, publisher, came_at, &mut packer, stop).await;
         if packed.is_err() {
             stop.cancel();
             heard.close();
@@ -318,10 +356,12 @@ impl Carried<'_> {
         publisher: &str,
         came_at: DateTime<Utc>,
         packer: &mut Option<Packer>,
+        stop: &CancellationToken,
     ) -> Result<(), RunFault> {
         let names: Vec<&str> = self.on_air.plan.tracks().collect();
         let mut tracks: Vec<Option<Track>> = names.iter().map(|_| None).collect();
         let mut early: Vec<Vec<Sample>> = names.iter().map(|_| vec![]).collect();
+        let mut begun: Option<Instant> = None;
         while let Some((place, event)) = heard.recv().await {
             let event =
                 event.map_err(|error| RunFault::Encoder(format!("its output does not read: {error}")))?;
@@ -337,6 +377,16 @@ impl Carried<'_> {
                     }
                 }
                 (Event::Fragment(fragment), None) => {
+                    let begun = begun.get_or_insert_with(Instant::now);
+                    if begun.elapsed() > ALL_TRACKS || early.iter().map(Vec::len).sum::<usize>() > EARLY {
+                        let missing: Vec<&str> = names
+                            .iter()
+                            .zip(&tracks)
+                            .filter(|(_, it)| it.is_none())
+                            .map(|(name, _)| *name)
+                            .collect();
+                        return Err(RunFault::Input(format!("nothing came of {}", missing.join(" and "))));
+                    }
                     if let Some(frames) = early.get_mut(place) {
                         frames.extend(fragment.samples);
                     }
@@ -344,7 +394,12 @@ impl Carried<'_> {
             }
             if packer.is_none() && tracks.iter().all(Option::is_some) {
                 let tracks: Vec<Track> = tracks.iter().flatten().cloned().collect();
-                let packer = packer.insert(self.begin(stage, &tracks, publisher, came_at).await?);
+                let begin = self.begin(stage, &tracks, publisher, came_at);
+                let begun = tokio::select! {
+                    begun = begin => begun?,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                let packer = packer.insert(begun);
                 for (place, frames) in early.iter_mut().enumerate() {
                     for sample in std::mem::take(frames) {
                         self.frame(packer, place, sample)?;
@@ -364,7 +419,7 @@ impl Carried<'_> {
         came_at: DateTime<Utc>,
     ) -> Result<Packer, RunFault> {
         let plan = &self.on_air.plan;
-        let hold = self.channel.hold();
+        let hold = self.hold;
         let prefix = keys::live_prefix(&keys::broadcast(self.channel.project, self.on_air.id), self.epoch);
         let first_number = stage.next_number;
         // On the timeline as late as it came, and never before the end of what was before it.
@@ -405,12 +460,23 @@ impl Carried<'_> {
         let ordinal = live::begin_run(&self.studio.db, hold, self.on_air, new).await?;
         let codecs = renditions.iter().map(|rendition| rendition.codec.clone()).collect();
         self.channel.begin(Run { epoch: self.epoch, ordinal, first_number, codecs }, inits);
+        self.channel.running.store(true, Ordering::Release);
         tracing::info!(livestream = %hold.livestream, broadcast = %self.on_air.id, epoch = self.epoch, "on air");
         Ok(Packer { prefix, cutters, reserved: first_number + 2 })
     }
 
     fn frame(&self, packer: &mut Packer, place: usize, sample: Sample) -> Result<(), RunFault> {
+        let behind = packer.cutters.iter().map(Cutter::number).min().unwrap_or(0);
         let Some(cutter) = packer.cutters.get_mut(place) else { return Ok(()) };
+        if cutter.number() > behind + APART {
+            // Silence that was made up goes on when nothing comes in any more.
+            if self.input_over.is_cancelled() {
+                return Ok(());
+            }
+            return Err(RunFault::Input(
+                "picture and sound are too far apart, or one of them has ended".into(),
+            ));
+        }
         let cut = cutter.push(sample).map_err(|error| RunFault::Encoder(error.to_string()))?;
         if let Some(cut) = cut {
             self.publish(packer, place, cut);
@@ -445,10 +511,15 @@ impl Carried<'_> {
 
     /// Numbers are given out a segment ahead, beside the work: viewers do not wait for the database.
     fn reserve(&self, next: u64) {
-        let (db, hold) = (self.studio.db.clone(), self.channel.hold());
+        let (db, hold, superseded) = (self.studio.db.clone(), self.hold, self.superseded.clone());
         tokio::spawn(async move {
-            if let Err(error) = live::reserve(&db, hold, next).await {
-                tracing::warn!(%error, livestream = %hold.livestream, "could not reserve media sequence numbers");
+            match live::reserve(&db, hold, next).await {
+                Ok(()) => {}
+                // Somebody else gives numbers out by now: no more of ours.
+                Err(DbError::LostRace) => superseded.cancel(),
+                Err(error) => {
+                    tracing::warn!(%error, livestream = %hold.livestream, "could not reserve media sequence numbers");
+                }
             }
         });
     }

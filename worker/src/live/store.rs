@@ -23,8 +23,12 @@ pub(crate) struct Shelf {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts at the same.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Then it is lost; after half of them it is told as a gap.
-const ATTEMPTS: u32 = 60;
+/// Then it is lost. A database that is away for longer than this has other worries.
+const ATTEMPTS: u32 = 1200;
+/// After so many it is told as a gap, so that memory does not fill with what cannot be stored.
+const TO_STORE: u32 = 10;
+/// An attempt to store a segment may take so long.
+const PUT: Duration = Duration::from_secs(10);
 
 impl Shelf {
     pub(crate) fn open(db: Db, storage: Storage, channel: Arc<Channel>) -> Self {
@@ -68,12 +72,16 @@ async fn store(
             sleep(PAUSE).await;
         }
         if !stored && !segment.gap {
-            match storage.put(&segment.key, bytes.clone()).await {
+            let put = timeout(PUT, storage.put(&segment.key, bytes.clone())).await;
+            let put = put
+                .map_err(|_| "it took too long".to_owned())
+                .and_then(|it| it.map_err(|error| error.to_string()));
+            match put {
                 Ok(()) => stored = true,
                 Err(error) => {
                     tracing::warn!(%error, livestream = %channel.livestream, number = segment.number, "could not store a live segment");
                     // What cannot be kept is told as lost, so that those behind it can be.
-                    segment.gap = attempt + 1 == ATTEMPTS / 2;
+                    segment.gap = attempt + 1 >= TO_STORE;
                     continue;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reelmill_shared::auth::seal::Sealer;
@@ -85,14 +86,17 @@ impl Studio {
     async fn carry(self: Arc<Self>, channel: Arc<Channel>, publisher: Publisher) {
         let hold = publisher.taken.hold;
         let (dismissed, kind) = (publisher.dismissed.clone(), publisher.kind);
+        let played_out = Arc::clone(&publisher.played_out);
         {
             let mut stage = channel.stage.lock().await;
             // Another one may have come while the one before was sent away.
             if channel.hold() != hold || channel.lost.is_cancelled() {
+                dismissed.cancel();
                 return;
             }
             let shelf = Shelf::open(self.db.clone(), self.storage.clone(), Arc::clone(&channel));
             let ran = run::run(&self, &channel, &mut stage, publisher, &shelf).await;
+            channel.running.store(false, Ordering::Release);
             let failed = ran.is_err();
             let why = ran.unwrap_or_else(|error| {
                 tracing::info!(livestream = %hold.livestream, %error, "a live run failed");
@@ -101,16 +105,14 @@ impl Studio {
             // A camera that goes on after its run has failed is fetched anew.
             dismissed.cancel();
             shelf.close().await;
-            if kind == Kind::Finite && !failed && channel.hold() == hold && stage.on_air.is_some() {
-                self.end(&channel, &mut stage, "it was played to its end").await;
-                if let Err(error) = live::disarm(&self.db, hold.livestream).await {
-                    tracing::warn!(%error, livestream = %hold.livestream, "could not say that a pull has come to its end");
-                }
+            let over = kind == Kind::Finite && !failed && played_out.load(Ordering::Acquire);
+            if over && channel.hold() == hold && stage.on_air.is_some() {
+                self.end(&channel, &mut stage, "it was played to its end", true).await;
                 return;
             }
             if let Err(error) = self.interrupted(&channel, &stage, hold, kind, &why).await {
-                self.let_go_of(&channel, &error).await;
-                self.close_the_books(&stage).await;
+                drop(stage);
+                self.let_go_of(&channel, hold, &error).await;
                 return;
             }
         }
@@ -120,7 +122,7 @@ impl Studio {
         }
         let mut stage = channel.stage.lock().await;
         if channel.hold() == hold {
-            self.end(&channel, &mut stage, "the publisher did not come back").await;
+            self.end(&channel, &mut stage, "the publisher did not come back", false).await;
         }
     }
 
@@ -133,10 +135,12 @@ impl Studio {
         kind: Kind,
         why: &str,
     ) -> Result<(), DbError> {
+        // Somebody may have come in the meantime; then nothing is lost.
+        if channel.hold() != hold {
+            return Ok(());
+        }
         let pulled = kind != Kind::Pushed;
         match &stage.on_air {
-            // Somebody may have come in the meantime; then nothing is lost.
-            Some(_) if channel.hold() != hold => Ok(()),
             Some(on_air) => {
                 live::lose(&self.db, hold, on_air, stage.next_number, why).await?;
                 if pulled {
@@ -158,10 +162,13 @@ impl Studio {
     }
 
     /// Ends what is on air.
-    async fn end(&self, channel: &Channel, stage: &mut Stage, reason: &str) {
+    async fn end(&self, channel: &Channel, stage: &mut Stage, reason: &str, over: bool) {
         let Some(on_air) = &stage.on_air else { return };
-        if let Err(error) = live::end(&self.db, channel.hold(), on_air, reason).await {
-            self.let_go_of(channel, &error).await;
+        let hold = channel.hold();
+        if let Err(error) = live::end(&self.db, hold, on_air, reason, over).await {
+            tracing::info!(livestream = %channel.livestream, %error, "could not end a broadcast");
+            // The supervisor ends what nobody holds any more.
+            self.forget(channel);
             return;
         }
         channel.tell(Update::Ended);
@@ -169,18 +176,9 @@ impl Studio {
         self.forget(channel);
     }
 
-    /// Where the broadcast was ended by somebody else, all of it is stored now.
-    async fn close_the_books(&self, stage: &Stage) {
-        let Some(on_air) = &stage.on_air else { return };
-        if let Err(error) = live::finalize(&self.db, on_air.id).await {
-            // The supervisor does it later.
-            tracing::debug!(%error, broadcast = %on_air.id, "could not close the books of a broadcast");
-        }
-    }
-
-    async fn let_go_of(&self, channel: &Channel, error: &DbError) {
+    async fn let_go_of(&self, channel: &Channel, hold: LiveHold, error: &DbError) {
         match error {
-            DbError::LostRace => self.lose(channel).await,
+            DbError::LostRace => self.lose(channel, hold).await,
             // The supervisor ends what nobody holds any more.
             error => {
                 tracing::warn!(livestream = %channel.livestream, %error, "could not write what became of a live stream");
@@ -189,17 +187,35 @@ impl Studio {
         }
     }
 
-    /// Somebody else has the stream, or it was stopped.
-    pub(crate) async fn lose(&self, channel: &Channel) {
+    /// Somebody else has the stream, or it was stopped, unless it was taken again here since it was held by `hold`.
+    pub(crate) async fn lose(&self, channel: &Channel, hold: LiveHold) {
+        {
+            let mut all = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever comes now finds no channel, and makes a new one.
+            if channel.hold() != hold || channel.lost.is_cancelled() {
+                return;
+            }
+            if all.get(&channel.livestream).is_some_and(|known| std::ptr::eq(known.as_ref(), channel)) {
+                all.remove(&channel.livestream);
+            }
+        }
         tracing::info!(livestream = %channel.livestream, "a live stream was stopped, or is carried by another worker");
+        channel.dismiss();
+        // What has come in is still made into segments and stored.
+        let stage = channel.stage.lock().await;
         // Viewers are told of the end here where there is nobody else to tell them.
         match live::is_carried(&self.db, channel.livestream).await {
             Ok(false) => channel.tell(Update::Ended),
             Ok(true) => {}
             Err(error) => tracing::debug!(%error, "could not find out who carries a stream"),
         }
-        self.forget(channel);
-        channel.dismiss();
+        if let Some(on_air) = &stage.on_air
+            && let Err(error) = live::finalize(&self.db, on_air.id).await
+        {
+            // The supervisor does it later.
+            tracing::debug!(%error, broadcast = %on_air.id, "could not close the books of a broadcast");
+        }
+        channel.lost.cancel();
     }
 
     fn forget(&self, channel: &Channel) {

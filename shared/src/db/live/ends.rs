@@ -106,20 +106,19 @@ pub async fn retry_later(db: &Db, hold: LiveHold, on_air: Option<&OnAir>, why: &
     Ok(())
 }
 
-/// A pull that came to its end is wanted no more.
-pub async fn disarm(db: &Db, livestream: LivestreamId) -> Result<(), DbError> {
-    db.get()
-        .await?
-        .execute("update livestreams set armed_at = null, retry_at = null where id = $1", &[&livestream.0])
-        .await?;
-    Ok(())
-}
-
-/// Ends what is on air, and gives the stream back.
-pub async fn end(db: &Db, hold: LiveHold, on_air: &OnAir, reason: &str) -> Result<(), DbError> {
+/// Ends what is on air, and gives the stream back. What is `over` altogether, such as a video that was played out, is not fetched again.
+pub async fn end(db: &Db, hold: LiveHold, on_air: &OnAir, reason: &str, over: bool) -> Result<(), DbError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     guard(&transaction, hold).await?;
+    if over {
+        transaction
+            .execute(
+                "update livestreams set armed_at = null, retry_at = null where id = $1",
+                &[&hold.livestream.0],
+            )
+            .await?;
+    }
     rest(&transaction, hold, on_air.id, reason).await?;
     transaction.commit().await?;
     finalize(db, on_air.id).await?;
@@ -157,10 +156,11 @@ async fn rest(
     release(transaction, hold).await
 }
 
+/// Gives up the lease, and what is left of older ones.
 async fn release(client: &impl GenericClient, hold: LiveHold) -> Result<(), DbError> {
     client
         .execute(
-            "delete from live_leases where livestream_id = $1 and epoch = $2",
+            "delete from live_leases where livestream_id = $1 and epoch <= $2",
             &[&hold.livestream.0, &hold.epoch],
         )
         .await?;
@@ -218,13 +218,8 @@ pub enum Abandoned {
     Ended,
 }
 
-/// Looks after the streams whose carrier is gone: says that they are off air, and ends those whose publisher has been away for longer
-/// than `grace`.
-pub async fn abandoned(
-    db: &Db,
-    leadership: &Leadership,
-    grace: Duration,
-) -> Result<Vec<(LivestreamId, Abandoned)>, DbError> {
+/// Streams that claim to be on air and that nobody carries: their leases have ended, or there is none.
+pub async fn uncarried(db: &Db) -> Result<Vec<LiveHold>, DbError> {
     let rows = db
         .get()
         .await?
@@ -235,9 +230,22 @@ pub async fn abandoned(
             &[],
         )
         .await?;
+    Ok(rows
+        .iter()
+        .map(|row| LiveHold { livestream: LivestreamId(row.get("id")), epoch: row.get("epoch") })
+        .collect())
+}
+
+/// Looks after streams that nobody carries: says that they are off air, and ends those whose publisher has been away for longer than
+/// `grace`.
+pub async fn abandoned(
+    db: &Db,
+    leadership: &Leadership,
+    holds: &[LiveHold],
+    grace: Duration,
+) -> Result<Vec<(LivestreamId, Abandoned)>, DbError> {
     let mut all = vec![];
-    for row in rows {
-        let hold = LiveHold { livestream: LivestreamId(row.get("id")), epoch: row.get("epoch") };
+    for hold in holds.iter().copied() {
         match look_after(db, leadership, hold, grace).await {
             Ok(Some(became)) => all.push((hold.livestream, became)),
             // Somebody has taken it meanwhile.
@@ -276,7 +284,15 @@ async fn look_after(
     }
     let status: LiveStatus = row.get::<_, &str>("status").parse()?;
     let broadcast = row.get::<_, Option<uuid::Uuid>>("broadcast_id").map(BroadcastId);
-    let became = match (broadcast, row.get::<_, bool>("over")) {
+    let ends = broadcast.is_none() || row.get::<_, bool>("over");
+    if ends {
+        // Whoever had it and wakes up again has lost it.
+        transaction
+            .execute("update livestreams set epoch = epoch + 1 where id = $1", &[&hold.livestream.0])
+            .await?;
+    }
+    let hold = LiveHold { epoch: hold.epoch + i32::from(ends), ..hold };
+    let became = match (broadcast, ends) {
         (Some(broadcast), true) => {
             rest(&transaction, hold, broadcast, "the publisher did not come back").await?;
             Some(Abandoned::Ended)

@@ -23,12 +23,13 @@ const VERSION_WITHOUT_SKIP: u32 = 7;
 pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
     let (_, track) = window.track(track)?;
     let first = track.segments.front().or(track.open.as_ref())?;
-    let low_latency = window.plan.low_latency;
+    // Nobody waits for parts of what is over, and they lie nowhere but in the memory of whoever made them.
+    let low_latency = window.plan.low_latency && !window.ended;
     let cadence = &window.plan.cadence;
     let target = cadence.target_duration;
     let skipped = match form {
         // After the end there is nothing to update.
-        Form::Delta if low_latency && !window.ended => skippable(track, target),
+        Form::Delta if low_latency => skippable(track, target),
         _ => 0,
     };
     let listed = track.segments.len() - skipped;

@@ -21,6 +21,8 @@ pub struct LiveFiles<'a> {
     pub format: &'static str,
     /// The picture's index in it, where there is one.
     pub video: Option<u32>,
+    /// Its size as it is stored when the run begins.
+    pub stored_size: (u32, u32),
     /// The sound's.
     pub audio: Option<u32>,
     /// One a track of the plan, in their order.
@@ -40,6 +42,8 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
     args.add(["-max_pixels", MAX_PIXELS, "-max_streams", MAX_STREAMS]);
     // Its beginning was looked into: there is nothing to wait for. (`nobuffer` would drop what is looked at, up to the next keyframe.)
     args.add(["-probesize", "5M", "-analyzeduration", "500000", "-fpsprobesize", "0"]);
+    // A graph that is made anew for pictures of another size would begin its count of frames anew, with copies of the first.
+    args.add(["-noautorotate", "-reinit_filter:v", "0"]);
     args.add(["-f", files.format, "-i"]);
     args.0.push(file_url(files.input));
     let silence = plan.audio.as_ref().filter(|_| files.audio.is_none());
@@ -47,7 +51,7 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
         args.add(["-f", "lavfi", "-i", &format!("anullsrc=r={}:cl=stereo", audio.sample_rate)]);
     }
     if let Some(video) = files.video.filter(|_| !plan.rungs.is_empty()) {
-        args.add(["-filter_complex", &graph(plan, video, encoder)]);
+        args.add(["-filter_complex", &graph(plan, (video, files.stored_size), encoder)]);
     }
     let grid = Grid {
         rate: plan.cadence.rate,
@@ -77,8 +81,12 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
 }
 
 /// Brought to the grid, whatever the publisher's clock does, and to the size of each rung, with bars where its shape is another.
-fn graph(plan: &LivePlan, video: u32, encoder: Encoder) -> String {
-    let mut graph = format!("[0:{video}]fps=fps={}:start_time=0:round=near", plan.cadence.rate);
+fn graph(plan: &LivePlan, (video, stored): (u32, (u32, u32)), encoder: Encoder) -> String {
+    // The only filter here that takes pictures as they come; it hands on untouched what has this size.
+    let mut graph = format!(
+        "[0:{video}]scale=w={}:h={}:flags=fast_bilinear,fps=fps={}:start_time=0:round=near",
+        stored.0, stored.1, plan.cadence.rate
+    );
     let _ = write!(graph, ",split={}", plan.rungs.len());
     for index in 0..plan.rungs.len() {
         let _ = write!(graph, "[s{index}]");
@@ -95,8 +103,8 @@ fn graph(plan: &LivePlan, video: u32, encoder: Encoder) -> String {
     graph
 }
 
-/// Sound that starts at zero and has no holes: what is missing is silence. Nothing is stretched: where a publisher changes its
-/// sound's form the filter begins anew, and one that stretches would begin with silence for all the time before.
+/// Sound that starts at zero and has no holes: what is missing is silence. Where a publisher changes its sound's form the filter begins
+/// anew, with silence for all the time before: the run ends then, because the sound is too far ahead.
 fn sound(args: &mut Args, audio: &LiveAudio, stream: Option<u32>) {
     let source = stream.map_or_else(|| "1:0".to_owned(), |stream| format!("0:{stream}"));
     let rate = audio.sample_rate.to_string();

@@ -4,6 +4,9 @@
 pub(crate) mod pull;
 pub(crate) mod rtmp;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use bytes::Bytes;
 use reelmill_shared::db::live::Taken;
 use tokio::sync::mpsc;
@@ -20,6 +23,8 @@ pub(crate) struct Publisher {
     /// Cancelled to send it away.
     pub(crate) dismissed: CancellationToken,
     pub(crate) kind: Kind,
+    /// Set once all that there is was handed over.
+    pub(crate) played_out: Arc<AtomicBool>,
 }
 
 /// What follows when nothing comes any more.
@@ -51,4 +56,4 @@ impl Container {
 }
 
 /// Pieces on their way from a publisher to FFmpeg: a second or so.
-pub(crate) const PIECES: usize = 128;
+pub(crate) const PIECES: usize = 64;

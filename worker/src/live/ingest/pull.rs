@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,6 +79,7 @@ async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
         Ok(source) if taken.spec.source == SourceKind::File && !source.repeat => Kind::Finite,
         _ => Kind::Pulled,
     };
+    let played_out = Arc::<AtomicBool>::default();
     let shown = source.as_ref().ok().and_then(|source| Url::parse(source.url.as_deref()?).ok());
     let kind_of_source = taken.spec.source;
     studio.admit(Publisher {
@@ -87,11 +89,13 @@ async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
         media,
         dismissed: dismissed.clone(),
         kind,
+        played_out: Arc::clone(&played_out),
     });
     let fetched = async {
         let source = source?;
-        bring(&studio, kind_of_source, &source, hold.livestream.to_string(), hold.epoch, &dismissed, sender)
-            .await
+        let name = format!("pull-{}-{}", hold.livestream, hold.epoch);
+        let errand = Errand { kind: kind_of_source, source, name, played_out };
+        bring(&studio, errand, &dismissed, sender).await
     };
     if let Err(error) = fetched.await {
         tracing::info!(livestream = %hold.livestream, %error, "could not fetch a live stream");
@@ -114,14 +118,12 @@ fn open(studio: &Studio, taken: &Taken) -> Result<LiveSource, PullError> {
 /// Brings the media into `sender` until it ends or nobody wants it.
 async fn bring(
     studio: &Studio,
-    kind: SourceKind,
-    source: &LiveSource,
-    name: String,
-    epoch: i32,
+    errand: Errand,
     dismissed: &CancellationToken,
     sender: mpsc::Sender<Bytes>,
 ) -> Result<(), PullError> {
-    let dir = Directory(studio.scratch.attempt(&format!("pull-{name}-{epoch}"))?);
+    let Errand { kind, source, name, played_out } = errand;
+    let dir = Directory(studio.scratch.attempt(&name)?);
     let url: Url = source
         .url
         .as_deref()
@@ -146,6 +148,8 @@ async fn bring(
     let program = &studio.programs.ffmpeg;
     let job = process::Run { program, args: &args, dir: &dir.0, deadline: never, stall: never, limits };
     let ended = process::run(job, dismissed, |_| {}).await;
+    let whole = ended.as_ref().is_ok_and(|ended| ended.status.success()) && !dismissed.is_cancelled();
+    played_out.store(whole, Ordering::Release);
     // What it wrote last is still in the pipe, and is read before this ends.
     over.cancel();
     let _ = pouring.await;
@@ -153,11 +157,37 @@ async fn bring(
         Ok(ended) if ended.status.success() => Ok(()),
         Ok(ended) => {
             let last = ended.log_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            Err(PullError::Fetch(format!("{} could not be fetched: {}", redacted(&url), last.trim())))
+            Err(PullError::Fetch(format!(
+                "{} could not be fetched: {}",
+                redacted(&url),
+                veiled(last.trim(), &url)
+            )))
         }
         Err(RunError::Stopped) => Ok(()),
         Err(error) => Err(PullError::Fetch(error.to_string())),
     }
+}
+
+/// What is to be brought.
+struct Errand {
+    kind: SourceKind,
+    source: LiveSource,
+    /// Of its scratch.
+    name: String,
+    played_out: Arc<AtomicBool>,
+}
+
+/// What FFmpeg said, without the address: it holds credentials.
+fn veiled(said: &str, url: &Url) -> String {
+    let mut said = said
+        .split_whitespace()
+        .map(|word| if word.contains("://") { "the source:" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ");
+    for secret in [url.password(), url.query()].into_iter().flatten().filter(|secret| !secret.is_empty()) {
+        said = said.replace(secret, "…");
+    }
+    said
 }
 
 /// The video to play out, on this machine.
@@ -215,5 +245,19 @@ impl Drop for Directory {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, "could not remove the scratch of a pull");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_camera_holds_no_password() {
+        let url = Url::parse("rtsp://admin:hunter2@10.0.0.1/x?key=s3cret").unwrap();
+        let said =
+            "[error] rtsp://admin:hunter2@10.0.0.1/x?key=s3cret: Connection refused (hunter2, key=s3cret)";
+        let told = veiled(said, &url);
+        assert_eq!(told, "[error] the source: Connection refused (…, …)");
     }
 }

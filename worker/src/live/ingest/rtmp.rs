@@ -27,7 +27,13 @@ use crate::live::studio::Studio;
 /// The application in the address: `rtmp://host/live/KEY`.
 const APP: &str = "live";
 /// Connections at once; a publisher needs one.
-const CONNECTIONS: usize = 1000;
+const CONNECTIONS: usize = 500;
+/// Connections of one address at once.
+const OF_ONE_ADDRESS: usize = 100;
+/// Who is connected for so long and publishes nothing is sent away: until then what it sends is kept in memory.
+const TO_PUBLISH: Duration = Duration::from_secs(10);
+/// Bytes of the largest message: a keyframe of the highest rate that is taken.
+const LARGEST: usize = 4 << 20;
 /// A publisher that is silent for so long is gone.
 const IDLE: Duration = Duration::from_secs(30);
 /// Wrong keys that an address may send within [`FORGET`] before it is turned away unheard.
@@ -43,6 +49,7 @@ pub(crate) async fn serve(
 ) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     let suspects = Arc::new(Suspects::default());
+    let guests = Arc::new(Guests::default());
     let mut next_id = 0_u64;
     loop {
         let (socket, peer) = tokio::select! {
@@ -65,6 +72,10 @@ pub(crate) async fn serve(
             metrics::counter!("reelmill_live_refused_total", "reason" => "connections").increment(1);
             continue;
         };
+        let Some(guest) = guests.enter(peer.ip()) else {
+            metrics::counter!("reelmill_live_refused_total", "reason" => "connections").increment(1);
+            continue;
+        };
         next_id += 1;
         let session = session(next_id, socket, peer, Arc::clone(&studio), Arc::clone(&suspects));
         let shutdown = shutdown.clone();
@@ -73,7 +84,7 @@ pub(crate) async fn serve(
                 () = session => {}
                 () = shutdown.cancelled() => {}
             }
-            drop(permit);
+            drop((permit, guest));
         });
     }
 }
@@ -82,6 +93,13 @@ async fn session(id: u64, socket: TcpStream, peer: SocketAddr, studio: Arc<Studi
     let dismissed = CancellationToken::new();
     let handler =
         Arc::new(Handler { studio, suspects, dismissed: dismissed.clone(), publishing: Mutex::default() });
+    let idle = Arc::clone(&handler);
+    let loiters = async {
+        tokio::time::sleep(TO_PUBLISH).await;
+        if idle.is_publishing() {
+            std::future::pending::<()>().await;
+        }
+    };
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
@@ -98,6 +116,7 @@ async fn session(id: u64, socket: TcpStream, peer: SocketAddr, studio: Arc<Studi
     tokio::select! {
         // Dropping the connection closes it, and with it the way to FFmpeg.
         () = dismissed.cancelled() => {}
+        () = loiters => tracing::debug!(%peer, "a connection that published nothing was closed"),
         result = connection.run() => if let Err(error) = result {
             tracing::debug!(%peer, %error, "a publisher's connection ended");
         },
@@ -120,12 +139,16 @@ struct Publishing {
 }
 
 impl Handler {
+    fn is_publishing(&self) -> bool {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     async fn admit(&self, context: &SessionContext, params: &PublishParams) -> Result<(), String> {
         let peer = context.peer_addr;
         if context.app.trim_matches('/') != APP {
             return Err(format!("publish to /{APP}/ and your stream key"));
         }
-        if self.publishing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.is_publishing() {
             return Err("this connection publishes already".into());
         }
         let Some(key) = StreamKey::from_publisher(&params.stream_key) else {
@@ -159,6 +182,7 @@ impl Handler {
             media,
             dismissed: self.dismissed.clone(),
             kind: Kind::Pushed,
+            played_out: Arc::default(),
         });
         Ok(())
     }
@@ -196,6 +220,11 @@ impl RtmpHandler for Handler {
             FlvTagType::Video => TagKind::Video,
             FlvTagType::Script => return true,
         };
+        if tag.data.len() > LARGEST {
+            tracing::info!(bytes = tag.data.len(), "a publisher sent a message that is too large");
+            self.dismissed.cancel();
+            return false;
+        }
         let tag = Tag { kind, timestamp: tag.timestamp, data: tag.data.clone() };
         let (sender, bytes) = {
             let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,6 +243,36 @@ impl RtmpHandler for Handler {
 
     fn media_delivery_mode(&self) -> MediaDeliveryMode {
         MediaDeliveryMode::RawFlv
+    }
+}
+
+/// How many connections each address has.
+#[derive(Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection of an address.
+struct Guest(Arc<Guests>, IpAddr);
+
+impl Guests {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_insert(0);
+        (*count < OF_ONE_ADDRESS).then(|| {
+            *count += 1;
+            Guest(Arc::clone(self), address)
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.1);
+            }
+        }
     }
 }
 
