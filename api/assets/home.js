@@ -34,7 +34,7 @@ async function refresh() {
     if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
     if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch { /* the event stream says when the server is back */ } finally { running = false; }
-  if (document.querySelector('[data-status="running"], [data-status="processing"], [data-status="pending"], [data-status="queued"]')) refreshIn(BUSY_MS);
+  if (document.querySelector('[data-status="running"], [data-status="processing"], [data-status="pending"], [data-status="queued"], [data-status="live"]')) refreshIn(BUSY_MS);
 }
 
 function swap(fresh) {

@@ -2,6 +2,7 @@
 // keeps `data-state` on <html> true: loading | processing | playing | paused | ended | failed.
 
 import { $, clock, freshenTimes, percent } from "./format.js";
+import { Beacon } from "./player-beacon.js";
 import { Controls } from "./player-controls.js";
 import { createEngine } from "./player-engine.js";
 import { cover, paintHead, paintLadder, paintMill } from "./player-progress.js";
@@ -18,6 +19,7 @@ const isLive = page.kind === "livestream";
 const token = new Token({ masterUrl: page.master, renewUrl: page.renew, expiresAt: page.expires });
 const controls = new Controls(root, video, { isLive, findStoryboard, rewrite: (url) => token.rewrite(url) });
 window.reelmill = { video, hls: null, token };
+const beacon = isLive ? new Beacon(video, token, page.info.replace(/info$/, "viewers/track"), () => engine) : null;
 
 const query = new URLSearchParams(location.search);
 const startAt = Number(query.get("t")) || 0;
@@ -144,10 +146,10 @@ async function start(atOnce) {
     isLive,
     startAt,
     events: {
-      onerror: fail,
+      onerror: (...what) => { beacon?.failed(); fail(...what); },
       onnotice: notice,
       onlevels: () => controls.paintQuality(),
-      onswitch: () => controls.paintQuality(),
+      onswitch: () => { beacon?.switched(); controls.paintQuality(); },
       ontracks: () => controls.paintTracks(),
       ontrouble: (text) => { troubled = true; notice(text); },
       onrecovered: () => { if (troubled) notice(""); troubled = false; },

@@ -12,12 +12,14 @@ mod hub;
 mod idempotency;
 mod media;
 mod middleware;
+mod on_air;
 mod openapi;
 mod pages;
 mod playback;
 mod problem;
 mod quality;
 mod routes;
+mod serving;
 mod state;
 mod submit;
 mod trace;
@@ -26,12 +28,10 @@ mod uploads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
 use reelmill_shared::auth::token::Purpose;
@@ -46,19 +46,16 @@ use reelmill_shared::webhook::Sender;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::edge::Edges;
 use crate::hub::Hub;
-use crate::problem::{Kind, Problem, method_not_allowed};
+use crate::problem::method_not_allowed;
 use crate::state::App;
 
 /// Name of the project the first key belongs to.
 const DEFAULT_PROJECT: &str = "default";
-/// How long open requests may go on after a signal.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// What a started API tells its starter.
 #[derive(Debug)]
@@ -89,19 +86,18 @@ pub async fn run(
     let hub = Hub::start(db.clone(), shutdown.clone()).await?;
     let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
     let edges = Arc::new(Edges::new(db.clone(), storage.clone(), config.edge_cache_bytes)?);
+    let tls = config.tls.clone();
+    let counting = CancellationToken::new();
+    let keeping = tokio::spawn(edge::keep(Arc::clone(&edges), counting.clone()));
     let app = App::new(config, db, broker, storage, hub, sender, edges);
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });
 
-    let stopping = shutdown.clone();
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stopping.cancelled_owned());
-    tokio::select! {
-        served = serving.into_future() => served?,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::info!("closing connections that are still open");
-        }
-    }
+    serving::serve(listener, tls, router(app), shutdown).await?;
+    // What was counted last is written down.
+    counting.cancel();
+    keeping.await?;
     Ok(())
 }
 
@@ -166,14 +162,6 @@ fn router(app: App) -> Router {
         .merge(routes::live_viewer::routes())
         .fallback(pages::nowhere)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(app.clone(), middleware::check_host))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            tracing::error!(panic = text, "a handler panicked");
-            Problem::new(Kind::Internal, "an internal error").into_response()
-        }))
-        .layer(from_fn(middleware::harden))
-        .layer(from_fn(middleware::identify))
+        .layer(from_fn_with_state(app.clone(), middleware::around))
         .with_state(app)
 }

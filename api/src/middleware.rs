@@ -1,11 +1,14 @@
 //! What happens around every request.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use uuid::Uuid;
 
 use crate::problem::{Kind, Problem, REQUEST_ID};
@@ -19,27 +22,50 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 img-src 'self' blob: data:; media-src 'self' blob: data:; connect-src 'self'; worker-src blob: 'self'; font-src 'self'; \
 frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-/// Gives every request an id, in the answer and in the logs; counts and times it by route.
-pub(crate) async fn identify(request: Request, next: Next) -> Response {
+/// Around every request, in one layer because each costs an allocation or more: gives it an id, in the answer and in the logs, counts
+/// and times it by route, refuses foreign hosts, outlives handlers that panic, and hardens the answer.
+pub(crate) async fn around(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    // HTTP/2 carries the host in the URI; all else looks for it in one place.
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    if let Some(Ok(host)) = authority.map(HeaderValue::try_from) {
+        request.headers_mut().entry(header::HOST).or_insert(host);
+    }
     let plain = |id: &&str| {
         (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let given = request.headers().get(&REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let id = given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
+    let method = known(request.method());
     let started = Instant::now();
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).await;
+    let answering = async {
+        match foreign_host(&app, &request) {
+            Some(problem) => problem.into_response(),
+            None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(panicked),
+        }
+    };
+    let mut response = REQUEST_ID.scope(id.clone(), answering).await;
     let status = response.status().as_u16().to_string();
-    let labels =
-        [("method", known(&method).to_owned()), ("route", route.clone()), ("status", status.clone())];
+    tracing::debug!(request_id = id, method, route, status, "answered");
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status)];
     metrics::histogram!("reelmill_http_request_duration_seconds", &labels)
         .record(started.elapsed().as_secs_f64());
-    tracing::debug!(request_id = id, %method, route, status, "answered");
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID_HEADER, value);
+        headers.insert(REQUEST_ID_HEADER, value);
     }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     response
+}
+
+/// The answer in place of that of a handler that panicked.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(panic = text, "a handler panicked");
+    Problem::new(Kind::Internal, "an internal error").into_response()
 }
 
 /// A method as a label: anybody may send any word.
@@ -57,20 +83,17 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// Refuses hosts that are not ours: a web page whose name was pointed at this machine must not reach it.
-pub(crate) async fn check_host(State(app): State<App>, request: Request, next: Next) -> Response {
+fn foreign_host(app: &App, request: &Request) -> Option<Problem> {
     let allowed = &app.config.allowed_hosts;
     // Probes come by address, and there is nothing to learn from them.
     let probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    if !allowed.is_empty() && !probe {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        // HTTP/2 carries it in the URI.
-        let host = host.or(request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
-        if !allowed.iter().any(|name| name.eq_ignore_ascii_case(bare(host))) {
-            return Problem::new(Kind::WrongHost, "this server does not answer for that host name")
-                .into_response();
-        }
+    if allowed.is_empty() || probe {
+        return None;
     }
-    next.run(request).await
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = bare(host.unwrap_or_default());
+    let foreign = !allowed.iter().any(|name| name.eq_ignore_ascii_case(host));
+    foreign.then(|| Problem::new(Kind::WrongHost, "this server does not answer for that host name"))
 }
 
 /// A host without its port.
@@ -79,16 +102,6 @@ fn bare(host: &str) -> &str {
         Some(_) => host.rfind(']').map_or(host, |end| &host[..=end]),
         None => host.split(':').next().unwrap_or_default(),
     }
-}
-
-/// Headers of every answer.
-pub(crate) async fn harden(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-    response
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::assets::player_available;
 use crate::auth::{Caller, SESSION_COOKIE, from_another_site, session};
 use crate::dto::job::JobDto;
 use crate::extract::{Path, Query};
+use crate::on_air::{self, LiveRow};
 use crate::problem::{Answer, Kind, Problem, request_id};
 use crate::routes::live_viewer;
 use crate::routes::livestreams::control::live_token;
@@ -58,6 +59,7 @@ struct HomePage {
     can_upload: bool,
     recordings: Vec<RecordingCard>,
     more_url: String,
+    livestreams: Vec<LiveRow>,
     jobs: Vec<JobRow>,
 }
 
@@ -202,11 +204,14 @@ pub(crate) async fn home(
         })
         .collect();
     let jobs = recent_jobs(&app, project).await?;
+    let livestreams =
+        if allows(&caller.scopes, Scope::LiveRead) { on_air::rows(&app, project).await? } else { vec![] };
     Ok(render(&HomePage {
         base_url: app.public_url(&headers),
         can_upload: allows(&caller.scopes, Scope::Write),
         recordings,
         more_url,
+        livestreams,
         jobs,
     }))
 }
@@ -344,7 +349,7 @@ pub(crate) async fn watch_live(
 ) -> Result<Response, PageProblem> {
     let stream = livestreams::find(&app.db, id).await?;
     match &query.token {
-        Some(token) => live_viewer::check(&app, token, id)?,
+        Some(token) => drop(live_viewer::check(&app, token, id)?),
         None => {
             let caller = match logged_in(&app, &headers, &format!("/watch/live/{id}")).await {
                 Ok(caller) => caller,
@@ -434,7 +439,8 @@ pub(crate) async fn log_in(
 
 fn open_session(app: &App, key: KeyId, next: &str) -> Response {
     let token = app.signer().sign(Purpose::Session, key.0, now() + SESSION_SECONDS);
-    let secure = app.config.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let secure =
+        app.config.tls.is_some() || app.config.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
     let secure = if secure { "; Secure" } else { "" };
     // Lax, not Strict: a login link from a terminal or a mail must arrive logged in.
     let cookie = format!(

@@ -233,6 +233,11 @@ pub struct ProblemField {
 }
 
 impl Problem {
+    /// Whoever asked could not help it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.status.unwrap_or(self.kind.meaning().status).is_server_error()
+    }
+
     /// A problem with a plain sentence.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: vec![], headers: vec![], status: None }

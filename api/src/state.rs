@@ -116,9 +116,10 @@ impl App {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         // Only what can stand in a URL's authority; anything else did not come from a client of ours.
         let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         match host.filter(plain) {
-            Some(host) => format!("http://{host}"),
-            None => format!("http://{}", self.config.listen),
+            Some(host) => format!("{scheme}://{host}"),
+            None => format!("{scheme}://{}", self.config.listen),
         }
     }
 

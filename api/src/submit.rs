@@ -7,7 +7,7 @@ use reelmill_shared::db::recordings::{self, NewRecording};
 use reelmill_shared::ids::{JobId, RecordingId};
 use reelmill_shared::job::edit::Edit;
 use reelmill_shared::job::plan::{self, NewTask};
-use reelmill_shared::job::spec::{Adopt, JobKind, JobSpec, LadderChoice, Output, PictureRequest};
+use reelmill_shared::job::spec::{Adopt, JobKind, JobSpec, LadderChoice, Output, PictureRequest, Taken};
 use reelmill_shared::job::state::Access;
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::{BUILT_IN, FieldError, Profile};
@@ -96,6 +96,8 @@ pub(crate) struct Frozen {
     pub(crate) edit: Edit,
     /// What is there of it.
     pub(crate) adopt: Option<Adopt>,
+    /// What was on air of it.
+    pub(crate) taken: Option<Taken>,
     /// What the recording had when the recipe was made for it.
     pub(crate) basis: Option<Basis>,
 }
@@ -142,7 +144,8 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
     let wish = encoding_first(app, caller, wish).await?;
     let mut faults = vec![];
     let frozen = wish.frozen.is_some();
-    let Frozen { profile: frozen_profile, edit: frozen_edit, adopt, basis } = wish.frozen.unwrap_or_default();
+    let Frozen { profile: frozen_profile, edit: frozen_edit, adopt, taken, basis } =
+        wish.frozen.unwrap_or_default();
     let profile = match wish.kind {
         _ if frozen => frozen_profile,
         JobKind::Transcode => profile(app, caller, wish.profile.as_ref(), &mut faults).await?,
@@ -219,6 +222,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
         series,
         downloads: vec![],
         adopt,
+        taken,
         callback_url,
         force: wish.force,
         dry_run,
@@ -307,6 +311,13 @@ async fn convert(app: &App, recording: RecordingId, spec: &mut JobSpec) -> Answe
 /// What is wrong with one field.
 pub(crate) fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
     FieldError { pointer: pointer.into(), detail: detail.into() }
+}
+
+/// The profile that a field `/profile` means.
+pub(crate) async fn chosen_profile(app: &App, caller: &Caller, wanted: &Value) -> Answer<Profile> {
+    let mut faults = vec![];
+    let found = profile(app, caller, Some(wanted), &mut faults).await?;
+    found.ok_or_else(|| Problem::fields(faults))
 }
 
 async fn profile(

@@ -8,6 +8,9 @@
 //! scripts/with-services --durable target/release/reelmill-bench queue
 //! scripts/with-services --durable target/release/reelmill-bench claims
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench listeners
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench viewers
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench parts
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench broadcasts
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -17,6 +20,7 @@ mod claims;
 mod cost;
 mod figures;
 mod listeners;
+mod live;
 mod memory;
 mod quality;
 mod queue;
@@ -74,6 +78,15 @@ enum Command {
     Claims(claims::Options),
     /// Clients of `GET /events`: what they cost the api and the database, and how late they hear.
     Listeners(listeners::Options),
+    /// Viewers of one low-latency stream: how late parts come, and what they cost the api.
+    Viewers(live::viewers::Options),
+    /// Parts a second that one core serves, beside a bare axum server and nginx.
+    Parts(live::parts::Options),
+    /// Many broadcasts at once, alone and beside one that is too much.
+    Broadcasts(live::broadcasts::Options),
+    /// Serves the files of a directory from memory: what `parts` compares with.
+    #[command(hide = true)]
+    BareFiles(live::bare::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -88,6 +101,10 @@ fn main() -> anyhow::Result<()> {
             Command::Queue(options) => queue::run(options).await,
             Command::Claims(options) => claims::run(options).await,
             Command::Listeners(options) => listeners::run(options).await,
+            Command::Viewers(options) => live::viewers::run(options).await,
+            Command::Parts(options) => live::parts::run(options).await,
+            Command::Broadcasts(options) => live::broadcasts::run(options).await,
+            Command::BareFiles(options) => live::bare::run(options).await,
         }
     })
 }

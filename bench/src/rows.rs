@@ -55,6 +55,7 @@ impl Customer {
             series: None,
             downloads: vec![],
             adopt: None,
+            taken: None,
             callback_url: None,
             force: false,
             dry_run: false,

@@ -100,6 +100,8 @@ async fn farm(
     }
     let mut vars = Vars::load(None).with_pairs(settings.iter().map(|(name, value)| (*name, value.clone())));
     let mut api = ApiConfig::read(&mut vars);
+    // Only this machine reaches it, and what waits here for it does not know the certificate.
+    api.tls = None;
     let worker = WorkerConfig::read(&mut vars);
     let mut scheduler = SchedulerConfig::read(&mut vars);
     vars.finish()?;

@@ -177,6 +177,32 @@ need_faketime() {
   find_faketime || die "libfaketime is still not found: name libfaketime.so.1 in REELMILL_FAKETIME"
 }
 
+# --- cameras ----------------------------------------------------------------
+
+# Sets RTSP_PYTHON, a Python that knows GStreamer's RTSP server: the system's, whose packages it comes in. REELMILL_RTSP_PYTHON names
+# another one.
+find_rtsp() {
+  local candidate
+  for candidate in "${REELMILL_RTSP_PYTHON:-}" /usr/bin/python3 python3; do
+    [[ -n $candidate ]] && have "$candidate" || continue
+    if "$candidate" -c 'import gi; gi.require_version("GstRtspServer", "1.0"); gi.require_version("Gst", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+raise SystemExit(not all(Gst.ElementFactory.find(name) for name in ("qtdemux", "rtph264pay")))' 2>/dev/null; then
+      RTSP_PYTHON=$candidate
+      return 0
+    fi
+  done
+  return 1
+}
+
+need_rtsp() {
+  find_rtsp && return
+  install_tool "GStreamer's RTSP server" \
+    "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good" "gst-rtsp-server pygobject3"
+  find_rtsp || die "GStreamer's RTSP server is still not found: name a Python that knows it in REELMILL_RTSP_PYTHON"
+}
+
 # --- browser ----------------------------------------------------------------
 
 # Sets CHROMIUM, a Chromium or a Chrome. REELMILL_CHROMIUM names another one.

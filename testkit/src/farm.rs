@@ -132,7 +132,7 @@ impl Process {
     }
 
     /// Where it listens, once it has said so: it was free to choose, because a port that was free a moment ago may be taken.
-    fn listens_at(&self) -> Option<String> {
+    pub fn listens_at(&self) -> Option<String> {
         self.log().lines().find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(line["address"].as_str()?.to_owned())

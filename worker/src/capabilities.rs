@@ -31,8 +31,8 @@ pub(crate) async fn prove(programs: &Programs, pool: Pool, scratch: &Scratch) ->
         Encoder::ALL
             .iter()
             .copied()
-            // Work for hardware goes to the pool that is named after it.
-            .filter(|encoder| !encoder.is_hardware() || pool == Pool::Gpu)
+            // Work for hardware goes to the pool that is named after it; live streams stay on the worker they come to.
+            .filter(|encoder| !encoder.is_hardware() || matches!(pool, Pool::Gpu | Pool::Live))
             .map(Capability::Encoder),
     );
     let trials =
@@ -42,14 +42,20 @@ pub(crate) async fn prove(programs: &Programs, pool: Pool, scratch: &Scratch) ->
     while let Some((capability, outcome)) = tried.next().await {
         match outcome {
             Ok(()) => proven.push(capability),
-            // Most builds of FFmpeg are without it, and only who wants it misses it.
-            Err(reason) if capability == Capability::Libvmaf => {
+            // Most builds of FFmpeg are without it, and only who wants it misses it; most workers of live streams have no such hardware.
+            Err(reason)
+                if capability == Capability::Libvmaf || (pool == Pool::Live && is_hardware(capability)) =>
+            {
                 tracing::info!(%capability, reason, "this worker cannot do that");
             }
             Err(reason) => tracing::warn!(%capability, reason, "this worker cannot do that"),
         }
     }
     proven
+}
+
+fn is_hardware(capability: Capability) -> bool {
+    capability.encoder().is_some_and(Encoder::is_hardware)
 }
 
 async fn try_out(programs: &Programs, capability: Capability, scratch: &Scratch) -> Result<(), String> {

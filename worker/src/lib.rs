@@ -62,6 +62,7 @@ pub async fn run(
     let scratch = Arc::new(scratch);
     let stop_health = CancellationToken::new();
     let listener = health::bind(config.listen, config.live.is_some()).await?;
+    let (told, may_work) = watch::channel(true);
     let live = match (&config.live, &listener) {
         (Some(live), Some(listener)) => {
             let parts = live::Parts {
@@ -70,10 +71,12 @@ pub async fn run(
                 db: db.clone(),
                 storage: storage.clone(),
                 programs: programs.clone(),
+                encoders: proven.iter().filter_map(|capability| capability.encoder()).collect(),
                 scratch: Arc::clone(&scratch),
                 sealer: config.secret.sealer.clone(),
                 http: http.clone(),
                 input_roots: config.input_roots.clone(),
+                may_work: may_work.clone(),
             };
             Some(live::Live::open(parts, listener.local_addr()?).await?)
         }
@@ -103,7 +106,6 @@ pub async fn run(
     let holds = Holds::new(config.lease);
     // The beat outlives the claim loop: tasks that drain still hold their leases.
     let stop_beat = CancellationToken::new();
-    let (told, may_work) = watch::channel(true);
     let beating =
         tokio::spawn(beat::run(db.clone(), id, holds.clone(), told, shutdown.clone(), stop_beat.clone()));
     let queues =

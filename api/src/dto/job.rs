@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use reelmill_shared::db::jobs::Job;
 use reelmill_shared::db::progress;
 use reelmill_shared::db::tasks::{Attempt, Progress, Task};
-use reelmill_shared::ids::{JobId, RecordingId, TaskId, UploadId};
+use reelmill_shared::ids::{BroadcastId, JobId, RecordingId, TaskId, UploadId};
 use reelmill_shared::job::spec::{JobKind, LadderChoice, Moment, Output};
 use reelmill_shared::job::state::{JobStatus, TaskStatus};
 use reelmill_shared::job::task::{TaskKind, TaskSpec};
@@ -29,8 +29,8 @@ pub(crate) struct InputDto {
     pub(crate) upload_id: Option<UploadId>,
     /// A recording whose source is used again.
     pub(crate) recording_id: Option<RecordingId>,
-    /// A broadcast's id. Not supported by this version.
-    pub(crate) broadcast_id: Option<String>,
+    /// A recording of a livestream that is over. All of it is encoded anew; `…/recordings/{rid}/convert` takes over what is there.
+    pub(crate) broadcast_id: Option<BroadcastId>,
 }
 
 /// Body of `POST /jobs`.

@@ -1,11 +1,12 @@
 //! What was, and who is, on the wire: recordings, figures, events and viewers of livestreams.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reelmill_shared::db::broadcasts::Broadcast;
 use reelmill_shared::db::livestream_events::Entry;
-use reelmill_shared::db::livestream_figures::Means;
+use reelmill_shared::db::livestream_figures::Figures;
 use reelmill_shared::db::viewers::ViewerSession;
 use reelmill_shared::ids::{BroadcastId, LivestreamId, RecordingId};
+use reelmill_shared::job::retention::Age;
 use reelmill_shared::live::event::{LiveEventType, Severity};
 use reelmill_shared::live::state::BroadcastStatus;
 use serde::{Deserialize, Serialize};
@@ -32,15 +33,22 @@ pub(crate) struct BroadcastDto {
     /// The DASH manifest of that.
     pub(crate) manifest_url: Option<String>,
     pub(crate) thumbnail_url: Option<String>,
-    /// Kept until then; `null` while it goes on.
+    /// Kept until then, and longer while somebody watches it; `null` while it goes on, and where that is for ever.
     pub(crate) retention_until: Option<DateTime<Utc>>,
     /// Why it ended, in a word.
     #[schema(example = "stopped")]
     pub(crate) end_reason: Option<String>,
 }
 
-impl From<Broadcast> for BroadcastDto {
-    fn from(broadcast: Broadcast) -> Self {
+impl BroadcastDto {
+    /// A broadcast, of which the project keeps recordings for so long unless its livestream says otherwise.
+    pub(crate) fn new(broadcast: Broadcast, age: Option<Age>) -> Self {
+        let usual = || {
+            let days = TimeDelta::from_std(age?.span()?).ok()?;
+            broadcast.ended_at?.checked_add_signed(days)
+        };
+        let retention_until = broadcast.retention_until.or_else(usual);
+        let own = format!("/api/v1/livestreams/{}/recordings/{}", broadcast.livestream_id, broadcast.id);
         let of_recording =
             |path: &str| broadcast.recording_id.map(|id| format!("/api/v1/recordings/{id}/{path}"));
         Self {
@@ -52,15 +60,14 @@ impl From<Broadcast> for BroadcastDto {
             duration: broadcast.duration_seconds,
             size: broadcast.bytes,
             status: broadcast.status,
-            recording_url: of_recording("stream/master.m3u8").or_else(|| {
-                let is_there =
-                    !matches!(broadcast.status, BroadcastStatus::Expired | BroadcastStatus::Failed);
-                let (stream, id) = (broadcast.livestream_id, broadcast.id);
-                is_there.then(|| format!("/api/v1/livestreams/{stream}/recordings/{id}/stream/master.m3u8"))
-            }),
+            recording_url: of_recording("stream/master.m3u8")
+                .or_else(|| broadcast.is_there().then(|| format!("{own}/stream/master.m3u8"))),
             manifest_url: of_recording("stream/manifest.mpd"),
-            thumbnail_url: of_recording("thumbnail"),
-            retention_until: broadcast.retention_until,
+            thumbnail_url: of_recording("thumbnail").or_else(|| {
+                let has = broadcast.is_there() && broadcast.thumbnail_key.is_some();
+                has.then(|| format!("{own}/thumbnail"))
+            }),
+            retention_until,
             end_reason: broadcast.end_reason,
         }
     }
@@ -73,29 +80,35 @@ pub(crate) struct BroadcastListDto {
     pub(crate) next_cursor: Option<String>,
 }
 
-/// Means of a step. `null` is: nobody measured it.
+/// What was measured within a step: means, but for what is counted. `null` is: nobody measured it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FiguresDto {
     /// Where the step begins.
     pub(crate) timestamp: DateTime<Utc>,
     pub(crate) viewer_count: Option<i64>,
-    /// Bits per second.
+    /// Bits per second that viewers got, from all apis together.
     pub(crate) bandwidth_usage: Option<i64>,
-    /// Bits per second.
+    /// Bits per second that came in.
     pub(crate) ingest_bitrate: Option<i64>,
+    /// Pictures that did not come, or were left out: how many in the step.
     pub(crate) dropped_frames: Option<i64>,
-    /// Seconds.
+    /// Seconds between keyframes of what comes in.
     pub(crate) keyframe_interval: Option<f64>,
+    /// Milliseconds by which sound comes in ahead of the picture; below zero: behind it.
     pub(crate) audio_video_sync: Option<f64>,
+    /// Per cent of players' reports in which nothing had been waited for since the one before.
     pub(crate) buffer_health: Option<f64>,
+    /// 0 to 1; `null` until a CDN reports it.
     pub(crate) cdn_hit_ratio: Option<f64>,
-    /// Milliseconds.
+    /// Milliseconds behind the live edge, as players tell.
     pub(crate) average_latency: Option<f64>,
-    /// Milliseconds.
+    /// Milliseconds; right to a fifth.
     pub(crate) p95_latency: Option<f64>,
+    /// Requests that could not be answered, and errors that players told of: how many in the step.
     pub(crate) error_count: Option<i64>,
+    /// 0 to 100: the share of pictures that came, times `speed` (1 at most), times `buffer_health`; `null` where one of them is.
     pub(crate) quality_score: Option<f64>,
-    /// Of encoding, relative to playing: below 1 it falls behind.
+    /// Seconds encoded a second while something came in: below 1 it falls behind.
     pub(crate) speed: Option<f64>,
 }
 
@@ -104,23 +117,23 @@ fn whole(mean: Option<f64>) -> Option<i64> {
     mean.map(|mean| mean.round() as i64)
 }
 
-impl From<Means> for FiguresDto {
-    fn from(means: Means) -> Self {
+impl From<Figures> for FiguresDto {
+    fn from(figures: Figures) -> Self {
         Self {
-            timestamp: means.at,
-            viewer_count: whole(means.viewer_count),
-            bandwidth_usage: whole(means.bandwidth_usage),
-            ingest_bitrate: whole(means.ingest_bitrate),
-            dropped_frames: whole(means.dropped_frames),
-            keyframe_interval: means.keyframe_interval,
-            audio_video_sync: means.audio_video_sync,
-            buffer_health: means.buffer_health,
-            cdn_hit_ratio: means.cdn_hit_ratio,
-            average_latency: means.average_latency,
-            p95_latency: means.p95_latency,
-            error_count: whole(means.error_count),
-            quality_score: means.quality_score,
-            speed: means.speed,
+            timestamp: figures.at,
+            viewer_count: whole(figures.viewer_count),
+            bandwidth_usage: whole(figures.bandwidth_usage),
+            ingest_bitrate: whole(figures.ingest_bitrate),
+            dropped_frames: figures.dropped_frames,
+            keyframe_interval: figures.keyframe_interval,
+            audio_video_sync: figures.audio_video_sync,
+            buffer_health: figures.buffer_health,
+            cdn_hit_ratio: figures.cdn_hit_ratio,
+            average_latency: figures.average_latency,
+            p95_latency: figures.p95_latency,
+            error_count: figures.error_count,
+            quality_score: figures.quality_score,
+            speed: figures.speed,
         }
     }
 }
@@ -187,6 +200,10 @@ pub(crate) struct TrackDto {
     pub(crate) buffer_events: Option<i64>,
     /// How often it has changed its quality, since it joined.
     pub(crate) quality_changes: Option<i64>,
+    /// Milliseconds behind the live edge. Beyond a minute it is meant so, and does not count.
+    pub(crate) latency: Option<i64>,
+    /// Errors since it was told of last.
+    pub(crate) errors: Option<i64>,
     /// It plays no more.
     #[serde(default)]
     pub(crate) left: bool,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use reelmill_shared::db::livestreams::Livestream;
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
-use reelmill_shared::live::spec::{LiveSource, LiveSpec, Resolution, SourceKind};
+use reelmill_shared::live::spec::{LiveSource, LiveSpec, Overload, Resolution, SourceKind};
 use reelmill_shared::live::state::LiveStatus;
 use reelmill_shared::media::live::names::LiveFile;
 use reelmill_shared::net::redacted;
@@ -80,14 +80,15 @@ pub(crate) struct PatchLivestreamDto {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "type": "rtsp", "url": "rtsp://user:secret@camera.example/1" }))]
 pub(crate) struct SourceWishDto {
-    /// `push` unless it is said otherwise: a publisher sends it by RTMP.
+    /// `push` unless it is said otherwise: a publisher sends it by RTMP. By `srt` a publisher sends it to `srt_ingest_url`, or a worker
+    /// calls `url`.
     #[schema(value_type = Option<SourceKind>)]
     pub(crate) r#type: Option<String>,
-    /// Of `rtsp` (`rtsp`, `rtsps`) and `file` (`http`, `https`, and `file` where the operator allows it).
+    /// Of `rtsp` (`rtsp`, `rtsps`), `srt` (`srt://host:port`, with `?streamid=…` where the server wants it) and `file` (`http`, `https`, and `file` where the operator allows it).
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub(crate) url: Option<Option<String>>,
-    /// Of `srt`: 10 to 79 characters. It is shown to nobody.
+    /// Of `srt`: 10 to 79 characters; needed where a publisher sends it. It is shown to nobody.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub(crate) passphrase: Option<Option<String>>,
@@ -99,7 +100,9 @@ pub(crate) struct SourceWishDto {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsWishDto {
-    /// True unless it is said otherwise. Without, the source's picture is passed through as the only quality.
+    /// True unless it is said otherwise. Without, `source` is the only quality: the picture at its own size,
+    /// passed through where it keeps to the grid: this codec, a constant rate, a keyframe each `keyframe_interval`. Else it is encoded, as an
+    /// event says.
     pub(crate) enable_transcoding: Option<bool>,
     /// Qualities, each once; 1080p, 720p, 480p and 360p unless it is said otherwise.
     #[schema(value_type = Option<Vec<Resolution>>)]
@@ -130,6 +133,10 @@ pub(crate) struct SettingsWishDto {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub(crate) retention_days: Option<Option<i64>>,
+    /// Where encoding is slower than what comes in: `drop_rung` leaves the best quality out until the broadcast ends, and the next one where that
+    /// is not enough; `keep` lets viewers fall behind. `drop_rung` unless it is said otherwise.
+    #[schema(example = "drop_rung")]
+    pub(crate) overload: Option<String>,
 }
 
 /// A livestream.
@@ -148,6 +155,9 @@ pub(crate) struct LivestreamDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "rtmp://live.example.com:1935/live/live_a1b2c3d4e5f6g7h8i9j0k1l2")]
     pub(crate) rtmp_ingest_url: Option<String>,
+    /// Where a publisher sends to by SRT, with the passphrase of the source and as the caller; only while a worker listens for it, and
+    /// only for keys with `live:write`.
+    pub(crate) srt_ingest_url: Option<String>,
     /// A path on the API, for holders of a key; viewers get theirs by `POST …/playback-token`.
     pub(crate) master_playlist: String,
     /// The player page.
@@ -212,6 +222,8 @@ pub(crate) struct LiveSettingsDto {
     pub(crate) gpu_acceleration: bool,
     pub(crate) record: bool,
     pub(crate) retention_days: u32,
+    #[schema(example = "drop_rung")]
+    pub(crate) overload: Overload,
 }
 
 /// A quality that is on air.
@@ -293,6 +305,7 @@ impl From<&LiveSpec> for LiveSettingsDto {
             gpu_acceleration: settings.gpu_acceleration,
             record: spec.records(),
             retention_days: settings.retention_days.unwrap_or(RETENTION_DAYS),
+            overload: settings.overload,
         }
     }
 }
@@ -302,14 +315,17 @@ pub(crate) fn shown_url(source: &LiveSource) -> Option<String> {
     source.url.as_deref().and_then(|url| Url::parse(url).ok()).map(|url| redacted(&url))
 }
 
+/// What a publisher needs, for who may publish.
+#[derive(Debug, Default)]
+pub(crate) struct Ingest {
+    pub(crate) key: Option<String>,
+    pub(crate) rtmp: Option<String>,
+    pub(crate) srt: Option<String>,
+}
+
 impl LivestreamDto {
-    /// A livestream with its opened source, and, for who may see them, its key and where to send with it.
-    pub(crate) fn new(
-        livestream: Livestream,
-        source: Option<&LiveSource>,
-        stream_key: Option<String>,
-        rtmp_ingest_url: Option<String>,
-    ) -> Self {
+    /// A livestream with its opened source.
+    pub(crate) fn new(livestream: Livestream, source: Option<&LiveSource>, ingest: Ingest) -> Self {
         let id = livestream.id;
         let terms = livestream.terms;
         Self {
@@ -318,8 +334,9 @@ impl LivestreamDto {
             description: terms.description,
             user_id: terms.user_id,
             status: livestream.status,
-            stream_key,
-            rtmp_ingest_url,
+            stream_key: ingest.key,
+            rtmp_ingest_url: ingest.rtmp,
+            srt_ingest_url: ingest.srt,
             master_playlist: format!("{}/{}", stream_path(id), LiveFile::Master),
             watch_url: format!("/watch/live/{id}"),
             source: LiveSourceDto {
@@ -365,12 +382,25 @@ pub(crate) struct StartedDto {
     pub(crate) stream_id: LivestreamId,
     /// `null` of what is fetched.
     pub(crate) rtmp_ingest_url: Option<String>,
+    /// `null` unless it comes by SRT and a worker listens for it.
+    pub(crate) srt_ingest_url: Option<String>,
 }
 
 /// What came of `POST …/stop`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StoppedDto {
     pub(crate) message: String,
+}
+
+/// What a recording of a livestream is to become. All of it may be left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "profile": "web", "title": "Opening night" }))]
+pub(crate) struct ConvertDto {
+    /// A profile's name, or an inline profile: its rungs are encoded as far as they were not on air. Without it nothing is encoded.
+    pub(crate) profile: Option<Value>,
+    /// Of the recording; that of the livestream where it is left out.
+    pub(crate) title: Option<String>,
 }
 
 /// A viewer's way in.

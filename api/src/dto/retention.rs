@@ -42,6 +42,9 @@ pub(crate) struct RetentionDto {
     /// What webhooks were sent, since it was delivered or given up.
     #[schema(value_type = Option<AgeDto>)]
     deliveries_days: Option<Age>,
+    /// What was recorded of livestreams, since it ended.
+    #[schema(value_type = Option<AgeDto>)]
+    broadcasts_days: Option<Age>,
 }
 
 /// The same as part of a body. Read field by field, so that a mistake has a pointer.
@@ -60,6 +63,8 @@ pub(crate) struct RetentionChangeDto {
     events_days: Option<Option<Age>>,
     #[serde(default, deserialize_with = "given")]
     deliveries_days: Option<Option<Age>>,
+    #[serde(default, deserialize_with = "given")]
+    broadcasts_days: Option<Option<Age>>,
 }
 
 impl From<RetentionChangeDto> for BTreeMap<Kept, Option<Age>> {
@@ -71,6 +76,7 @@ impl From<RetentionChangeDto> for BTreeMap<Kept, Option<Age>> {
             (Kept::Logs, dto.logs_days),
             (Kept::Events, dto.events_days),
             (Kept::Deliveries, dto.deliveries_days),
+            (Kept::Broadcasts, dto.broadcasts_days),
         ];
         all.into_iter().filter_map(|(kept, age)| Some((kept, age?))).collect()
     }
@@ -85,6 +91,7 @@ impl From<&Retention> for RetentionDto {
             logs_days: retention.of(Kept::Logs),
             events_days: retention.of(Kept::Events),
             deliveries_days: retention.of(Kept::Deliveries),
+            broadcasts_days: retention.of(Kept::Broadcasts),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use axum::response::Response;
+use chrono::Utc;
 use reelmill_shared::db::live;
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::media::live::names::LiveFile;
@@ -13,7 +13,7 @@ use reelmill_shared::storage::keys;
 
 use super::files::FileError;
 use super::playlists::Rendered;
-use super::serve::{Known, Reply, known};
+use super::serve::{Known, Reply, TakesGzip, known};
 use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
 
@@ -24,12 +24,12 @@ pub(crate) async fn serve_archived(
     broadcast: BroadcastId,
     name: &str,
     private: bool,
-    headers: &HeaderMap,
+    gzip: TakesGzip,
 ) -> Answer<Response> {
     let unknown = || Problem::new(Kind::NotFound, format!("there is no file {name} in this recording"));
     let file = LiveFile::parse(name).ok_or_else(unknown)?;
     let window = window(app, livestream, broadcast).await?;
-    let reply = Reply { private, headers };
+    let reply = Reply { private, gzip };
     let rendered = match &file {
         LiveFile::Master => Rendered::master(&window),
         LiveFile::Playlist { track } => Rendered::media(&window, track, Form::Full),
@@ -44,7 +44,11 @@ pub(crate) async fn serve_archived(
                 }
             };
         }
-        LiveFile::Manifest | LiveFile::Part { .. } => None,
+        LiveFile::Manifest => {
+            let manifest = Rendered::manifest(&window, Utc::now()).ok_or_else(unknown)?;
+            return Ok(reply.manifest(&manifest));
+        }
+        LiveFile::Part { .. } => None,
     };
     Ok(reply.playlist(&rendered.ok_or_else(unknown)?, false))
 }
@@ -56,11 +60,8 @@ async fn window(app: &App, livestream: LivestreamId, broadcast: BroadcastId) -> 
     }
     let missing = || Problem::not_found("recording", broadcast);
     let kept = live::kept(&app.db, livestream, broadcast).await?.ok_or_else(missing)?;
-    let stored = live::window(&app.db, &kept.on_air, u32::MAX).await?;
-    let place = keys::broadcast(kept.project, broadcast);
-    let (mut window, _) = live::listed(&kept.on_air, place, &stored, None);
+    let mut window = live::whole(&app.db, &kept.on_air, keys::broadcast(kept.project, broadcast)).await?;
     window.ended = kept.ended;
-    window.whole = true;
     // What is over, or seen from its beginning, has no parts.
     window.plan.low_latency = false;
     let window = Arc::new(window);

@@ -77,21 +77,25 @@ impl Files {
         fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
     }
 
+    /// From whoever carries the stream, or did a moment ago.
     async fn upstream(&self, view: &View, file: &LiveFile) -> Result<Option<Bytes>, FileError> {
-        let Some(origin) = view.origin() else { return Ok(None) };
-        let url = format!("{}{}", origin.address, origin::file(view.livestream, file));
-        let asked = self.http.get(url).header(PASS_HEADER, &origin.pass).timeout(PATIENCE).send().await;
-        let response = match asked {
-            Ok(response) if response.status().is_success() => response,
-            Ok(_) => return Ok(None),
-            // The origin is gone; what it has stored is still there.
-            Err(error) if error.is_connect() || error.is_timeout() => return Ok(None),
-            Err(error) => return Err(FileError::Upstream(Arc::new(error))),
-        };
-        response.bytes().await.map(Some).map_err(|error| FileError::Upstream(Arc::new(error)))
+        for origin in [view.origin(), view.former()].into_iter().flatten() {
+            let url = format!("{}{}", origin.address, origin::file(view.livestream, file));
+            let asked = self.http.get(url).header(PASS_HEADER, &origin.pass).timeout(PATIENCE).send().await;
+            let response = match asked {
+                Ok(response) if response.status().is_success() => response,
+                Ok(_) => continue,
+                // The origin is gone; what it has stored is still there.
+                Err(error) if error.is_connect() || error.is_timeout() => continue,
+                Err(error) => return Err(FileError::Upstream(Arc::new(error))),
+            };
+            let bytes = response.bytes().await;
+            return bytes.map(Some).map_err(|error| FileError::Upstream(Arc::new(error)));
+        }
+        Ok(None)
     }
 
-    async fn stored(&self, key: &str) -> Result<Bytes, FileError> {
+    pub(super) async fn stored(&self, key: &str) -> Result<Bytes, FileError> {
         let read = async {
             let mut body = self.storage.get(key, None).await?.body;
             let mut bytes = BytesMut::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt;
+use reelmill_shared::db::Db;
 use reelmill_shared::db::live::{self, Origin};
 use reelmill_shared::live::origin::{self, PASS_HEADER};
 use reelmill_shared::media::live::window::Message;
@@ -15,8 +16,12 @@ use super::{Edges, IDLE};
 
 /// An origin that says nothing for so long is gone: it says at least that nothing happens.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Between two attempts to find an origin.
+/// Between two attempts to find an origin of what is on air.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same where nothing is on air, as far as is known.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often it is looked whether whoever talks still carries the stream.
+const DOUBT: Duration = Duration::from_secs(2);
 /// Bytes of the longest line: the window of a day of short segments.
 const LONGEST: usize = 64 << 20;
 
@@ -37,28 +42,50 @@ enum FeedError {
 pub(super) async fn follow(edges: Weak<Edges>, http: reqwest::Client, view: Arc<View>) {
     loop {
         let Some(edges) = edges.upgrade() else { return };
+        let mut pause = PAUSE;
         if view.idle() >= IDLE && edges.forget(&view) {
             return;
         }
         match live::origin(&edges.db, view.livestream).await {
             Ok(Some(origin)) => {
                 view.set_origin(Some(origin.clone()));
+                let db = edges.db.clone();
                 drop(edges);
-                if let Err(error) = listen(&http, &view, &origin).await {
-                    tracing::debug!(livestream = %view.livestream, %error, "a live feed broke off");
+                tokio::select! {
+                    heard = listen(&http, &view, &origin) => if let Err(error) = heard {
+                        tracing::debug!(livestream = %view.livestream, %error, "a live feed broke off");
+                    },
+                    () = another(&db, &origin) => {}
                 }
             }
             Ok(None) => {
                 view.set_origin(None);
                 match live::is_carried(&edges.db, view.livestream).await {
-                    Ok(carried) => view.absent(!carried),
+                    Ok(carried) => {
+                        view.absent(!carried);
+                        if !carried {
+                            pause = QUIET;
+                        }
+                    }
                     Err(error) => tracing::debug!(%error, "could not find out whether a stream is on air"),
                 }
             }
             // What is known goes on being served.
             Err(error) => tracing::debug!(%error, "could not find out who carries a stream"),
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
+    }
+}
+
+/// Returns when the stream is somebody else's. Who carried it may not have heard of that, and go on talking.
+async fn another(db: &Db, origin: &Origin) {
+    loop {
+        sleep(DOUBT).await;
+        match live::origin(db, origin.hold.livestream).await {
+            Ok(Some(now)) if now.hold.epoch != origin.hold.epoch => return,
+            // With nobody else to hear, or no database, the one that talks is heard.
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 

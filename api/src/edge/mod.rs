@@ -2,14 +2,18 @@
 //! playlists are rendered once a version, and a file is asked for upstream once, however many viewers wait for it.
 
 mod archive;
+mod audience;
 mod files;
 mod follower;
+mod pictures;
 mod playlists;
 mod serve;
 mod view;
 
 pub(crate) use archive::serve_archived;
-pub(crate) use serve::{LiveQuery, serve};
+pub(crate) use audience::{Audience, Report, Visitor, keep};
+pub(crate) use pictures::{live_thumbnail, recorded_thumbnail};
+pub(crate) use serve::{LiveQuery, TakesGzip, serve};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,9 +36,11 @@ pub(crate) struct Edges {
     files: Files,
     /// Broadcasts from their beginning, for a moment: they may still grow, or be deleted.
     archives: Cache<BroadcastId, Arc<Window>>,
+    pictures: pictures::Pictures,
     views: Mutex<HashMap<LivestreamId, Arc<View>>>,
     /// Requests that may wait for what is yet to come.
     waiting: Semaphore,
+    pub(crate) audience: Audience,
 }
 
 /// Requests that wait at once; more are told to come again.
@@ -56,13 +62,27 @@ impl Edges {
             .build()?;
         let files = Files::new(http.clone(), storage, bytes);
         let archives = Cache::builder().max_capacity(200).time_to_live(MOMENT).build();
-        Ok(Self { db, http, files, archives, views: Mutex::default(), waiting: Semaphore::new(WAITING) })
+        Ok(Self {
+            db,
+            http,
+            files,
+            archives,
+            pictures: pictures::pictures(),
+            views: Mutex::default(),
+            waiting: Semaphore::new(WAITING),
+            audience: Audience::new(),
+        })
     }
 
     /// What is known here of a stream that somebody watches.
     pub(crate) fn known<T>(&self, livestream: LivestreamId, look: impl FnOnce(&Window) -> T) -> Option<T> {
         let view = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream).cloned();
         view?.look(look)
+    }
+
+    /// How many requests wait for what is yet to come.
+    fn waiting(&self) -> usize {
+        WAITING - self.waiting.available_permits()
     }
 
     /// The view of a stream; it is followed from now on.

@@ -3,15 +3,14 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reelmill_shared::media::live::names::LiveFile;
-use reelmill_shared::media::live::plan::{AUDIO, LivePlan};
+use reelmill_shared::media::live::manifest;
 use reelmill_shared::media::live::playlist::{self, Form};
+use reelmill_shared::media::live::presented::presented;
 use reelmill_shared::media::live::window::Window;
-use reelmill_shared::media::presentation::{self, Presented, PresentedTrack};
-use reelmill_shared::media::profile::RateControl;
-use reelmill_shared::media::tracks::Role;
+use reelmill_shared::media::presentation;
 
 /// A playlist, plain and packed: made once, sent to everybody.
 #[derive(Debug, Clone)]
@@ -38,40 +37,12 @@ impl Rendered {
     /// The multivariant playlist; `None` before every track has something.
     pub(crate) fn master(window: &Window) -> Option<Self> {
         let run = window.runs.last().filter(|_| window.is_playable())?;
-        let tracks: Vec<Presented> = window
-            .plan
-            .tracks()
-            .zip(&run.codecs)
-            .filter_map(|(name, codec)| presented(&window.plan, name, codec))
-            .collect();
+        let tracks = presented(&window.plan, &run.codecs);
         Some(Self::new(presentation::master(&tracks).render(), window.ended))
     }
-}
 
-fn presented(plan: &LivePlan, name: &str, codec: &str) -> Option<Presented> {
-    let rung = plan.rungs.iter().find(|rung| rung.name == name);
-    let (track, rate) = match (rung, &plan.audio) {
-        (Some(rung), _) => {
-            let frame_rate = Some(plan.frame_rate);
-            let track = PresentedTrack::Video { width: rung.width, height: rung.height, frame_rate };
-            (track, RateControl::Constant { bitrate: rung.bitrate, buffer: rung.buffer })
-        }
-        (None, Some(audio)) if name == AUDIO => {
-            let sample_rate = Some(audio.sample_rate);
-            let track = PresentedTrack::Audio { channels: 2, sample_rate, language: None, role: Role::Main };
-            (track, RateControl::Constant { bitrate: audio.bitrate, buffer: audio.bitrate / 2 })
-        }
-        _ => return None,
-    };
-    let declared = rate.declared();
-    Some(Presented {
-        name: name.to_owned(),
-        label: None,
-        track,
-        codec: codec.to_owned(),
-        peak_bandwidth: declared.peak,
-        average_bandwidth: declared.average,
-        uri: LiveFile::Playlist { track: name.to_owned() }.to_string(),
-        iframes: None,
-    })
+    /// The DASH manifest; `None` before there is a whole segment.
+    pub(crate) fn manifest(window: &Window, now: DateTime<Utc>) -> Option<Self> {
+        manifest::manifest(window, now).map(|manifest| Self::new(manifest.render(), window.ended))
+    }
 }

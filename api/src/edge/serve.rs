@@ -1,10 +1,14 @@
 //! Answers the requests of players (draft-pantos-hls-rfc8216bis, 6.2.5).
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use chrono::Utc;
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::live::names::LiveFile;
 use reelmill_shared::media::live::playlist::Form;
@@ -46,7 +50,7 @@ pub(crate) async fn serve(
     name: &str,
     query: &LiveQuery,
     private: bool,
-    headers: &HeaderMap,
+    gzip: TakesGzip,
 ) -> Answer<Response> {
     let file = LiveFile::parse(name)
         .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no file {name} in a live stream")))?;
@@ -58,7 +62,7 @@ pub(crate) async fn serve(
     if !matches!(known, Ok(Presence::Here)) && view.look(|_| ()).is_none() {
         return Err(Problem::new(Kind::NotReady, "this stream is not on air").with_retry_after(2));
     }
-    let reply = Reply { private, headers };
+    let reply = Reply { private, gzip };
     match &file {
         LiveFile::Master => {
             let master = view.master().ok_or_else(|| {
@@ -66,7 +70,12 @@ pub(crate) async fn serve(
             })?;
             Ok(reply.playlist(&master, false))
         }
-        LiveFile::Manifest => Err(Problem::new(Kind::NotFound, "this stream has no manifest")),
+        LiveFile::Manifest => {
+            let manifest = view.manifest(Utc::now()).ok_or_else(|| {
+                Problem::new(Kind::NotReady, "this stream has only just begun").with_retry_after(1)
+            })?;
+            Ok(reply.manifest(&manifest))
+        }
         LiveFile::Playlist { track } => playlist(app, &view, track, query, &reply).await,
         LiveFile::Init { .. } | LiveFile::Segment { .. } | LiveFile::Part { .. } => {
             media(app, &view, &file, &reply).await
@@ -74,13 +83,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn playlist(
-    app: &App,
-    view: &View,
-    track: &str,
-    query: &LiveQuery,
-    reply: &Reply<'_>,
-) -> Answer<Response> {
+async fn playlist(app: &App, view: &View, track: &str, query: &LiveQuery, reply: &Reply) -> Answer<Response> {
     let unknown = || Problem::new(Kind::NotFound, format!("this stream has no track {track}"));
     let listing = view.listing(track).ok_or_else(unknown)?;
     let form = match query.skip.as_deref() {
@@ -141,7 +144,7 @@ pub(super) enum Known {
     Unknown,
 }
 
-async fn media(app: &App, view: &View, file: &LiveFile, reply: &Reply<'_>) -> Answer<Response> {
+async fn media(app: &App, view: &View, file: &LiveFile, reply: &Reply) -> Answer<Response> {
     let missing = || Problem::new(Kind::NotFound, format!("there is no {file} in this stream, or no more"));
     let mut changes = match file {
         LiveFile::Part { track, .. } => Some(view.listing(track).ok_or_else(missing)?.changes()),
@@ -200,12 +203,12 @@ pub(super) fn known(window: &Window, file: &LiveFile) -> Known {
             })
         }
         LiveFile::Part { track, number, part } => {
-            let Some((_, list)) = window.track(track) else { return Known::Unknown };
+            let Some((place, list)) = window.track(track) else { return Known::Unknown };
             if is_past(list, *number) {
                 return Known::Here(None);
             }
             let next = list.next_part();
-            if (*number, *part) == next && !window.ended {
+            if (*number, *part) == next && !window.ended && window.goes_on(place) {
                 return Known::Next;
             }
             match list.segment(*number) {
@@ -223,30 +226,48 @@ fn is_past(list: &Track, number: u64) -> bool {
 }
 
 /// How answers are sent.
-pub(super) struct Reply<'a> {
+pub(super) struct Reply {
     pub(super) private: bool,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) gzip: TakesGzip,
 }
 
-impl Reply<'_> {
+/// Whether whoever asks takes gzip. All that is kept of the headers of a request that waits: they would hold the buffer they were
+/// read into, for each viewer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakesGzip(bool);
+
+impl<S: Sync> FromRequestParts<S> for TakesGzip {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(header::ACCEPT_ENCODING).iter();
+        let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        Ok(Self(words.any(|word| word.trim().starts_with("gzip"))))
+    }
+}
+
+impl Reply {
     /// `version`: it was asked for by what is in it, so that it is the same whenever it is asked for.
     pub(super) fn playlist(&self, rendered: &Rendered, version: bool) -> Response {
+        self.text(rendered, version, "application/vnd.apple.mpegurl")
+    }
+
+    pub(super) fn manifest(&self, rendered: &Rendered) -> Response {
+        self.text(rendered, false, "application/dash+xml")
+    }
+
+    fn text(&self, rendered: &Rendered, version: bool, content_type: &'static str) -> Response {
         let caching = match (self.private, rendered.is_final, version) {
             (true, _, _) => "private, no-cache",
             (false, true, _) => "public, max-age=60",
             (false, false, true) => "public, max-age=30",
             (false, false, false) => "public, max-age=1",
         };
-        let gzip = self
-            .headers
-            .get_all(header::ACCEPT_ENCODING)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(|word| word.trim().starts_with("gzip")));
+        let gzip = self.gzip.0;
         let body = if gzip { rendered.gzip.clone() } else { rendered.plain.clone() };
         let mut response = (
             [
-                (header::CONTENT_TYPE, "application/vnd.apple.mpegurl"),
+                (header::CONTENT_TYPE, content_type),
                 (header::CACHE_CONTROL, caching),
                 (header::VARY, "accept-encoding"),
             ],

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use reelmill_shared::db::live::Origin;
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::live::playlist::Form;
-use reelmill_shared::media::live::window::{Message, Update, Window};
+use reelmill_shared::media::live::window::{Message, Track, Update, Window};
 use tokio::sync::watch;
 
 use super::playlists::Rendered;
+
+/// For so long parts may be asked for that who carried the stream before had listed.
+const FORMER: Duration = Duration::from_secs(60);
 
 /// A stream as this edge knows it.
 pub(crate) struct View {
@@ -20,6 +24,8 @@ pub(crate) struct View {
     presence: watch::Sender<Presence>,
     /// The multivariant playlist, and what it was made for.
     master: Mutex<Option<(Version, Rendered)>>,
+    /// The DASH manifest, and the second it was made in.
+    manifest: Mutex<Option<(i64, Rendered)>>,
     began: Instant,
     /// Milliseconds from `began` to the last request.
     touched: AtomicU64,
@@ -29,6 +35,8 @@ pub(crate) struct View {
 struct State {
     window: Option<Window>,
     origin: Option<Origin>,
+    /// Who carried it before: parts that were listed then are nowhere else.
+    former: Option<(Origin, Instant)>,
     tracks: HashMap<String, Arc<Listing>>,
 }
 
@@ -61,6 +69,7 @@ impl View {
             state: RwLock::default(),
             presence: watch::Sender::new(Presence::Unknown),
             master: Mutex::default(),
+            manifest: Mutex::default(),
             began: Instant::now(),
             touched: AtomicU64::new(0),
         }
@@ -95,8 +104,20 @@ impl View {
         self.state.read().unwrap_or_else(PoisonError::into_inner).origin.clone()
     }
 
+    /// Who carried the stream before that one did, while it may have parts that were listed then.
+    pub(crate) fn former(&self) -> Option<Origin> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let former = state.former.as_ref().filter(|(_, until)| *until > Instant::now());
+        former.map(|(origin, _)| origin.clone())
+    }
+
     pub(crate) fn set_origin(&self, origin: Option<Origin>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).origin = origin;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let other = |before: &Origin| origin.as_ref().is_none_or(|now| now.address != before.address);
+        if let Some(before) = state.origin.take().filter(other) {
+            state.former = Some((before, Instant::now() + FORMER));
+        }
+        state.origin = origin;
     }
 
     /// It is not on air. What is here of it stays for who watches it, and ends where it is over.
@@ -134,7 +155,16 @@ impl View {
                     }
                     Update::Run(_) | Update::Ended => None,
                 };
+                let first = |track: &Track| track.segments.front().map(|segment| segment.number);
+                let before: Vec<_> = window.tracks.iter().map(first).collect();
                 window.apply(update);
+                // A segment leaves all tracks at once, with what happens to the one that is behind.
+                let left = window.tracks.iter().zip(before).filter(|(track, before)| first(track) != *before);
+                for (track, _) in left.filter(|(track, _)| of_one.as_ref() != Some(&track.name)) {
+                    if let Some(listing) = tracks.get(&track.name) {
+                        listing.changed();
+                    }
+                }
                 // Still under the lock: whoever reads a version finds the window that belongs to it.
                 match of_one {
                     Some(name) => {
@@ -161,6 +191,20 @@ impl View {
         }
         let text = Rendered::master(window)?;
         *master = Some((version, text.clone()));
+        Some(text)
+    }
+
+    /// The DASH manifest, made once a second: it tells the time, by which players know what is there. `None` before there is a whole
+    /// segment.
+    pub(crate) fn manifest(&self, now: DateTime<Utc>) -> Option<Rendered> {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((second, text)) = manifest.as_ref()
+            && *second == now.timestamp()
+        {
+            return Some(text.clone());
+        }
+        let text = self.look(|window| Rendered::manifest(window, now)).flatten()?;
+        *manifest = Some((now.timestamp(), text.clone()));
         Some(text)
     }
 

@@ -1,24 +1,26 @@
 //! `/v/{token}/live/{id}/…`: everything a viewer needs for one livestream, without a key.
 
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::{Purpose, TokenError};
-use reelmill_shared::db::livestreams as livestreams_db;
+use reelmill_shared::db::{broadcasts, livestreams as livestreams_db};
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::live::state::LiveStatus;
+use reelmill_shared::media::live::names::LiveFile;
 use reelmill_shared::media::live::window::Window;
 use serde::Serialize;
 use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::auth::Caller;
-use crate::edge::{LiveQuery, serve, serve_archived};
-use crate::extract::{Path, Query};
+use crate::edge::{LiveQuery, TakesGzip, Visitor, live_thumbnail, recorded_thumbnail, serve, serve_archived};
+use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams;
 use crate::routes::livestreams::control::live_token;
@@ -28,12 +30,15 @@ use crate::state::{App, now};
 pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([header::RANGE, header::IF_NONE_MATCH])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([header::RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
         .expose_headers([header::CONTENT_LENGTH, header::RETRY_AFTER, header::DATE]);
     Router::new()
         .route("/v/{token}/live/{id}/info", get(info))
         .route("/v/{token}/live/{id}/renew", get(renew))
+        .route("/v/{token}/live/{id}/thumbnail.jpg", get(viewers_thumbnail))
+        .route("/v/{token}/live/{id}/recordings/{rid}/thumbnail.jpg", get(archived_thumbnail))
+        .route("/v/{token}/live/{id}/viewers/track", post(track))
         .route("/v/{token}/live/{id}/{file}", get(file))
         .route("/v/{token}/live/{id}/recordings/{rid}/{file}", get(archived))
         .method_not_allowed_fallback(method_not_allowed)
@@ -42,22 +47,57 @@ pub(crate) fn routes() -> Router<App> {
 
 async fn file(
     State(app): State<App>,
-    headers: HeaderMap,
+    gzip: TakesGzip,
+    visitor: Visitor,
     Path((token, id, name)): Path<(String, LivestreamId, String)>,
     Query(query): Query<LiveQuery>,
 ) -> Answer<Response> {
     check(&app, &token, id)?;
-    serve(&app, id, &name, &query, false, &headers).await
+    let answer = serve(&app, id, &name, &query, false, gzip).await;
+    count(&app, id, &name, &answer, Some(&visitor));
+    answer
+}
+
+/// Counts an answer. `visitor` where whoever asks may be a viewer.
+fn count(app: &App, id: LivestreamId, name: &str, answer: &Answer<Response>, visitor: Option<&Visitor>) {
+    let bytes =
+        answer.as_ref().ok().and_then(|response| response.body().size_hint().exact()).unwrap_or_default();
+    let failed = answer.as_ref().is_err_and(Problem::is_ours);
+    metrics::counter!("reelmill_live_sent_bytes_total").increment(bytes);
+    let file = LiveFile::parse(name);
+    if answer.is_ok() && matches!(file, Some(LiveFile::Part { .. })) {
+        metrics::counter!("reelmill_live_parts_total").increment(1);
+    }
+    let plays = matches!(file, Some(LiveFile::Playlist { .. } | LiveFile::Manifest));
+    app.edges.audience.served(id, bytes, failed, visitor.filter(|_| plays && answer.is_ok()));
+}
+
+/// A player tells of itself, as it does with a key under `/api/v1/livestreams/{id}/viewers/track`.
+async fn track(
+    State(app): State<App>,
+    headers: HeaderMap,
+    visitor: Visitor,
+    Path((token, id)): Path<(String, LivestreamId)>,
+    body: Body,
+) -> Answer<StatusCode> {
+    check(&app, &token, id)?;
+    livestreams::viewers::report(&app, id, &visitor, &read_json(&headers, body).await?)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A broadcast from its beginning.
 async fn archived(
     State(app): State<App>,
-    headers: HeaderMap,
+    gzip: TakesGzip,
     Path((token, id, rid, name)): Path<(String, LivestreamId, BroadcastId, String)>,
 ) -> Answer<Response> {
-    check(&app, &token, id)?;
-    serve_archived(&app, id, rid, &name, false, &headers).await
+    let expires = check(&app, &token, id)?;
+    let answer = serve_archived(&app, id, rid, &name, false, gzip).await?;
+    // A token is for all that a stream ever was; what is watched with it stays until it ends.
+    if name.ends_with(".m3u8") || name.ends_with(".mpd") {
+        broadcasts::keep(&app.db, id, rid, expires).await?;
+    }
+    Ok(answer)
 }
 
 /// Get a playlist or a segment of a recording.
@@ -73,12 +113,48 @@ async fn archived(
 pub(crate) async fn recorded(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
+    gzip: TakesGzip,
     Path((id, rid, name)): Path<(LivestreamId, BroadcastId, String)>,
 ) -> Answer<Response> {
     caller.need(Scope::LiveRead)?;
     let id = livestreams::find(&app, &caller, id).await?.id;
-    serve_archived(&app, id, rid, &name, true, &headers).await
+    serve_archived(&app, id, rid, &name, true, gzip).await
+}
+
+async fn viewers_thumbnail(
+    State(app): State<App>,
+    Path((token, id)): Path<(String, LivestreamId)>,
+) -> Answer<Response> {
+    check(&app, &token, id)?;
+    live_thumbnail(&app, id, false).await
+}
+
+async fn archived_thumbnail(
+    State(app): State<App>,
+    Path((token, id, rid)): Path<(String, LivestreamId, BroadcastId)>,
+) -> Answer<Response> {
+    check(&app, &token, id)?;
+    let found = broadcasts::recorded(&app.db, id, rid).await?;
+    recorded_thumbnail(&app, &found.ok_or_else(|| Problem::not_found("recording", rid))?, false).await
+}
+
+/// Get a picture of what is on air.
+///
+/// Taken anew every eight seconds, of the newest keyframe.
+#[utoipa::path(get, path = "/livestreams/{id}/thumbnail", operation_id = "live_thumbnail", tag = "livestreams",
+    params(("id" = LivestreamId, Path)), responses(
+    (status = 200, description = "A JPEG within 320x180.", content_type = "image/jpeg"),
+    (status = 404, description = "There is no such livestream.", body = ProblemDocument),
+    (status = 409, description = "It is not on air.", body = ProblemDocument),
+))]
+pub(crate) async fn thumbnail(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<LivestreamId>,
+) -> Answer<Response> {
+    caller.need(Scope::LiveRead)?;
+    let id = livestreams::find(&app, &caller, id).await?.id;
+    live_thumbnail(&app, id, true).await
 }
 
 /// Get a playlist, a segment or a part of what is on air.
@@ -97,13 +173,15 @@ pub(crate) async fn recorded(
 pub(crate) async fn stream(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
+    gzip: TakesGzip,
     Path((id, name)): Path<(LivestreamId, String)>,
     Query(query): Query<LiveQuery>,
 ) -> Answer<Response> {
     caller.need(Scope::LiveRead)?;
     let id = livestreams::find(&app, &caller, id).await?.id;
-    serve(&app, id, &name, &query, true, &headers).await
+    let answer = serve(&app, id, &name, &query, true, gzip).await;
+    count(&app, id, &name, &answer, None);
+    answer
 }
 
 /// What a viewer is told of a livestream.
@@ -173,13 +251,16 @@ async fn renew(State(app): State<App>, Path((token, id)): Path<(String, Livestre
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
 }
 
-/// A token opens the one stream it names.
-pub(crate) fn check(app: &App, token: &str, id: LivestreamId) -> Answer<()> {
+/// A token opens the one stream it names; gives when it ends.
+pub(crate) fn check(app: &App, token: &str, id: LivestreamId) -> Answer<DateTime<Utc>> {
     let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
     let verified =
         app.signer().verify(Purpose::PlayLivestream, token, now()).map_err(|error| match error {
             TokenError::Invalid => refused("the playback token is not valid"),
             TokenError::Expired => refused("the playback token has ended"),
         })?;
-    if verified.subject == id.0 { Ok(()) } else { Err(refused("the playback token is for another stream")) }
+    if verified.subject != id.0 {
+        return Err(refused("the playback token is for another stream"));
+    }
+    Ok(DateTime::from_timestamp(verified.expires as i64, 0).unwrap_or_default())
 }

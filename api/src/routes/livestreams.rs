@@ -1,6 +1,7 @@
 //! `/livestreams`: channels that may be on air.
 
 pub(crate) mod control;
+pub(crate) mod convert;
 pub(crate) mod history;
 pub(crate) mod viewers;
 mod wish;
@@ -21,7 +22,9 @@ use utoipa::IntoParams;
 
 use self::wish::{Draft, open_source};
 use crate::auth::Caller;
-use crate::dto::livestream::{LivestreamDto, LivestreamListDto, NewLivestreamDto, PatchLivestreamDto};
+use crate::dto::livestream::{
+    Ingest, LivestreamDto, LivestreamListDto, NewLivestreamDto, PatchLivestreamDto,
+};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
 use crate::idempotency::reserved;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
@@ -32,7 +35,7 @@ const MAX_OFFSET: i64 = 100_000;
 
 /// Create a livestream.
 ///
-/// Publishers send to `rtmp_ingest_url`, and that puts it on air; what is fetched, and what has `require_start`, waits for `POST …/start`.
+/// Publishers send to `rtmp_ingest_url` (or `srt_ingest_url`, which is there as soon as a worker listens), and that puts it on air; what is fetched, and what has `require_start`, waits for `POST …/start`.
 #[utoipa::path(post, path = "/livestreams", tag = "livestreams", request_body = NewLivestreamDto, responses(
     (status = 201, description = "The livestream; Location is where it is read.", body = LivestreamDto),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
@@ -72,7 +75,8 @@ fn told(app: &App, caller: &Caller, headers: &HeaderMap, livestream: Livestream)
     let may_publish = allows(&caller.scopes, Scope::LiveWrite);
     let key = may_publish.then(|| stream_key(app, &livestream).ok()).flatten();
     let ingest = key.as_ref().and_then(|key| ingest_url(app, headers, &livestream, key));
-    LivestreamDto::new(livestream, source.as_ref(), key, ingest)
+    let ingest = Ingest { rtmp: ingest, srt: srt_ingest_url(&livestream).filter(|_| may_publish), key };
+    LivestreamDto::new(livestream, source.as_ref(), ingest)
 }
 
 /// The key of a livestream, for who may see it.
@@ -85,6 +89,11 @@ fn stream_key(app: &App, livestream: &Livestream) -> Answer<String> {
 fn ingest_url(app: &App, headers: &HeaderMap, livestream: &Livestream, key: &str) -> Option<String> {
     let is_sent = livestream.terms.spec.source == SourceKind::Push;
     is_sent.then(|| format!("{}/{key}", app.public_rtmp_url(headers)))
+}
+
+/// The same by SRT, while a worker listens for it.
+fn srt_ingest_url(livestream: &Livestream) -> Option<String> {
+    livestream.srt_address.as_ref().map(|address| format!("srt://{address}"))
 }
 
 /// Filters of a list of livestreams.

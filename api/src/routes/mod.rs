@@ -75,7 +75,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
 }
 
 fn live() -> OpenApiRouter<App> {
-    use livestreams::{control, history, viewers};
+    use livestreams::{control, convert, history, viewers};
     OpenApiRouter::new()
         .routes(routes!(livestreams::create, livestreams::list))
         .routes(routes!(livestreams::get, livestreams::update, livestreams::delete))
@@ -87,12 +87,15 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(control::playback_token))
         .routes(routes!(history::recordings))
         .routes(routes!(history::recording))
+        .routes(routes!(history::thumbnail))
+        .routes(routes!(convert::convert))
         .routes(routes!(history::analytics))
         .routes(routes!(history::events))
         .routes(routes!(viewers::track))
         .routes(routes!(viewers::list))
         .routes(routes!(live_viewer::stream))
         .routes(routes!(live_viewer::recorded))
+        .routes(routes!(live_viewer::thumbnail))
 }
 
 fn tus() -> OpenApiRouter<App> {

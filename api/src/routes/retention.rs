@@ -30,6 +30,7 @@ pub(crate) struct RetentionQuery {
     logs_days: Option<String>,
     events_days: Option<String>,
     deliveries_days: Option<String>,
+    broadcasts_days: Option<String>,
     /// Most that are listed of a kind, 1 to 200; 50 where it is left out.
     limit: Option<i64>,
 }
@@ -43,6 +44,7 @@ impl RetentionQuery {
             (Kept::Logs, &self.logs_days),
             (Kept::Events, &self.events_days),
             (Kept::Deliveries, &self.deliveries_days),
+            (Kept::Broadcasts, &self.broadcasts_days),
         ];
         let mut ages = Retention::default();
         let mut faults: Vec<FieldError> = vec![];
@@ -64,7 +66,7 @@ impl RetentionQuery {
 /// on, and what webhooks have not been told of. Needs the scope `admin`.
 #[utoipa::path(get, path = "/projects/{id}/retention", tag = "projects",
     params(("id" = ProjectId, Path), RetentionQuery), responses(
-    (status = 200, description = "By kind: `sources_days`, `outputs_days`, `jobs_days`, `logs_days`, `events_days`, `deliveries_days`.", body = DueDocument),
+    (status = 200, description = "By kind: `sources_days`, `outputs_days`, `jobs_days`, `logs_days`, `events_days`, `deliveries_days`, `broadcasts_days`.", body = DueDocument),
     (status = 404, description = "There is no such project.", body = ProblemDocument),
     (status = 422, description = "Ages are not right; each is named in errors[].", body = ProblemDocument),
 ))]

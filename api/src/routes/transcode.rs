@@ -94,7 +94,9 @@ async fn there(app: &App, basis: Basis) -> Answer<Option<Frozen>> {
     let segments = sets::prefixes(&app.db, set).await?;
     let renditions = segments.into_iter().map(|(name, prefix)| (name, prefix.segments as u64)).collect();
     let adopt = Some(Adopt { set, renditions });
-    Ok(Some(Frozen { profile: spec.profile, edit: spec.edit, adopt, ..Frozen::default() }))
+    // On the grid that what is there was cut on.
+    let taken = spec.taken;
+    Ok(Some(Frozen { profile: spec.profile, edit: spec.edit, adopt, taken, ..Frozen::default() }))
 }
 
 /// How far a recording's newest transcode or conversion is.

@@ -4,8 +4,8 @@ use std::path::{Component, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use reelmill_shared::db::sources::Source;
-use reelmill_shared::db::{sources, uploads};
-use reelmill_shared::ids::{RecordingId, SourceId, UploadId};
+use reelmill_shared::db::{live, sources, uploads};
+use reelmill_shared::ids::{BroadcastId, RecordingId, SourceId, UploadId};
 use reelmill_shared::job::spec::Input;
 use reelmill_shared::media::probe::Probe;
 use reelmill_shared::media::profile::FieldError;
@@ -36,16 +36,14 @@ pub(super) async fn resolve(
     input: &InputDto,
     faults: &mut Vec<FieldError>,
 ) -> Answer<Option<Resolved>> {
-    if input.broadcast_id.is_some() {
-        faults.push(fault("/input/broadcast_id", "is not supported by this version"));
-        return Ok(None);
-    }
-    match (&input.url, input.upload_id, input.recording_id) {
-        (Some(url), None, None) => Ok(fetchable(app, "/input/url", url, faults).map(from_url)),
-        (None, Some(upload), None) => from_upload(app, caller, upload, faults).await,
-        (None, None, Some(recording)) => from_recording(app, caller, recording, faults).await,
+    match (&input.url, input.upload_id, input.recording_id, input.broadcast_id) {
+        (Some(url), None, None, None) => Ok(fetchable(app, "/input/url", url, faults).map(from_url)),
+        (None, Some(upload), None, None) => from_upload(app, caller, upload, faults).await,
+        (None, None, Some(recording), None) => from_recording(app, caller, recording, faults).await,
+        (None, None, None, Some(broadcast)) => from_broadcast(app, caller, broadcast, faults).await,
         _ => {
-            faults.push(fault("/input", "must have exactly one of url, upload_id and recording_id"));
+            let fields = "url, upload_id, recording_id and broadcast_id";
+            faults.push(fault("/input", format!("must have exactly one of {fields}")));
             Ok(None)
         }
     }
@@ -141,6 +139,28 @@ async fn from_upload(
     let probe = sources::get(&app.db, source).await?.and_then(|source| source.probe);
     let name = crate::routes::uploads::file_name(&upload.metadata).filter(|name| bad_title(name).is_none());
     Ok(Some(Resolved { input: Input::UploadId(id), source, stored: true, probe, recording: None, name }))
+}
+
+/// All of it is put together by whoever fetches it.
+async fn from_broadcast(
+    app: &App,
+    caller: &Caller,
+    id: BroadcastId,
+    faults: &mut Vec<FieldError>,
+) -> Answer<Option<Resolved>> {
+    if live::aired(&app.db, caller.project_id, id).await?.is_none() {
+        let detail = format!("there is no recorded broadcast {id} that is over and whose media is there");
+        faults.push(fault("/input/broadcast_id", detail));
+        return Ok(None);
+    }
+    Ok(Some(Resolved {
+        input: Input::BroadcastId(id),
+        source: SourceId::new(),
+        stored: false,
+        probe: None,
+        recording: None,
+        name: None,
+    }))
 }
 
 async fn from_recording(

@@ -331,6 +331,8 @@ pub(crate) struct Livestream {
     /// Only for keys that may publish.
     pub(crate) stream_key: Option<String>,
     pub(crate) rtmp_ingest_url: Option<String>,
+    #[serde(default)]
+    pub(crate) srt_ingest_url: Option<String>,
     pub(crate) watch_url: String,
     pub(crate) source: LiveSource,
     pub(crate) require_start: bool,
@@ -345,6 +347,18 @@ pub(crate) struct Livestream {
     pub(crate) error: Option<Fault>,
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) created_at: DateTime<Utc>,
+}
+
+impl Livestream {
+    /// A worker fetches it, and only after it was started.
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.rtmp_ingest_url.is_none() && (self.source.r#type != "srt" || self.source.url.is_some())
+    }
+
+    /// Where a publisher sends to, as far as that is known.
+    pub(crate) fn publish_to(&self) -> Option<&str> {
+        self.rtmp_ingest_url.as_deref().or(self.srt_ingest_url.as_deref())
+    }
 }
 
 /// Where a livestream's media comes from.

@@ -172,7 +172,7 @@ async fn create(context: &Context, args: CreateArgs) -> Result<(), Failure> {
     let document = context.farm.post::<Livestream>(&["livestreams"], &body(&args), &once()).await?;
     report(context, &document)?;
     let livestream = &document.view;
-    if args.require_start || livestream.rtmp_ingest_url.is_none() {
+    if args.require_start || livestream.is_fetched() {
         note(&format!("start it with: reelmill live start {}", livestream.id));
     }
     hint(livestream.rtmp_ingest_url.as_deref());
@@ -205,7 +205,7 @@ fn report(context: &Context, document: &Document<Livestream>) -> Result<(), Fail
         None => livestream.source.r#type.clone(),
     };
     let since = livestream.started_at.filter(|_| livestream.status != LiveStatus::Idle.as_str());
-    let waits = (livestream.require_start || livestream.rtmp_ingest_url.is_none()) && !livestream.armed;
+    let waits = (livestream.require_start || livestream.is_fetched()) && !livestream.armed;
     let state = match livestream.status.as_str() {
         "idle" if waits => "idle, not started".to_owned(),
         other => other.to_owned(),
@@ -217,7 +217,7 @@ fn report(context: &Context, document: &Document<Livestream>) -> Result<(), Fail
         ("error", error.unwrap_or_default()),
         ("on air", since.map(|since| ago(since, now)).unwrap_or_default()),
         ("viewers", livestream.viewer_count.to_string()),
-        ("publish to", livestream.rtmp_ingest_url.clone().unwrap_or_default()),
+        ("publish to", livestream.publish_to().unwrap_or_default().to_owned()),
         ("source", source),
         ("latency", if livestream.low_latency { "low".to_owned() } else { "usual".to_owned() }),
         ("seek back", if livestream.dvr_enabled { span(livestream.dvr_window) } else { String::new() }),

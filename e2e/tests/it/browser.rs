@@ -1,6 +1,7 @@
 //! The pages in a real browser: logging in, waiting for a recording, watching it.
 
 mod codecs;
+mod live;
 mod tracks;
 
 use std::path::{Path, PathBuf};
@@ -84,6 +85,12 @@ fn ladder() -> Value {
     let rung = |name: &str, width: u32, height: u32| json!({ "name": name, "width": width, "height": height, "crf": 24, "max_bitrate": 600_000 });
     json!({ "rungs": [rung("360p", 640, 360), rung("240p", 426, 240), rung("144p", 256, 144)], "preset": "slow" })
 }
+
+/// How the videos of a page fare, for who has to find out why one stands still.
+const MEDIA: &str = "JSON.stringify([...document.querySelectorAll('video')].map((video) => ({
+    at: video.currentTime, ready: video.readyState, paused: video.paused, seeking: video.seeking, ended: video.ended,
+    error: video.error?.message, buffered: [...Array(video.buffered.length).keys()].map((i) => [video.buffered.start(i), video.buffered.end(i)]),
+})))";
 
 /// A browser with one page, and what it complained about.
 pub struct Tab {
@@ -194,7 +201,11 @@ impl Tab {
     }
 
     pub async fn holds(&self, what: &str, script: &str) {
-        until(what, PATIENCE, || async { self.is(&format!("Boolean({script})")).await.then_some(()) }).await;
+        let asked = format!("Boolean({script})");
+        let held = until(what, 2 * PATIENCE, || async { self.is(&asked).await.then_some(()) });
+        if tokio::time::timeout(PATIENCE, held).await.is_err() {
+            panic!("waited {PATIENCE:?} in vain for {what}: {}", self.get::<String>(MEDIA).await);
+        }
     }
 
     pub async fn becomes(&self, wanted: &str, script: &str) {

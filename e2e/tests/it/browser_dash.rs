@@ -8,6 +8,7 @@ use reelmill_testkit::{Farm, media};
 use serde_json::{Value, json};
 
 use crate::browser::{PATIENCE, Tab};
+use crate::live;
 use crate::media_dash::Bucket;
 use crate::media_tracks::many_tracks;
 use crate::support::{Page, Paused, text};
@@ -167,6 +168,45 @@ async fn browser_dash_offers_every_track() {
         tab.becomes("5.5-6.5 Over the cut", cues).await;
         no_errors(&tab).await;
     }
+    tab.close().await;
+    farm.stop().await;
+}
+
+/// On air, through a publisher's return, and to the end.
+#[tokio::test]
+async fn browser_dash_plays_what_is_on_air() {
+    let farm = live::farm().start().await;
+    let stream = live::livestream(&farm, json!({})).await;
+    let (id, key) = (text(&stream, "id"), text(&stream, "stream_key"));
+    let publisher = live::Publisher::start(&farm, 0, key, &live::footage(&farm));
+    live::becomes(&farm, id, "live").await;
+    let token = farm.client.post(&format!("/livestreams/{id}/playback-token"), &json!({})).await;
+    let manifest = text(&token, "dash_url");
+    until("a whole segment", PATIENCE, || async {
+        reqwest::get(manifest).await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+    })
+    .await;
+    let site = crate::support::Site::start("127.0.0.1", pages()).await;
+    let tab = Tab::open(&farm).await;
+    let address = reqwest::Url::parse_with_params(&format!("{}/", site.base), [("manifest", manifest)]);
+    tab.visit(address.unwrap().as_str()).await;
+    tab.holds("it to play", "video.currentTime > 0.5 && !video.paused").await;
+    assert!(tab.get::<bool>("player.isDynamic()").await);
+    let moving = "(window.from ??= video.currentTime, video.currentTime > window.from + 2)";
+    tab.holds("it to go on", moving).await;
+
+    publisher.kill().await;
+    live::becomes(&farm, id, "reconnecting").await;
+    let publisher = live::Publisher::start(&farm, 0, key, &live::footage(&farm));
+    live::becomes(&farm, id, "live").await;
+    let periods = "player.getActiveStream().getId()";
+    let before: String = tab.get(periods).await;
+    tab.holds("what came after", &format!("{periods} !== {}", json!(before))).await;
+    tab.holds("it to go on after", &moving.replace("from", "after")).await;
+    no_errors(&tab).await;
+    drop(publisher);
+    farm.client.post(&format!("/livestreams/{id}/stop"), &json!({})).await;
+    tab.holds("the end", "video.ended").await;
     tab.close().await;
     farm.stop().await;
 }

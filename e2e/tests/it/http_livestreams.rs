@@ -76,7 +76,7 @@ async fn a_livestream_has_its_defaults(api: &Client) {
                 "enable_transcoding": true, "resolutions": ["1080p", "720p", "480p", "360p"], "codec": "h264",
                 "segment_duration": 6, "part_duration": 0.5, "playlist_length": 10, "audio_codec": "aac",
                 "audio_bitrate": 128, "keyframe_interval": 2, "gpu_acceleration": false, "record": false,
-                "retention_days": 30,
+                "retention_days": 30, "overload": "drop_rung",
             }),
         ),
         ("variants", json!([])),
@@ -108,7 +108,7 @@ async fn a_livestream_is_as_it_was_asked_for(api: &Client) {
         "settings": {
             "enable_transcoding": true, "resolutions": ["240p", "720p"], "codec": "hevc", "segment_duration": 4,
             "part_duration": 0.25, "playlist_length": 60, "audio_codec": "aac", "audio_bitrate": 96,
-            "keyframe_interval": 1, "gpu_acceleration": true, "record": false, "retention_days": 7,
+            "keyframe_interval": 1, "gpu_acceleration": true, "record": false, "retention_days": 7, "overload": "keep",
         },
     });
     let stream = made(api, asked.clone()).await;
@@ -196,7 +196,8 @@ async fn sources_are_checked_and_shown_without_secrets(api: &Client) {
         json!({ "type": "file", "url": "concat:http://a|http://b" }),
         json!({ "type": "push", "url": "rtmp://elsewhere/live" }),
         json!({ "url": "rtsp://camera/1" }),
-        json!({ "type": "srt", "url": "srt://elsewhere:9000" }),
+        json!({ "type": "srt", "url": "srt://elsewhere" }),
+        json!({ "type": "srt", "url": "srt://elsewhere:9000?mode=listener" }),
     ] {
         let body = json!({ "title": "t", "source": source });
         let refused = answer(api.request(Method::POST, "/api/v1/livestreams").json(&body)).await;
@@ -204,6 +205,7 @@ async fn sources_are_checked_and_shown_without_secrets(api: &Client) {
         assert!(pointers(&refused.2).contains(&"/source/url"), "{source}: {}", refused.2);
     }
     for (source, pointer) in [
+        (json!({ "type": "srt" }), "/source/passphrase"),
         (json!({ "type": "srt", "passphrase": "too short" }), "/source/passphrase"),
         (json!({ "type": "srt", "passphrase": "x".repeat(80) }), "/source/passphrase"),
         (json!({ "type": "srt", "passphrase": "ten letters and spaces" }), "/source/passphrase"),
@@ -219,6 +221,10 @@ async fn sources_are_checked_and_shown_without_secrets(api: &Client) {
         made(api, json!({ "title": "t", "source": { "type": "srt", "passphrase": "0123456789" } })).await;
     assert_eq!(srt["source"], json!({ "type": "srt", "url": null, "has_passphrase": true, "loop": false }));
     assert!(srt["rtmp_ingest_url"].is_null() && srt["stream_key"].is_string());
+    assert!(srt["srt_ingest_url"].is_null(), "no worker listens here: {srt}");
+    let source = json!({ "type": "srt", "url": "srt://elsewhere:9000?streamid=hunter" });
+    let called = made(api, json!({ "title": "t", "source": source })).await;
+    assert_eq!(called["source"]["url"], "srt://elsewhere:9000?…");
 
     let source = json!({ "type": "rtsp", "url": "rtsp://admin:hunter2@camera.example/1?token=hunter3" });
     let camera = made(api, json!({ "title": "camera", "source": source })).await;

@@ -64,9 +64,9 @@ pub async fn figures_and_events_are_told(farm: &Farm) {
     let id = text(&made(api, json!({ "title": "measured" })).await, "id").to_owned();
     let db = farm.database.connect().await;
     db.batch_execute(&format!(
-        "insert into livestream_figures (livestream_id, at, viewer_count, bandwidth_usage, average_latency)
-         values ('{id}', '2026-03-01T12:00:00Z', 1, 1000, 80), ('{id}', '2026-03-01T12:00:30Z', 2, 3000, null),
-                ('{id}', '2026-03-01T12:01:10Z', 9, null, null);
+        "insert into livestream_figures (livestream_id, at, viewer_count, bandwidth_usage, latency_sum, latency_count)
+         values ('{id}', '2026-03-01T12:00:00Z', 1, 1000, 160, 2), ('{id}', '2026-03-01T12:00:30Z', 2, 3000, null, null),
+                ('{id}', '2026-03-01T12:01:10Z', 9, null, null, null);
          insert into livestream_events (id, livestream_id, type, severity, message, created_at)
          values ('01890000-0000-7000-8000-000000000001', '{id}', 'stream_started', 'info', 'on air', '2026-03-01T12:00:00Z'),
                 ('01890000-0000-7000-8000-000000000002', '{id}', 'frame_drop', 'warning', 'frames were dropped', '2026-03-01T12:01:00Z')"

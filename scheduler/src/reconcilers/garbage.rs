@@ -52,7 +52,13 @@ async fn sweep(
     leadership: &Leadership,
     garbage: garbage::Garbage,
 ) -> Result<u64, Failure> {
-    match context.storage.delete_prefix(&garbage.prefix).await {
+    // One object, or all under a prefix.
+    let deleted = if garbage.prefix.ends_with('/') {
+        context.storage.delete_prefix(&garbage.prefix).await
+    } else {
+        context.storage.delete(&garbage.prefix).await.map(|()| 1)
+    };
+    match deleted {
         Ok(count) => {
             garbage::swept(&context.db, leadership, &garbage).await?;
             Ok(count)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use reelmill_shared::db::broadcasts;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::live::{self, LiveHold};
 use tokio::sync::Mutex;
@@ -44,7 +45,8 @@ impl Duty for Livestreams {
                 tracing::error!(%error, %broadcast, "could not close the books of a broadcast");
             }
         }
-        Ok((abandoned.len() + unfinished.len()) as u64)
+        let converted = broadcasts::settle_conversions(&context.db).await?;
+        Ok((abandoned.len() + unfinished.len()) as u64 + converted)
     }
 }
 

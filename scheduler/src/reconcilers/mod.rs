@@ -4,6 +4,7 @@
 mod forgotten_rings;
 mod garbage;
 mod leases;
+mod live_windows;
 mod livestream_secrets;
 mod livestreams;
 mod metrics;
@@ -75,6 +76,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
         reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
         reconciler("livestreams", sweep, Box::<livestreams::Livestreams>::default()),
+        reconciler("live_windows", sweep * 5, Box::new(live_windows::LiveWindows)),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
         reconciler("quarantine", sweep * 5, Box::new(quarantine::BadWorkers)),
         reconciler("unserved", sweep * 10, Box::new(unserved::Unserved)),

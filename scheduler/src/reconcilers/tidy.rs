@@ -1,10 +1,13 @@
-//! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress, workers long gone.
+//! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress, workers long gone,
+//! and what was seen of livestreams.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
-use reelmill_shared::db::{idempotency, progress, uploads, workers};
+use reelmill_shared::db::{
+    idempotency, livestream_events, livestream_figures, progress, uploads, viewers, workers,
+};
 
 use super::{Context, Duty, Failure};
 
@@ -12,6 +15,11 @@ pub(super) struct Tidy;
 
 /// Workers that went away are shown, with what they did, for so long.
 const WORKERS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Figures, events and viewers of livestreams are kept for so long.
+const LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Rows of each of them deleted at a time.
+const LIVE_BATCH: i64 = 20_000;
 
 /// Sources deleted at a time.
 const BATCH: i64 = 1000;
@@ -26,6 +34,9 @@ impl Duty for Tidy {
             + uploads::delete_unused(&context.db, idle, BATCH).await?;
         let stale = progress::delete_stale(&context.db).await?;
         let gone = workers::delete_gone(&context.db, WORKERS).await?;
-        Ok(answers + uploads + stale + gone)
+        let live = livestream_figures::delete_old(&context.db, LIVE, LIVE_BATCH).await?
+            + livestream_events::delete_old(&context.db, LIVE, LIVE_BATCH).await?
+            + viewers::delete_old(&context.db, LIVE, LIVE_BATCH).await?;
+        Ok(answers + uploads + stale + gone + live)
     }
 }

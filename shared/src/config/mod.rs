@@ -2,6 +2,7 @@
 //!
 //! A variable beats the file. `[database] url` in the file is `REELMILL_DATABASE_URL`.
 
+mod ports;
 mod vars;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use ports::Ports;
 pub use vars::{ConfigErrors, Vars};
 
 use crate::auth::seal::Sealer;
@@ -133,12 +135,17 @@ pub struct ApiConfig {
     pub secret: SecretConfig,
     /// `REELMILL_API_LISTEN` (127.0.0.1:8080).
     pub listen: SocketAddr,
+    /// `None`: HTTP in clear.
+    pub tls: Option<TlsConfig>,
     /// `REELMILL_PUBLIC_URL`: how viewers reach the API; absolute URLs start with it.
     pub public_url: Option<Url>,
     /// `REELMILL_PUBLIC_RTMP_URL`: where publishers send to, without the stream key; `rtmp` or `rtmps`.
     pub public_rtmp_url: Option<Url>,
     /// `REELMILL_ALLOWED_HOSTS` (comma-separated): the only `Host` headers answered; empty for any.
     pub allowed_hosts: Vec<String>,
+    /// `REELMILL_PROXIES` (0): how many proxies of ours a request comes through. So many addresses at the end of `X-Forwarded-For` are theirs to
+    /// tell; who watches is told apart by the first of those.
+    pub proxies: u8,
     /// `REELMILL_ADMIN_KEY`: the first key, scope `admin`, of the project `default`.
     pub admin_key: Option<String>,
     /// `REELMILL_INPUT_LOCAL_ROOTS` (comma-separated): directories `file://` inputs may come from.
@@ -174,9 +181,11 @@ impl ApiConfig {
             storage: StorageConfig::read(vars),
             secret: SecretConfig::read(vars),
             listen: vars.value("REELMILL_API_LISTEN").or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            tls: TlsConfig::read(vars),
             public_url: vars.value("REELMILL_PUBLIC_URL").optional(),
             public_rtmp_url,
             allowed_hosts: vars.list("REELMILL_ALLOWED_HOSTS"),
+            proxies: vars.value("REELMILL_PROXIES").or(0),
             admin_key,
             input_roots: local_roots(vars),
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
@@ -188,6 +197,26 @@ impl ApiConfig {
             webhooks: WebhookConfig::read(vars),
             retention: RetentionConfig::read(vars),
         }
+    }
+}
+
+/// What a server shows to be spoken to by TLS.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// `REELMILL_TLS_CERT`: a PEM file, the server's certificate first, those between it and the root behind it.
+    pub cert: PathBuf,
+    /// `REELMILL_TLS_KEY`: its key, a PEM file.
+    pub key: PathBuf,
+}
+
+impl TlsConfig {
+    fn read(vars: &mut Vars) -> Option<Self> {
+        let cert = vars.value("REELMILL_TLS_CERT").optional();
+        let key = vars.value("REELMILL_TLS_KEY").optional();
+        if cert.is_some() != key.is_some() {
+            vars.fault("REELMILL_TLS_CERT", "goes with REELMILL_TLS_KEY: both or none");
+        }
+        Some(Self { cert: cert?, key: key? })
     }
 }
 
@@ -210,6 +239,7 @@ impl RetentionConfig {
         age("REELMILL_RETENTION_LOGS_DAYS", Kept::Logs, Age::Days(30.0));
         age("REELMILL_RETENTION_EVENTS_DAYS", Kept::Events, Age::Days(30.0));
         age("REELMILL_RETENTION_DELIVERIES_DAYS", Kept::Deliveries, Age::Days(30.0));
+        age("REELMILL_RETENTION_BROADCASTS_DAYS", Kept::Broadcasts, Age::Days(30.0));
         Self { ages }
     }
 }
@@ -264,6 +294,10 @@ pub struct WorkerConfig {
 pub struct LiveConfig {
     /// `REELMILL_RTMP_LISTEN` (in the pool `live` 0.0.0.0:1935; else a worker carries no live streams): where publishers come in.
     pub rtmp_listen: SocketAddr,
+    /// `REELMILL_SRT_PORTS` (10080-10099): UDP ports, on the address where publishers come in by RTMP, each for a publisher by SRT.
+    pub srt_ports: Ports,
+    /// `REELMILL_SRT_HOST` (the host of `REELMILL_WORKER_ADVERTISE`): where publishers by SRT reach this worker.
+    pub srt_host: Option<String>,
     /// `REELMILL_WORKER_ADVERTISE` (`http://` and the address it listens on): where edges reach the origin.
     pub advertise: Option<Url>,
     /// `REELMILL_LIVE_LEASE_SECONDS` (6): a worker that is silent for so long has lost its streams.
@@ -282,8 +316,18 @@ impl LiveConfig {
             vars.fault("REELMILL_LIVE_LEASE_SECONDS", "must be from 1 to 60");
         }
         let grace = live_grace(vars);
+        let srt_ports = vars.value("REELMILL_SRT_PORTS").or(Ports::SRT);
+        let srt_host = vars.value::<String>("REELMILL_SRT_HOST").optional();
+        if srt_host.as_deref().is_some_and(|host| url::Host::parse(host).is_err()) {
+            vars.fault(
+                "REELMILL_SRT_HOST",
+                "must be a host name or an address, without a port; IPv6 in brackets",
+            );
+        }
         Some(Self {
             rtmp_listen: listen.or_else(usual)?,
+            srt_ports,
+            srt_host,
             advertise,
             lease: Duration::from_secs_f64(lease.clamp(1.0, 60.0)),
             grace,

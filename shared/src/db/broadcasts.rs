@@ -5,10 +5,11 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Db, DbError, GenericClient};
-use crate::ids::{BroadcastId, LivestreamId, RecordingId};
+use crate::ids::{BroadcastId, LivestreamId, ProjectId, RecordingId};
 use crate::job::state::words;
 use crate::job::transition;
 use crate::live::state::BroadcastStatus;
+use crate::storage::keys;
 
 words! {
     /// Why somebody ended a broadcast.
@@ -35,9 +36,19 @@ pub struct Broadcast {
     /// What it was converted to.
     pub recording_id: Option<RecordingId>,
     pub retention_until: Option<DateTime<Utc>>,
+    /// A picture of it, in the store.
+    pub thumbnail_key: Option<String>,
 }
 
-const COLUMNS: &str = "id, livestream_id, status, started_at, ended_at, end_reason, bytes, recording_id, retention_until,
+impl Broadcast {
+    /// Its media can be had.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.status, BroadcastStatus::Expired | BroadcastStatus::Failed)
+    }
+}
+
+const COLUMNS: &str = "id, livestream_id, status, started_at, ended_at, end_reason, bytes, retention_until, thumbnail_key,
+    (select r.id from recordings r where r.id = broadcasts.recording_id and r.deleted_at is null) as recording_id,
     coalesce(duration_seconds, greatest(extract(epoch from heard_at - started_at), 0)::float8) as duration_seconds";
 
 fn read(row: &Row) -> Result<Broadcast, DbError> {
@@ -52,6 +63,7 @@ fn read(row: &Row) -> Result<Broadcast, DbError> {
         bytes: row.get::<_, i64>("bytes").unsigned_abs(),
         recording_id: row.get::<_, Option<Uuid>>("recording_id").map(RecordingId),
         retention_until: row.get("retention_until"),
+        thumbnail_key: row.get("thumbnail_key"),
     })
 }
 
@@ -94,6 +106,115 @@ pub async fn list_recorded(
         )
         .await?;
     super::known(&rows, read)
+}
+
+/// The media of a broadcast `b` that was recorded is there, nobody works on it, and nobody watches it with a token.
+pub(super) const UNTOUCHED: &str = "b.recorded and b.status in ('available', 'converted', 'failed') and (b.kept_until is null or b.kept_until < now())";
+
+/// Somebody watches a broadcast with a token that lasts until then: its age does not delete it before.
+pub async fn keep(
+    db: &Db,
+    livestream: LivestreamId,
+    id: BroadcastId,
+    until: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "update broadcasts set kept_until = $2
+             where id = $1 and livestream_id = $3 and recorded and (kept_until is null or kept_until < $2)",
+        )
+        .await?;
+    client.execute(&statement, &[&id.0, &until, &livestream.0]).await?;
+    Ok(())
+}
+
+/// Lets go of the media of a broadcast that is over; its row stays. One that was `recorded` must not be touched by anybody meanwhile.
+/// False where there is nothing to be done.
+pub async fn expire(db: &Db, id: BroadcastId, recorded: bool) -> Result<bool, DbError> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    // Who writes down a token, or begins a conversion, changes the row, too: what follows sees it.
+    tx.execute("select 1 from broadcasts where id = $1 for update", &[&id.0]).await?;
+    let row = tx
+        .query_opt(
+            &format!(
+                "update broadcasts b set status = 'expired'
+                 where b.id = $1 and b.status = any($2) and case when $3 then {UNTOUCHED} else not b.recorded end
+                 returning b.project_id, b.set_id"
+            ),
+            &[&id.0, &transition::words(BroadcastStatus::Expired.predecessors()), &recorded],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    let (project, set): (Uuid, Uuid) = (row.get("project_id"), row.get("set_id"));
+    let prefix = keys::broadcast(ProjectId(project), id);
+    tx.execute("insert into garbage (prefix, due_at) values ($1, now())", &[&prefix]).await?;
+    tx.execute("delete from segments where set_id = $1", &[&set]).await?;
+    tx.execute("delete from broadcast_pauses where broadcast_id = $1", &[&id.0]).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Says that a broadcast becomes `new`, where nothing has become of it since `old` was read; false where something has.
+pub async fn begin_conversion(
+    db: &Db,
+    id: BroadcastId,
+    old: Option<RecordingId>,
+    new: RecordingId,
+) -> Result<bool, DbError> {
+    let changed = db
+        .get()
+        .await?
+        .execute(
+            "update broadcasts b set status = 'converting', recording_id = $3
+             where id = $1 and status = any($4)
+               and $2 is not distinct from (
+                   select r.id from recordings r where r.id = b.recording_id and r.deleted_at is null)",
+            &[
+                &id.0,
+                &old.map(|id| id.0),
+                &new.0,
+                &transition::words(BroadcastStatus::Converting.predecessors()),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Says of broadcasts whose conversion is over what came of it. Returns how many there were.
+pub async fn settle_conversions(db: &Db) -> Result<u64, DbError> {
+    let settled = db
+        .get()
+        .await?
+        .execute(
+            "update broadcasts b
+             set status = case when r.status = 'ready' and r.deleted_at is null then 'converted' else 'available' end
+             from recordings r
+             where b.status = 'converting' and r.id = b.recording_id
+               and not exists (select 1 from jobs j where j.recording_id = r.id and j.status in ('queued', 'running'))",
+            &[],
+        )
+        .await?;
+    Ok(settled)
+}
+
+/// Leaves what is published of a broadcast on air from now on out of its recording, or takes it in again. Segments are left out whole: the
+/// one that grows when it is paused, too, and the one that grows when it goes on, so that nothing of a pause is ever recorded. In the
+/// caller's transaction, which holds the livestream.
+pub(super) async fn pause(tx: &impl GenericClient, id: BroadcastId, paused: bool) -> Result<(), DbError> {
+    // Numbers are given out a segment ahead: the last but one is the one that grows, while there is a publisher.
+    let statement = if paused {
+        "insert into broadcast_pauses (broadcast_id, first_number)
+         select $1, (next_sequence - case when status = 'reconnecting' then 0 else 2 end)::int
+         from livestreams where broadcast_id = $1
+         on conflict (broadcast_id, first_number) do update set until_number = null, swept = false"
+    } else {
+        "update broadcast_pauses p set until_number = greatest(l.next_sequence, p.first_number)
+         from livestreams l where l.broadcast_id = $1 and p.broadcast_id = $1 and p.until_number is null"
+    };
+    tx.execute(statement, &[&id.0]).await?;
+    Ok(())
 }
 
 /// Ends a broadcast; one that is over stays as it is. In the caller's transaction, which holds its livestream.

@@ -1,14 +1,15 @@
-//! Object prefixes that nothing refers to any more.
+//! Objects that nothing refers to any more.
 
 use std::time::Duration;
 
 use super::leader::Leadership;
 use super::{Db, DbError};
 
-/// A prefix to sweep.
+/// What is to be swept.
 #[derive(Debug, Clone)]
 pub struct Garbage {
     pub id: i64,
+    /// All under it where it ends in a slash, else the one object of this name.
     pub prefix: String,
     /// How often it has been swept.
     pub sweeps: i32,

@@ -14,19 +14,28 @@ use super::{Db, DbError, GenericClient, Transaction, events, livestreams, retryi
 use crate::ids::{BroadcastId, LivestreamId, ProjectId, SetId, WorkerId};
 use crate::job::transition::words;
 use crate::live::event::{LiveEventType, Severity};
-use crate::live::spec::LiveSpec;
+use crate::live::spec::{LiveSpec, SourceKind};
 use crate::live::state::LiveStatus;
 use crate::media::live::plan::LivePlan;
 
 mod air;
 mod ends;
+mod listeners;
+mod sweep;
 mod window;
 
-pub use air::{LiveSegment, NewBroadcast, NewRun, begin_broadcast, begin_run, publish, reserve};
+pub use air::{
+    LiveSegment, NewBroadcast, NewRun, begin_broadcast, begin_run, publish, raise, reserve, set_thumbnail,
+};
 pub use ends::{
     Abandoned, abandoned, end, finalize, give_up, hand_over, lose, retry_later, uncarried, unfinished,
 };
-pub use window::{Kept, StoredRun, StoredSegment, StoredWindow, kept, listed, window};
+pub use listeners::{Listener, hang_up, keep_listening, listen, unheard};
+
+pub use sweep::{Outdated, forget, outdated, over};
+pub use window::{
+    Follower, Kept, StoredRun, StoredSegment, StoredWindow, aired, kept, listed, recorded, whole, window,
+};
 
 /// The right to carry a livestream until its lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +67,8 @@ pub struct Taken {
     pub next_sequence: u64,
     /// Where a pull comes from, sealed.
     pub source: Option<Vec<u8>>,
+    /// Who carried it until now, as far as is known.
+    pub before: Option<Origin>,
 }
 
 /// A broadcast that is on air.
@@ -76,12 +87,25 @@ pub enum Refusal {
     UnknownKey,
     #[error("this stream takes publishers only after it was started")]
     NotStarted,
-    #[error("this stream is not pushed, but fetched")]
+    #[error("this stream takes no publishers by RTMP")]
     NotPushed,
     #[error("the project has as many streams on air as it may")]
     TooMany,
     #[error("somebody fetches this stream already")]
     Carried,
+}
+
+impl Refusal {
+    /// In a word, for figures.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "key",
+            Self::NotStarted => "not_started",
+            Self::NotPushed => "not_pushed",
+            Self::TooMany => "too_many",
+            Self::Carried => "carried",
+        }
+    }
 }
 
 /// How a livestream is found.
@@ -91,6 +115,8 @@ pub enum Claim<'a> {
     Key(&'a [u8]),
     /// By its id: a pull that somebody asked for.
     Pull(LivestreamId),
+    /// By its id: a publisher came to the port where this carrier listens for it, and knew the passphrase.
+    Heard(LivestreamId),
 }
 
 /// Takes a livestream: whoever carried it until now has lost it.
@@ -103,7 +129,7 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     let transaction = client.transaction().await?;
     let (condition, parameter): (&str, &(dyn tokio_postgres::types::ToSql + Sync)) = match &claim {
         Claim::Key(hash) => ("l.key_hash = $1", hash),
-        Claim::Pull(id) => ("l.id = $1", &id.0),
+        Claim::Pull(id) | Claim::Heard(id) => ("l.id = $1", &id.0),
     };
     let select = format!(
         "select l.id, l.project_id, l.status, l.spec, l.source, l.epoch, l.next_sequence, l.armed_at, l.broadcast_id,
@@ -118,20 +144,30 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     let status: LiveStatus = row.get::<_, &str>("status").parse()?;
     let Json(spec): Json<LiveSpec> = row.get("spec");
     let armed = row.get::<_, Option<DateTime<Utc>>>("armed_at").is_some();
+    // In a statement of its own: the one that waited for the row sees leases as they were before.
+    let before = transaction
+        .query_opt(
+            "select epoch, origin, pass from live_leases where livestream_id = $1 and expires_at > now()",
+            &[&livestream.0],
+        )
+        .await?
+        .map(|row| read_origin(livestream, &row));
     match claim {
-        Claim::Key(_) if spec.is_pull() => return Ok(Err(Refusal::NotPushed)),
-        Claim::Key(_) if spec.require_start && !armed => return Ok(Err(Refusal::NotStarted)),
+        Claim::Key(_) if spec.source != SourceKind::Push => return Ok(Err(Refusal::NotPushed)),
+        Claim::Heard(_) if !spec.is_listened_for() => return Ok(Err(Refusal::NotPushed)),
+        Claim::Key(_) | Claim::Heard(_) if spec.require_start && !armed => {
+            return Ok(Err(Refusal::NotStarted));
+        }
         Claim::Pull(_) if !armed => return Ok(Err(Refusal::NotStarted)),
         Claim::Pull(_) => {
-            // Between two attempts anybody may make the next; a time for it is set only then. Asked in a statement of its own: the
-            // one that waited for the row sees leases as they were before.
+            // Between two attempts anybody may make the next; a time for it is set only then.
             let between =
                 status == LiveStatus::Reconnecting && row.get::<_, Option<bool>>("due") == Some(true);
-            if !between && is_held(&transaction, livestream).await? {
+            if !between && before.is_some() {
                 return Ok(Err(Refusal::Carried));
             }
         }
-        Claim::Key(_) => {}
+        Claim::Key(_) | Claim::Heard(_) => {}
     }
     if !status.is_busy() && !has_room(&transaction, project).await? {
         return Ok(Err(Refusal::TooMany));
@@ -171,17 +207,7 @@ async fn take_once(db: &Db, claim: Claim<'_>, carrier: &Carrier) -> Result<Resul
     let hold = LiveHold { livestream, epoch };
     let next_sequence = row.get::<_, i64>("next_sequence") as u64;
     let source = row.get("source");
-    Ok(Ok(Taken { hold, project, spec, broadcast, next_sequence, source }))
-}
-
-async fn is_held(client: &impl GenericClient, livestream: LivestreamId) -> Result<bool, DbError> {
-    let row = client
-        .query_one(
-            "select exists (select 1 from live_leases where livestream_id = $1 and expires_at > now())",
-            &[&livestream.0],
-        )
-        .await?;
-    Ok(row.get(0))
+    Ok(Ok(Taken { hold, project, spec, broadcast, next_sequence, source, before }))
 }
 
 /// Whether the project may have one more stream on air. Holds its row, so that two that ask at once are not both the last.
@@ -197,10 +223,13 @@ async fn on_air(client: &impl GenericClient, id: BroadcastId) -> Result<Option<O
             &[&id.0],
         )
         .await?;
-    Ok(row.map(|row| {
-        let Json(plan): Json<LivePlan> = row.get("plan");
-        OnAir { id, set: SetId(row.get("set_id")), plan, started_at: row.get("started_at") }
-    }))
+    Ok(row.map(|row| read_on_air(id, &row)))
+}
+
+/// Of a row with `set_id`, `plan` and `started_at` of a broadcast.
+fn read_on_air(id: BroadcastId, row: &Row) -> OnAir {
+    let Json(plan): Json<LivePlan> = row.get("plan");
+    OnAir { id, set: SetId(row.get("set_id")), plan, started_at: row.get("started_at") }
 }
 
 /// Streams that are to be fetched and that nobody fetches, those that wait longest first.
@@ -209,7 +238,8 @@ pub async fn wanted(db: &Db, limit: i64) -> Result<Vec<LivestreamId>, DbError> {
     let statement = client
         .prepare_cached(
             "select l.id from livestreams l
-             where l.armed_at is not null and l.deleted_at is null and l.spec->>'source' in ('rtsp', 'file')
+             where l.armed_at is not null and l.deleted_at is null and (
+                   l.spec->>'source' in ('rtsp', 'file') or l.spec->>'source' = 'srt' and (l.spec->>'calls')::bool)
                and coalesce(l.retry_at <= now(), true)
                and (l.status = 'reconnecting' and l.retry_at is not null or not exists (
                    select 1 from live_leases e where e.livestream_id = l.id and e.expires_at > now()))
@@ -275,11 +305,15 @@ pub async fn origin(db: &Db, livestream: LivestreamId) -> Result<Option<Origin>,
         )
         .await?;
     let row = client.query_opt(&statement, &[&livestream.0]).await?;
-    Ok(row.map(|row| Origin {
+    Ok(row.map(|row| read_origin(livestream, &row)))
+}
+
+fn read_origin(livestream: LivestreamId, row: &Row) -> Origin {
+    Origin {
         hold: LiveHold { livestream, epoch: row.get("epoch") },
         address: row.get("origin"),
         pass: row.get("pass"),
-    }))
+    }
 }
 
 /// Whether somebody carries a livestream, or will: its broadcast is not over.
@@ -291,11 +325,16 @@ pub async fn is_carried(db: &Db, livestream: LivestreamId) -> Result<bool, DbErr
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
-/// Tells who runs the stream that something went wrong.
-pub async fn note(db: &Db, hold: LiveHold, kind: LiveEventType, message: &str) -> Result<(), DbError> {
-    let details = serde_json::json!({});
-    let entry = NewEntry { broadcast_id: None, kind, severity: Severity::Error, message, details };
-    livestream_events::append(&db.get().await?, hold.livestream, &entry).await
+/// Tells who runs a stream of something that went wrong with it, or is well again.
+pub async fn note(
+    db: &Db,
+    livestream: LivestreamId,
+    severity: Severity,
+    message: &str,
+) -> Result<(), DbError> {
+    let kind = LiveEventType::Error;
+    let entry = NewEntry { broadcast_id: None, kind, severity, message, details: serde_json::json!({}) };
+    livestream_events::append(&db.get().await?, livestream, &entry).await
 }
 
 /// Finds that the stream is still held, and keeps it so until the transaction ends.

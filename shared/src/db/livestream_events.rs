@@ -1,5 +1,7 @@
 //! What happened to livestreams, for who runs them. What others are told of is in [`super::events`].
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -113,4 +115,16 @@ pub async fn list(
         )
         .await?;
     super::known(&rows, read)
+}
+
+/// Forgets entries that are older than `age`, at most so many. Gives how many that were.
+pub async fn delete_old(db: &Db, age: Duration, most: i64) -> Result<u64, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "delete from livestream_events where id = any(array(
+                 select id from livestream_events where created_at < now() - make_interval(secs => $1) limit $2))",
+        )
+        .await?;
+    Ok(client.execute(&statement, &[&age.as_secs_f64(), &most]).await?)
 }

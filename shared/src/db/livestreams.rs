@@ -28,6 +28,8 @@ pub struct Livestream {
     /// Raised by whoever takes the stream, or stops it.
     pub epoch: i32,
     pub on_air: Option<OnAir>,
+    /// Where a worker listens for its publisher, as `host:port`.
+    pub srt_address: Option<String>,
     /// Somebody asked for it to run.
     pub armed_at: Option<DateTime<Utc>>,
     /// Why it failed.
@@ -73,15 +75,26 @@ pub struct KeptKey<'a> {
 /// How long a viewer counts without being heard of: an SQL interval.
 pub(super) const WATCHING: &str = "interval '1 minute'";
 
+/// How many watch the livestream `l` now: those who are told of, and who an edge saw besides. Somebody told of without an address is taken
+/// for one of those who were seen.
+pub(super) const WATCHED: &str =
+    "select coalesce(sum(told) + greatest(sum(seen) - sum(hidden), 0), 0)::int from (
+    select count(*) filter (where told_by <> 'edge') as told,
+           case when watcher is not null and bool_and(told_by = 'edge') then 1 else 0 end as seen,
+           case when watcher is null then count(*) else 0 end as hidden
+    from viewer_sessions v
+    where v.livestream_id = l.id and v.left_at is null and v.seen_at > now() - interval '1 minute'
+    group by watcher) as watching";
+
 const COLUMNS: &str = "l.id, l.project_id, l.title, l.description, l.user_id, l.status, l.spec, l.source, l.metadata, l.key_sealed,
     l.epoch, l.armed_at, l.error, l.recording_paused_at, l.peak_viewer_count, l.started_at, l.ended_at, l.created_at, l.updated_at,
-    b.id as broadcast_id, b.plan";
+    b.id as broadcast_id, b.plan, s.address as srt_address";
 
 fn select() -> String {
     format!(
-        "select {COLUMNS}, (select count(*) from viewer_sessions v
-                            where v.livestream_id = l.id and v.left_at is null and v.seen_at > now() - {WATCHING}) as viewers
-         from livestreams l left join broadcasts b on b.id = l.broadcast_id"
+        "select {COLUMNS}, ({WATCHED}) as viewers
+         from livestreams l left join broadcasts b on b.id = l.broadcast_id
+             left join live_listeners s on s.livestream_id = l.id and s.expires_at > now()"
     )
 }
 
@@ -102,11 +115,12 @@ fn read(row: &Row) -> Result<Livestream, DbError> {
         key_sealed: row.get("key_sealed"),
         epoch: row.get("epoch"),
         on_air: broadcast.map(|broadcast_id| OnAir { broadcast_id, plan: row.get("plan") }),
+        srt_address: row.get("srt_address"),
         armed_at: row.get("armed_at"),
         // A reason that only newer programs know must not hide the livestream.
         error: row.get::<_, Option<_>>("error").and_then(|error| serde_json::from_value(error).ok()),
         recording_paused_at: row.get("recording_paused_at"),
-        viewer_count: u32::try_from(row.get::<_, i64>("viewers")).unwrap_or(u32::MAX),
+        viewer_count: u32::try_from(row.get::<_, i32>("viewers")).unwrap_or(u32::MAX),
         peak_viewer_count: row.get::<_, i32>("peak_viewer_count").unsigned_abs(),
         started_at: row.get("started_at"),
         ended_at: row.get("ended_at"),
@@ -428,8 +442,9 @@ pub async fn pause_recording(
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let Some(before) = lock(&tx, project, id).await? else { return Ok(Paused::NotFound) };
-    if before.on_air.is_none() {
-        return Ok(Paused::Idle);
+    let Some(on_air) = &before.on_air else { return Ok(Paused::Idle) };
+    if paused != before.recording_paused_at.is_some() {
+        broadcasts::pause(&tx, on_air.broadcast_id, paused).await?;
     }
     tx.execute(
         "update livestreams

@@ -11,8 +11,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::recordings::{self, Expired};
-use super::{Db, DbError, retrying, sources};
-use crate::ids::{ProjectId, RecordingId, SourceId};
+use super::{Db, DbError, broadcasts, retrying, sources};
+use crate::ids::{BroadcastId, ProjectId, RecordingId, SourceId};
 use crate::job::retention::{Age, Kept, Retention};
 
 pub use bury::{bury, bury_unused};
@@ -159,6 +159,20 @@ fn due_sql(kept: Kept, first: bool) -> String {
             let own = format!("{} and {until} < now()", row(until));
             format!("{} union all {}", ordered(usual, "j.finished_at"), ordered(own, until))
         }
+        Kept::Broadcasts => {
+            let row = |since: &str| {
+                format!(
+                    "select b.id, (select l.title from livestreams l where l.id = b.livestream_id) as name,
+                            {since} as since, b.ended_at as settled, b.bytes
+                     from broadcasts b where b.project_id = $1 and {}",
+                    broadcasts::UNTOUCHED
+                )
+            };
+            let usual = row("b.ended_at + make_interval(secs => $2::float8)");
+            let usual = format!("{usual} and b.retention_until is null and {}", over("b.ended_at"));
+            let own = format!("{} and b.retention_until < now()", row("b.retention_until"));
+            format!("{} union all {}", ordered(usual, "b.ended_at"), ordered(own, "b.retention_until"))
+        }
         Kept::Deliveries => ordered(format!(
             "select d.id, d.type as name, d.finished_at + make_interval(secs => $2::float8) as since,
                     d.finished_at as settled, octet_length(d.body)::bigint as bytes
@@ -279,7 +293,7 @@ pub async fn delete_due(
                  where e.xid = o.xid and e.id = o.id and o.created_at < now() - make_interval(secs => $2::float8)";
             return Ok(client.execute(gone, &args).await?);
         }
-        Kept::Outputs | Kept::Sources | Kept::Jobs | Kept::Logs => {}
+        Kept::Outputs | Kept::Sources | Kept::Broadcasts | Kept::Jobs | Kept::Logs => {}
     }
     let rows = client.query(&first, &args).await?;
     drop(client);
@@ -290,6 +304,7 @@ pub async fn delete_due(
             Kept::Outputs => {
                 recordings::delete_expired(db, project, RecordingId(id), Expired { settled }).await?
             }
+            Kept::Broadcasts => broadcasts::expire(db, BroadcastId(id), true).await?,
             _ => sources::delete_expired(db, SourceId(id), settled).await?,
         };
         gone += u64::from(went);

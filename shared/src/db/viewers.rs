@@ -1,13 +1,17 @@
-//! Viewer sessions: one player playing.
+//! Viewer sessions: one player playing. Holders of a key tell of them one by one; what players tell edges, and what edges see of players that
+//! tell nothing, is written down together every few seconds.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
-use super::livestreams::WATCHING;
-use super::{Db, DbError};
+use super::livestreams::{WATCHED, WATCHING};
+use super::{Db, DbError, GenericClient};
 use crate::ids::{LivestreamId, ProjectId};
 
 /// A session of a livestream as read back.
@@ -37,9 +41,19 @@ pub struct Sighting<'a> {
     pub location: Option<&'a str>,
     pub ip_address: Option<&'a str>,
     pub user_agent: Option<&'a str>,
+    /// See [`watcher`]; `None` where it is not known whose requests an edge sees of it.
+    pub watcher: Option<Uuid>,
     pub buffer_events: Option<i32>,
     pub quality_changes: Option<i32>,
     pub left: bool,
+}
+
+/// One name for an address and a user agent: requests with both in common are taken for those of one player that tells nothing of itself.
+pub fn watcher(address: &str, user_agent: &str) -> Uuid {
+    let digest = Sha256::new().chain_update(address).chain_update([0]).chain_update(user_agent).finalize();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    Uuid::from_bytes(bytes)
 }
 
 const COLUMNS: &str =
@@ -75,14 +89,14 @@ pub async fn track(
     let write = client
         .prepare_cached(&format!(
             "insert into viewer_sessions as v (project_id, livestream_id, id, user_id, resolution, device_type, location, ip_address,
-                                               user_agent, buffer_events, quality_changes, left_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::int, 0), coalesce($11::int, 0), case when $12 then now() end)
+                                               user_agent, buffer_events, quality_changes, left_at, watcher)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::int, 0), coalesce($11::int, 0), case when $12 then now() end, $13)
              on conflict (project_id, id) do update
              set user_id = coalesce($4, v.user_id), resolution = coalesce($5, v.resolution),
                  device_type = coalesce($6, v.device_type), location = coalesce($7, v.location),
                  ip_address = coalesce($8, v.ip_address), user_agent = coalesce($9, v.user_agent),
                  buffer_events = greatest(v.buffer_events, $10), quality_changes = greatest(v.quality_changes, $11),
-                 seen_at = now(), left_at = excluded.left_at
+                 seen_at = now(), left_at = excluded.left_at, watcher = coalesce($13, v.watcher), told_by = 'key'
              where v.livestream_id = $2
                and (v.seen_at < now() - interval '1 second' or (v.left_at is null) <> (excluded.left_at is null))
              returning {COLUMNS}, v.xmax = 0 as is_new"
@@ -104,6 +118,7 @@ pub async fn track(
                 &seen.buffer_events,
                 &seen.quality_changes,
                 &seen.left,
+                &seen.watcher,
             ],
         )
         .await?;
@@ -118,18 +133,137 @@ pub async fn track(
         return Ok(there.as_ref().map(read));
     };
     if row.get("is_new") {
-        // There can be more at once than ever only when somebody joins.
-        let peak = client
-            .prepare_cached(&format!(
-                "update livestreams set peak_viewer_count = now_watching.count
-                 from (select count(*)::int from viewer_sessions
-                       where livestream_id = $1 and left_at is null and seen_at > now() - {WATCHING}) as now_watching
-                 where id = $1 and peak_viewer_count < now_watching.count"
-            ))
-            .await?;
-        client.execute(&peak, &[&livestream.0]).await?;
+        raise_peaks(&client, &[livestream.0]).await?;
     }
     Ok(Some(read(&row)))
+}
+
+/// There can be more at once than ever only when somebody joins.
+async fn raise_peaks(client: &impl GenericClient, livestreams: &[Uuid]) -> Result<(), DbError> {
+    let statement = client
+        .prepare_cached(&format!(
+            "update livestreams l set peak_viewer_count = now_watching.count
+             from (select l.id, ({WATCHED}) as count from livestreams l where l.id = any($1)) as now_watching
+             where l.id = now_watching.id and l.peak_viewer_count < now_watching.count"
+        ))
+        .await?;
+    client.execute(&statement, &[&livestreams]).await?;
+    Ok(())
+}
+
+/// Who told an edge of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToldBy {
+    /// The player itself.
+    Player,
+    /// Nobody: the edge saw its requests.
+    Edge,
+}
+
+impl ToldBy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Player => "player",
+            Self::Edge => "edge",
+        }
+    }
+}
+
+/// What an edge knows of a session since it wrote it down last.
+#[derive(Debug, Clone)]
+pub struct Noted {
+    pub livestream: LivestreamId,
+    pub session: String,
+    pub told_by: ToldBy,
+    pub watcher: Uuid,
+    pub ip_address: String,
+    pub user_agent: Option<String>,
+    pub user_id: Option<String>,
+    pub resolution: Option<String>,
+    pub device_type: Option<String>,
+    pub location: Option<String>,
+    pub buffer_events: i32,
+    pub quality_changes: i32,
+    pub left: bool,
+}
+
+/// Writes down all sessions that an edge knows something new of. One that is of another livestream, or was told of by somebody else,
+/// stays as it is.
+pub async fn note(db: &Db, all: &[Noted]) -> Result<(), DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            // In one order, so that two edges that know the same sessions wait for each other, and no more than that.
+            "insert into viewer_sessions as v (project_id, livestream_id, id, told_by, watcher, ip_address, user_agent, user_id, resolution,
+                                               device_type, location, buffer_events, quality_changes, left_at)
+             select distinct on (l.project_id, n.session) l.project_id, l.id, n.session, n.told_by, n.watcher, n.ip_address, n.user_agent,
+                    n.user_id, n.resolution, n.device_type, n.location, n.buffer_events, n.quality_changes,
+                    case when n.gone then now() end
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                         $10::text[], $11::int[], $12::int[], $13::bool[])
+                 as n (livestream, session, told_by, watcher, ip_address, user_agent, user_id, resolution, device_type, location,
+                       buffer_events, quality_changes, gone)
+             join livestreams l on l.id = n.livestream and l.deleted_at is null
+             order by l.project_id, n.session
+             on conflict (project_id, id) do update
+             set watcher = excluded.watcher, ip_address = excluded.ip_address, user_agent = excluded.user_agent,
+                 user_id = coalesce(excluded.user_id, v.user_id), resolution = coalesce(excluded.resolution, v.resolution),
+                 device_type = coalesce(excluded.device_type, v.device_type), location = coalesce(excluded.location, v.location),
+                 buffer_events = greatest(v.buffer_events, excluded.buffer_events),
+                 quality_changes = greatest(v.quality_changes, excluded.quality_changes), seen_at = now(), left_at = excluded.left_at
+             where v.livestream_id = excluded.livestream_id and v.told_by = excluded.told_by
+             returning livestream_id, xmax = 0 as is_new",
+        )
+        .await?;
+    let livestreams: Vec<Uuid> = all.iter().map(|it| it.livestream.0).collect();
+    let sessions: Vec<&str> = all.iter().map(|it| it.session.as_str()).collect();
+    let told_by: Vec<&str> = all.iter().map(|it| it.told_by.as_str()).collect();
+    let watchers: Vec<Uuid> = all.iter().map(|it| it.watcher).collect();
+    let addresses: Vec<&str> = all.iter().map(|it| it.ip_address.as_str()).collect();
+    let text = |field: fn(&Noted) -> &Option<String>| -> Vec<Option<&str>> {
+        all.iter().map(|it| field(it).as_deref()).collect()
+    };
+    let (agents, users) = (text(|it| &it.user_agent), text(|it| &it.user_id));
+    let (resolutions, devices) = (text(|it| &it.resolution), text(|it| &it.device_type));
+    let locations = text(|it| &it.location);
+    let buffer_events: Vec<i32> = all.iter().map(|it| it.buffer_events).collect();
+    let quality_changes: Vec<i32> = all.iter().map(|it| it.quality_changes).collect();
+    let left: Vec<bool> = all.iter().map(|it| it.left).collect();
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &livestreams,
+                &sessions,
+                &told_by,
+                &watchers,
+                &addresses,
+                &agents,
+                &users,
+                &resolutions,
+                &devices,
+                &locations,
+                &buffer_events,
+                &quality_changes,
+                &left,
+            ],
+        )
+        .await?;
+    let joined: Vec<Uuid> =
+        rows.iter().filter(|row| row.get("is_new")).map(|row| row.get("livestream_id")).collect();
+    if joined.is_empty() { Ok(()) } else { raise_peaks(&client, &joined).await }
+}
+
+/// Forgets sessions that were not heard of for `age`, at most so many. Gives how many that were.
+pub async fn delete_old(db: &Db, age: Duration, most: i64) -> Result<u64, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "delete from viewer_sessions where ctid = any(array(
+                 select ctid from viewer_sessions where seen_at < now() - make_interval(secs => $1) limit $2))",
+        )
+        .await?;
+    Ok(client.execute(&statement, &[&age.as_secs_f64(), &most]).await?)
 }
 
 /// A place in a list of sessions.

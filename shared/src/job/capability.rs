@@ -34,6 +34,14 @@ impl Capability {
             Self::Libvmaf => "libvmaf",
         }
     }
+
+    /// The encoder that it is, where it is one.
+    pub fn encoder(self) -> Option<Encoder> {
+        match self {
+            Self::Encoder(encoder) => Some(encoder),
+            Self::Base | Self::Libvmaf => None,
+        }
+    }
 }
 
 impl fmt::Display for Capability {

@@ -27,6 +27,7 @@ mod ladder;
 mod pictures;
 mod quality;
 mod stills;
+mod take_over;
 mod text;
 mod video;
 
@@ -117,7 +118,7 @@ pub struct PlannedRendition {
     pub width: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
-    /// What encodes it; `None` for sound.
+    /// What encodes it; `None` for sound, and for what was encoded on air.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<Encoder>,
     /// What a menu calls it: of sound.
@@ -252,7 +253,11 @@ fn draw(
         ));
     }
 
+    let on_air = spec.taken.as_ref().map(|taken| taken.grid);
     let grid = video.map(|video| {
+        if let Some(grid) = on_air {
+            return grid;
+        }
         let frames = video.rate.frames_in(duration).max(1);
         Grid::new(video.rate, frames, profile.segment_duration)
     });
@@ -306,9 +311,14 @@ pub fn transcode(
 
     let requests = if spec.outputs.contains(&Output::Mp4) { files_of(&drawn) } else { vec![] };
 
+    let taken = match (&spec.taken, &spec.profile) {
+        (Some(taken), Some(profile)) if spec.adopt.is_none() => take_over::works(taken, profile, &mut drawn),
+        _ => vec![],
+    };
+
     // In the order of work: what a viewer waits for comes first.
     let mut works = vec![];
-    if let Some(whole) = &drawn.video {
+    if let Some(whole) = drawn.video.as_ref().filter(|whole| !whole.rungs.is_empty()) {
         let end = probe.video.as_ref().map_or(0.0, |video| spec.edit.trimmed(video.end_seconds));
         works = video::tasks(whole, probe, end, led.is_some(), circumstances);
     }
@@ -322,6 +332,7 @@ pub fn transcode(
     works.splice(lead..lead, sounds.next());
     let rest = works.len().min(3);
     works.splice(rest..rest, drawn.text.into_iter().chain(sounds));
+    works.splice(..0, taken);
     let Expectations { mut expect, renditions, subtitles } = expectations(&works);
     let mut summary = PlanSummary { renditions, subtitles, warnings: drawn.warnings };
     let adopted =

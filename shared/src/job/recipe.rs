@@ -72,6 +72,7 @@ mod tests {
             series: None,
             downloads: vec![],
             adopt: None,
+            taken: None,
             ladder: LadderChoice::Fixed,
             quality: None,
             callback_url: None,

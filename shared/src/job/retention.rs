@@ -29,12 +29,22 @@ pub enum Kept {
     /// What webhooks were sent, since it was delivered or given up.
     #[serde(rename = "deliveries_days")]
     Deliveries,
+    /// What was recorded of livestreams, since it ended.
+    #[serde(rename = "broadcasts_days")]
+    Broadcasts,
 }
 
 impl Kept {
     /// All of them, in the order in which they should go: what refers to others first.
-    pub const ALL: [Self; 6] =
-        [Self::Outputs, Self::Sources, Self::Logs, Self::Jobs, Self::Deliveries, Self::Events];
+    pub const ALL: [Self; 7] = [
+        Self::Outputs,
+        Self::Sources,
+        Self::Broadcasts,
+        Self::Logs,
+        Self::Jobs,
+        Self::Deliveries,
+        Self::Events,
+    ];
     /// What belongs to a job, so that its profile may have a word in it.
     pub const OF_JOBS: [Self; 4] = [Self::Sources, Self::Outputs, Self::Jobs, Self::Logs];
 
@@ -47,6 +57,7 @@ impl Kept {
             Self::Logs => "logs_days",
             Self::Events => "events_days",
             Self::Deliveries => "deliveries_days",
+            Self::Broadcasts => "broadcasts_days",
         }
     }
 }

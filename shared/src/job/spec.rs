@@ -6,7 +6,8 @@ use url::Url;
 use super::edit::Edit;
 use super::quality::QualityWish;
 use super::state::words;
-use crate::ids::{RecordingId, SetId, SourceId, UploadId};
+use crate::ids::{BroadcastId, RecordingId, SetId, SourceId, UploadId};
+use crate::media::grid::Grid;
 use crate::media::profile::Profile;
 
 words! {
@@ -50,6 +51,8 @@ pub enum Input {
     Url(Url),
     UploadId(UploadId),
     RecordingId(RecordingId),
+    /// What was on air, joined.
+    BroadcastId(BroadcastId),
 }
 
 /// A job's request and frozen recipe, as kept with the job.
@@ -87,6 +90,9 @@ pub struct JobSpec {
     /// What is there of it already, and is not made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
+    /// A broadcast whose renditions become those of the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
     /// Where the job's events are sent, besides what webhooks get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<Url>,
@@ -111,6 +117,28 @@ impl Adopt {
     pub fn segments(&self, name: &str) -> Option<u64> {
         self.renditions.iter().find(|(known, _)| known == name).map(|(_, segments)| *segments)
     }
+}
+
+/// What was encoded on air, and is not encoded again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub broadcast: BroadcastId,
+    /// On which all of the recording is cut.
+    pub grid: Grid,
+    /// Frames of it for which a picture is held: a publisher was away.
+    #[serde(default)]
+    pub held_frames: u64,
+    /// The profile has them, too.
+    pub rungs: Vec<TakenRung>,
+    pub sound: bool,
+}
+
+/// A rung as it was on air.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenRung {
+    pub name: String,
+    pub width: u32,
+    pub height: u32,
 }
 
 /// A rendition as one file.

@@ -8,7 +8,7 @@ use super::encoder::Encoder;
 use super::quality::{Least, Metric};
 use super::spec::{DownloadRequest, Moment, PictureRequest};
 use super::state::words;
-use crate::ids::{RecordingId, SetId, SourceId};
+use crate::ids::{BroadcastId, RecordingId, SetId, SourceId};
 use crate::media::grid::{AudioGrid, AudioSpan, Grid, Span};
 use crate::media::probe::UnsaidColours;
 use crate::media::profile::{Preset, RateControl};
@@ -22,6 +22,7 @@ words! {
         Fetch = "fetch",
         Probe = "probe",
         Remux = "remux",
+        TakeOver = "take_over",
         Complexity = "complexity",
         Encode = "encode",
         Audio = "audio",
@@ -44,6 +45,7 @@ pub enum TaskSpec {
     Fetch(FetchSpec),
     Probe(ProbeSpec),
     Remux(RemuxSpec),
+    TakeOver(TakeOverSpec),
     Complexity(Box<ComplexitySpec>),
     Encode(EncodeSpec),
     Audio(AudioSpec),
@@ -91,6 +93,32 @@ pub struct RemuxSpec {
     /// What the result is called.
     pub remuxed: SourceId,
     pub deadline_seconds: u64,
+}
+
+/// Take a rendition of a broadcast into a set: it is cut anew, on one grid, and not encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOverSpec {
+    pub broadcast: BroadcastId,
+    pub set: SetId,
+    pub track: TakenTrack,
+}
+
+/// Which, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenTrack {
+    Picture(EncodeRung),
+    Sound(AudioSpec),
+}
+
+impl TakenTrack {
+    /// The name of the rendition, the same as on air.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Picture(rung) => &rung.name,
+            Self::Sound(sound) => &sound.rung,
+        }
+    }
 }
 
 /// Encode samples of a source that was looked into, at little cost, decide on its ladder, and plan the rest of the job on that.
@@ -404,6 +432,7 @@ impl TaskSpec {
             Self::Fetch(_) => TaskKind::Fetch,
             Self::Probe(_) => TaskKind::Probe,
             Self::Remux(_) => TaskKind::Remux,
+            Self::TakeOver(_) => TaskKind::TakeOver,
             Self::Complexity(_) => TaskKind::Complexity,
             Self::Encode(_) => TaskKind::Encode,
             Self::Audio(_) => TaskKind::Audio,
@@ -446,6 +475,7 @@ impl TaskSpec {
             Self::Quality(quality) => quality.encoded.rungs.iter().map(|rung| rung.name.clone()).collect(),
             Self::Audio(audio) => vec![audio.rung.clone()],
             Self::Subtitles(text) => text.tracks.iter().map(|track| track.rung.clone()).collect(),
+            Self::TakeOver(taken) => vec![taken.track.name().to_owned()],
             Self::Mp4(mp4) => vec![mp4.download.rung.clone()],
             _ => vec![],
         }
@@ -467,6 +497,7 @@ impl TaskSpec {
             Self::Fetch(_)
             | Self::Probe(_)
             | Self::Remux(_)
+            | Self::TakeOver(_)
             | Self::Audio(_)
             | Self::Loudness(_)
             | Self::Subtitles(_)
@@ -491,7 +522,7 @@ impl TaskSpec {
                 let encoded = &quality.encoded;
                 30.0 * encoded.span().frames as f64 / encoded.grid.frames.max(1) as f64
             }
-            Self::Remux(_) | Self::Complexity(_) | Self::Loudness(_) => 2.0,
+            Self::Remux(_) | Self::TakeOver(_) | Self::Complexity(_) | Self::Loudness(_) => 2.0,
             Self::Probe(_)
             | Self::Subtitles(_)
             | Self::Thumbnail(_)

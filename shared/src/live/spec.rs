@@ -10,6 +10,9 @@ use crate::media::codec::Codec;
 pub struct LiveSpec {
     #[serde(default = "pushed")]
     pub source: SourceKind,
+    /// Of SRT: a worker calls the address in the source, instead of listening for a publisher.
+    #[serde(default)]
+    pub calls: bool,
     /// Publishers are let in only after a `start`.
     #[serde(default)]
     pub require_start: bool,
@@ -37,6 +40,7 @@ impl Default for LiveSpec {
     fn default() -> Self {
         Self {
             source: SourceKind::Push,
+            calls: false,
             require_start: false,
             dvr_enabled: false,
             dvr_window: default_window(),
@@ -54,7 +58,16 @@ impl LiveSpec {
 
     /// Whether a worker fetches it, instead of a publisher sending it.
     pub fn is_pull(&self) -> bool {
-        matches!(self.source, SourceKind::Rtsp | SourceKind::File | SourceKind::Srt)
+        match self.source {
+            SourceKind::Push => false,
+            SourceKind::Rtsp | SourceKind::File => true,
+            SourceKind::Srt => self.calls,
+        }
+    }
+
+    /// Whether a publisher sends it by SRT, to a port that a worker listens on.
+    pub fn is_listened_for(&self) -> bool {
+        self.source == SourceKind::Srt && !self.calls
     }
 }
 
@@ -65,7 +78,7 @@ words! {
         Push = "push",
         /// It is fetched from a camera or server.
         Rtsp = "rtsp",
-        /// A publisher sends it by SRT, to a port of its own.
+        /// A publisher sends it by SRT, to a port of its own; or a worker calls an address.
         Srt = "srt",
         /// A file, played out as if it were live.
         File = "file",
@@ -95,7 +108,7 @@ impl std::fmt::Debug for LiveSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LiveSettings {
-    /// Off: the source's picture is passed through as it is, as the only rung.
+    /// Off: the only rung has the source's own size.
     pub enable_transcoding: bool,
     pub resolutions: Vec<Resolution>,
     pub codec: Codec,
@@ -114,6 +127,7 @@ pub struct LiveSettings {
     pub record: Option<bool>,
     /// `None`: 30.
     pub retention_days: Option<u32>,
+    pub overload: Overload,
 }
 
 impl Default for LiveSettings {
@@ -130,7 +144,18 @@ impl Default for LiveSettings {
             gpu_acceleration: false,
             record: None,
             retention_days: None,
+            overload: Overload::DropRung,
         }
+    }
+}
+
+words! {
+    /// What is done where encoding is slower than what comes in.
+    Overload("answer to overload") {
+        /// The best rung is left out until the end of the broadcast, and the next one where that is not enough; one always stays.
+        DropRung = "drop_rung",
+        /// Nothing: viewers fall behind.
+        Keep = "keep",
     }
 }
 

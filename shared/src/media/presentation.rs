@@ -1,7 +1,7 @@
 //! From renditions and their segments to playlists and manifests. The names of files are the caller's: the API and the static
 //! playlists in the store differ in nothing else.
 
-use super::dash::{AdaptationSet, Content, Format, Manifest, ManifestKind, Representation, Timeline};
+use super::dash::{AdaptationSet, Content, Format, Manifest, ManifestKind, Period, Representation, Timeline};
 use super::hls::{
     self, AudioRendition, Bandwidth, IframeVariant, MasterPlaylist, MediaPlaylist, PlaylistKind, Segment,
     SubtitleRendition, Ticks, Variant,
@@ -186,9 +186,15 @@ pub fn master_muxed(renditions: &[Presented], sound: Option<&str>) -> MasterPlay
     playlist
 }
 
-/// The DASH manifest: a set for the video of each codec, since players do not switch between codecs within one, and a set for
-/// each track of sound and text. Renditions without a segment are left out: there is nothing to say of them yet.
+/// The DASH manifest of a video.
 pub fn manifest(kind: ManifestKind, renditions: Vec<(Presented, Timeline)>) -> Manifest {
+    let start = Ticks { ticks: 0, timescale: 1 };
+    Manifest { kind, periods: vec![Period { id: "0".to_owned(), start, sets: sets(renditions) }] }
+}
+
+/// The sets of a period: one for the video of each codec, since players do not switch between codecs within one, and one for each
+/// track of sound and text. Renditions without a segment are left out: there is nothing to say of them yet.
+pub fn sets(renditions: Vec<(Presented, Timeline)>) -> Vec<AdaptationSet> {
     let mut sets: Vec<AdaptationSet> = vec![];
     for (rendition, timeline) in renditions {
         if timeline.durations.is_empty() {
@@ -223,7 +229,7 @@ pub fn manifest(kind: ManifestKind, renditions: Vec<(Presented, Timeline)>) -> M
             None => sets.push(AdaptationSet { content, representations: vec![representation] }),
         }
     }
-    Manifest { kind, sets }
+    sets
 }
 
 /// What a codec is without its profile: `avc1`, `hvc1`, `av01`.

@@ -35,6 +35,11 @@ pub fn live_segment(prefix: &str, track: &str, number: u64) -> String {
     format!("{prefix}{track}/{number}.m4s")
 }
 
+/// A picture of a broadcast, by the number of the segment it is taken from.
+pub fn live_thumbnail(prefix: &str, number: u64) -> String {
+    format!("{prefix}thumbnail-{number}.jpg")
+}
+
 /// The init segment of a rendition.
 pub fn init(prefix: &str, rung: &str) -> String {
     format!("{prefix}{rung}/init.mp4")

@@ -132,6 +132,7 @@ pub(crate) fn spec() -> JobSpec {
         series: None,
         downloads: vec![],
         adopt: None,
+        taken: None,
         callback_url: None,
         force: false,
         dry_run: false,

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reelmill_shared::db::livestream_events::{self, EntryFilter, NewEntry};
-use reelmill_shared::db::livestream_figures::{self, Steps};
+use reelmill_shared::db::livestream_figures::{self, EdgeFigures, IngestFigures, Steps};
 use reelmill_shared::db::livestreams::{
     self, KeptKey, LivestreamFilter, Page, Paused, Room, Sealed, Stopped, Terms,
 };
 use reelmill_shared::db::projects::Deleted;
-use reelmill_shared::db::viewers::{self, Sighting};
+use reelmill_shared::db::viewers::{self, Noted, Sighting, ToldBy};
 use reelmill_shared::db::{DbError, broadcasts, events, projects};
 use reelmill_shared::ids::{BroadcastId, LivestreamId, ProjectId, SetId, WorkerId};
 use reelmill_shared::live::event::{LiveEventType, Severity};
 use reelmill_shared::live::key::StreamKey;
+use reelmill_shared::live::latency;
 use reelmill_shared::live::spec::LiveSpec;
 use reelmill_shared::live::state::{BroadcastStatus, LiveStatus};
 use reelmill_testkit::wait::until;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::fixture::{Fixture, horizon};
 
@@ -389,27 +391,120 @@ async fn recordings_and_events_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn figures_are_means_of_each_step_and_nothing_where_nobody_measured() {
+async fn figures_add_up_whoever_measured_them_and_are_nothing_where_nobody_did() {
     let fixture = Fixture::new().await;
-    let project = fixture.project("p").await;
+    let (db, project) = (&fixture.db, fixture.project("p").await);
     let id = made(&fixture, project, &terms("a", None)).await;
+    let unheard = made(&fixture, project, &terms("b", None)).await;
     let from: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
-    for (second, viewers, bitrate) in [(0, "2", "1000"), (5, "4", "null"), (10, "7", "null"), (30, "1", "9")]
-    {
-        let at = from + TimeDelta::seconds(second);
-        fixture
-            .execute(&format!(
-                "insert into livestream_figures (livestream_id, at, viewer_count, ingest_bitrate)
-                 values ('{id}', '{at}', {viewers}, {bitrate})"
-            ))
-            .await;
-    }
-    let steps = Steps { from, to: from + TimeDelta::seconds(30), step: Duration::from_secs(10) };
-    let means = livestream_figures::means(&fixture.db, id, steps).await.unwrap();
-    let told: Vec<_> = means.iter().map(|mean| (mean.at, mean.viewer_count, mean.ingest_bitrate)).collect();
-    let second = from + TimeDelta::seconds(10);
-    assert_eq!(told, [(from, Some(3.0), Some(1000.0)), (second, Some(7.0), None)]);
-    assert_eq!(means[0].quality_score, None);
+    let at = |second| from + TimeDelta::seconds(second);
+    let worker = WorkerId::new();
+    let ingest = |ingest_bitrate, dropped_frames, speed| IngestFigures {
+        livestream: id,
+        ingest_bitrate,
+        dropped_frames,
+        frames: 250,
+        keyframe_interval: Some(2.0),
+        audio_video_sync: None,
+        speed,
+    };
+    viewers::track(db, project, id, &Sighting { session: "one", ..Sighting::default() }).await.unwrap();
+    livestream_figures::add_ingest(db, worker, at(0), &[ingest(1000, 5, Some(1.0))]).await.unwrap();
+    livestream_figures::add_ingest(db, worker, at(10), &[ingest(3000, 20, Some(0.5))]).await.unwrap();
+    // Told twice it is the same.
+    livestream_figures::add_ingest(db, worker, at(10), &[ingest(9000, 9, None)]).await.unwrap();
+    let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let edge = |bandwidth_usage, latencies: &[u32]| {
+        let mut classes = vec![0; latency::CLASSES];
+        latencies.iter().for_each(|milliseconds| classes[latency::class(*milliseconds)] += 1);
+        EdgeFigures {
+            livestream: id,
+            bandwidth_usage,
+            error_count: 1,
+            reports: 4,
+            smooth_reports: 3,
+            latency_sum: latencies.iter().map(|milliseconds| i64::from(*milliseconds)).sum(),
+            latency_count: latencies.len() as i32,
+            latencies: classes,
+        }
+    };
+    let gone = EdgeFigures { livestream: LivestreamId::new(), ..edge(7, &[]) };
+    livestream_figures::add_edge(db, one, at(0), &[edge(2_000_000, &[1000; 18]), gone]).await.unwrap();
+    livestream_figures::add_edge(db, other, at(0), &[edge(1_000_000, &[3000, 3000])]).await.unwrap();
+
+    let steps = |step, to| Steps { from, to: at(to), step: Duration::from_secs(step) };
+    let told = livestream_figures::read_steps(db, id, steps(20, 40)).await.unwrap();
+    let [both] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((both.at, both.viewer_count), (from, Some(1.0)));
+    assert_eq!((both.ingest_bitrate, both.dropped_frames, both.speed), (Some(2000.0), Some(25), Some(0.75)));
+    // Three megabits in the first half, nothing in the second.
+    assert_eq!((both.bandwidth_usage, both.error_count), (Some(1_500_000.0), Some(2)));
+    assert_eq!((both.keyframe_interval, both.audio_video_sync, both.cdn_hit_ratio), (Some(2.0), None, None));
+    assert_eq!((both.buffer_health, both.average_latency), (Some(75.0), Some(1200.0)));
+    let p95 = both.p95_latency.unwrap();
+    assert!((2500.0..3600.0).contains(&p95), "{p95}");
+    assert_eq!(both.quality_score, Some((1.0 - 25.0 / 500.0) * 0.75 * 75.0));
+    let told = livestream_figures::read_steps(db, id, steps(10, 20)).await.unwrap();
+    assert_eq!(told.iter().map(|it| it.ingest_bitrate).collect::<Vec<_>>(), [Some(1000.0), Some(3000.0)]);
+    assert_eq!((told[1].bandwidth_usage, told[1].buffer_health, told[1].quality_score), (None, None, None));
+    assert_eq!(livestream_figures::read_steps(db, unheard, steps(10, 40)).await.unwrap(), []);
+
+    assert!(livestream_figures::delete_old(db, Duration::from_secs(30 * 86_400), 1).await.unwrap() == 1);
+    assert!(livestream_figures::delete_old(db, Duration::from_secs(30 * 86_400), 100).await.unwrap() == 3);
+    fixture.done().await;
+}
+
+#[tokio::test]
+async fn a_player_counts_once_however_many_tell_of_it() {
+    let fixture = Fixture::new().await;
+    let (db, project) = (&fixture.db, fixture.project("p").await);
+    let id = made(&fixture, project, &terms("a", None)).await;
+    let noted = |session: &str, told_by, address: &str| Noted {
+        livestream: id,
+        session: session.to_owned(),
+        told_by,
+        watcher: viewers::watcher(address, "player"),
+        ip_address: address.to_owned(),
+        user_agent: Some("player".to_owned()),
+        user_id: None,
+        resolution: None,
+        device_type: None,
+        location: None,
+        buffer_events: 0,
+        quality_changes: 0,
+        left: false,
+    };
+    let watched = async || livestreams::get(db, project, id).await.unwrap().unwrap().viewer_count;
+    // Two edges see three players, one of them both.
+    let first = [noted("edge-1", ToldBy::Edge, "10.0.0.1"), noted("edge-2", ToldBy::Edge, "10.0.0.2")];
+    let second = [noted("edge-2", ToldBy::Edge, "10.0.0.2"), noted("edge-3", ToldBy::Edge, "10.0.0.3")];
+    viewers::note(db, &first).await.unwrap();
+    viewers::note(db, &second).await.unwrap();
+    assert_eq!(watched().await, 3);
+    // Two behind the first address tell of themselves.
+    let told = [noted("web-1", ToldBy::Player, "10.0.0.1"), noted("web-2", ToldBy::Player, "10.0.0.1")];
+    viewers::note(db, &told).await.unwrap();
+    assert_eq!(watched().await, 4);
+    // A backend tells of one of the others, without its address; then of one with it.
+    let by_key = |session, watcher| Sighting { session, watcher, ..Sighting::default() };
+    viewers::track(db, project, id, &by_key("key-1", None)).await.unwrap();
+    assert_eq!(watched().await, 4);
+    viewers::track(db, project, id, &by_key("key-2", Some(viewers::watcher("10.0.0.3", "player"))))
+        .await
+        .unwrap();
+    assert_eq!(watched().await, 4);
+    // Nobody who has no key changes what was told with one, nor a session of another livestream.
+    let elsewhere = made(&fixture, project, &terms("b", None)).await;
+    let thief = Noted { left: true, ..noted("key-1", ToldBy::Player, "10.9.9.9") };
+    let stray = Noted { livestream: elsewhere, left: true, ..noted("web-1", ToldBy::Player, "10.0.0.1") };
+    viewers::note(db, &[thief]).await.unwrap();
+    viewers::note(db, &[stray]).await.unwrap();
+    assert_eq!(watched().await, 4);
+    let gone = Noted { left: true, ..noted("web-1", ToldBy::Player, "10.0.0.1") };
+    viewers::note(db, &[gone]).await.unwrap();
+    assert_eq!(watched().await, 3);
+    let stream = livestreams::get(db, project, id).await.unwrap().unwrap();
+    assert_eq!(stream.peak_viewer_count, 4);
     fixture.done().await;
 }
 

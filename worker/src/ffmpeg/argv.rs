@@ -23,9 +23,9 @@ mod watermark;
 
 pub use audio::{AUDIO_LEAD, AUDIO_PRIMING, AUDIO_TAIL, AudioFiles, AudioTimes, audio, loudness};
 pub use compare::{CompareFiles, compare, comparison, crf, figures_file, sample, smaller};
-pub use live::{LiveFiles, live};
+pub use live::{LiveFiles, live, live_thumbnail};
 pub use mp4::{count_frames, mp4};
-pub use pull::{Pull, pull};
+pub use pull::{Address, Container, Pull, pull};
 pub use stills::{Look, PictureAt, glimpse, picture, sheets, thumbnails};
 pub use subtitles::{MAX_SUBTITLES, subtitles};
 

@@ -81,7 +81,17 @@ const LOG_TAIL: usize = 16 * 1024;
 pub async fn run(
     run: Run<'_>,
     stop: &CancellationToken,
+    on_line: impl FnMut(&str) + Send,
+) -> Result<Ended, RunError> {
+    run_heard(run, stop, on_line, |_| {}).await
+}
+
+/// The same, and each piece of its stderr goes to `on_log`, as it comes: mostly whole lines.
+pub async fn run_heard(
+    run: Run<'_>,
+    stop: &CancellationToken,
     mut on_line: impl FnMut(&str) + Send,
+    mut on_log: impl FnMut(&str) + Send,
 ) -> Result<Ended, RunError> {
     let name = run.program.display().to_string();
     let mut child = spawn(&run).map_err(|error| RunError::Start(name, error))?;
@@ -94,7 +104,7 @@ pub async fn run(
     let pid = child.id();
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
-    let reading = async { tokio::join!(read_lines(stdout, &mut on_line), read_tail(stderr)).1 };
+    let reading = async { tokio::join!(read_lines(stdout, &mut on_line), read_tail(stderr, &mut on_log)).1 };
     tokio::pin!(reading);
     tokio::select! {
         // Both pipes end when the child does.
@@ -290,7 +300,7 @@ fn add_capped(line: &mut Vec<u8>, more: &[u8]) {
     line.extend_from_slice(&more[..room]);
 }
 
-async fn read_tail(stderr: Option<ChildStderr>) -> String {
+async fn read_tail(stderr: Option<ChildStderr>, on_log: &mut impl FnMut(&str)) -> String {
     let Some(mut stderr) = stderr else {
         return String::new();
     };
@@ -300,6 +310,7 @@ async fn read_tail(stderr: Option<ChildStderr>) -> String {
         if count == 0 {
             break;
         }
+        on_log(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
         tail.extend(buffer.iter().take(count));
         if tail.len() > 2 * LOG_TAIL {
             tail.drain(..tail.len() - LOG_TAIL);

@@ -6,6 +6,8 @@ pub struct Report {
     /// Microseconds of output so far.
     pub out_time_us: Option<u64>,
     pub frame: Option<u64>,
+    /// Frames left out so far to keep the rate.
+    pub dropped: Option<u64>,
     /// Output frames per second.
     pub fps: Option<f32>,
     /// Seconds of media per second.
@@ -26,6 +28,7 @@ impl Parser {
         let value = value.trim();
         match key {
             "frame" => self.current.frame = value.parse().ok(),
+            "drop_frames" => self.current.dropped = value.parse().ok(),
             "fps" => self.current.fps = value.parse().ok(),
             // Negative before the first packet.
             "out_time_us" => self.current.out_time_us = value.parse().ok(),
@@ -47,10 +50,10 @@ mod tests {
     #[test]
     fn reads_a_block_and_starts_over() {
         let mut parser = Parser::default();
-        let lines = "frame=12\nfps=24.50\nstream_0_0_q=28.0\nbitrate=N/A\nout_time_us=480000\nspeed= 1.5x\n";
+        let lines = "frame=12\ndrop_frames=3\nfps=24.50\nstream_0_0_q=28.0\nbitrate=N/A\nout_time_us=480000\nspeed= 1.5x\n";
         assert!(lines.lines().all(|line| parser.line(line).is_none()));
         let report = parser.line("progress=continue").unwrap();
-        assert_eq!(report.frame, Some(12));
+        assert_eq!((report.frame, report.dropped), (Some(12), Some(3)));
         assert_eq!(report.fps, Some(24.5));
         assert_eq!(report.speed, Some(1.5));
         assert_eq!(report.out_time_us, Some(480_000));

@@ -18,10 +18,13 @@ pub(crate) async fn run(studio: Arc<Studio>, stop: CancellationToken) {
             () = tokio::time::sleep(lease / 3) => {}
             () = stop.cancelled() => return,
         }
+        studio.tidy();
         let channels = studio.channels();
         if channels.is_empty() {
             continue;
         }
+        // Whoever raises an epoch raises that of the lease with it; seen in between it would look lost.
+        let _settled = studio.epochs.lock().await;
         let holds: Vec<_> = channels.iter().map(|channel| channel.hold()).collect();
         let renewing = async {
             let renewed = live::renew(&studio.db, studio.carrier.worker, &holds, lease).await?;

@@ -2,16 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
 use reelmill_shared::db::live::{LiveHold, OnAir};
 use reelmill_shared::ids::{LivestreamId, ProjectId};
+use reelmill_shared::media::grid::Rate;
 use reelmill_shared::media::live::cutter::Cut;
 use reelmill_shared::media::live::names::LiveFile;
-use reelmill_shared::media::live::window::{Message, Part, Run, Update, Window};
+use reelmill_shared::media::live::window::{Message, PARTS_LISTED, Part, Run, Update, Window};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+
+use super::meter::Meter;
 
 /// A livestream that this worker carries.
 pub(crate) struct Channel {
@@ -20,12 +23,15 @@ pub(crate) struct Channel {
     hold: Mutex<LiveHold>,
     ring: RwLock<Option<Ring>>,
     feed: broadcast::Sender<Bytes>,
+    /// The newest picture.
+    picture: RwLock<Option<Bytes>>,
     /// Whoever has it puts media in: one run at a time.
     pub(crate) stage: tokio::sync::Mutex<Stage>,
     /// Ends the publisher of the run that is under way.
     dismiss: Mutex<CancellationToken>,
     /// Media comes in.
     pub(crate) running: AtomicBool,
+    pub(crate) meter: Arc<Meter>,
     /// Somebody else has the stream, or nobody shall.
     pub(crate) lost: CancellationToken,
 }
@@ -38,6 +44,12 @@ pub(crate) struct Stage {
     pub(crate) next_number: u64,
     /// Of the last run here.
     pub(crate) epoch: i32,
+    /// So many of the best rungs are left out until the broadcast ends.
+    pub(crate) dropped: usize,
+    /// The picture was found to be unfit for being passed through, until the broadcast ends.
+    pub(crate) unfit: bool,
+    /// The picture that came in last: its size, and pictures a second.
+    pub(crate) picture: Option<((u32, u32), Rate)>,
 }
 
 /// A segment that a track has just completed.
@@ -63,9 +75,9 @@ struct Held {
     whole: Option<Bytes>,
 }
 
-/// Segments of a track that are held: the one that grows, those whose parts are listed (for three of their lengths, and until the next
-/// one closes), and those whose parts may be fetched for as long again.
-const HELD: usize = 9;
+/// Target durations for which segments of a track are held behind the one that grows: their parts are listed for three, and until the
+/// next one closes, and may be fetched for as long again. Counted in time, because those at seams are short.
+const HELD: u64 = 2 * (PARTS_LISTED + 1);
 /// Updates that an edge may be behind before it has to begin anew.
 const BACKLOG: usize = 1024;
 
@@ -77,9 +89,11 @@ impl Channel {
             hold: Mutex::new(hold),
             ring: RwLock::new(None),
             feed: broadcast::channel(BACKLOG).0,
+            picture: RwLock::default(),
             stage: tokio::sync::Mutex::default(),
             dismiss: Mutex::default(),
             running: AtomicBool::new(false),
+            meter: Arc::default(),
             lost: CancellationToken::new(),
         }
     }
@@ -103,6 +117,14 @@ impl Channel {
         let before =
             std::mem::replace(&mut *self.dismiss.lock().unwrap_or_else(PoisonError::into_inner), dismiss);
         before.cancel();
+    }
+
+    /// Goes on with the same publisher, where nobody has taken over since `before`.
+    pub(crate) fn raise(&self, before: LiveHold, hold: LiveHold) {
+        let mut held = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held == before {
+            *held = hold;
+        }
     }
 
     /// Sends the publisher away.
@@ -131,6 +153,8 @@ impl Channel {
     pub(crate) fn part(&self, track: usize, epoch: u32, cut: &Cut, bytes: Bytes) -> Option<Whole> {
         let mut whole = None;
         self.change(|ring| {
+            let target = u64::from(ring.window.plan.cadence.target_duration);
+            let timescale = ring.window.tracks.get(track).map_or(1, |track| u64::from(track.timescale));
             let Some(held) = ring.segments.get_mut(track) else { return vec![] };
             if held.back().is_none_or(|segment| segment.number != cut.number) {
                 held.push_back(Held {
@@ -140,8 +164,9 @@ impl Channel {
                     parts: vec![],
                     whole: None,
                 });
-                while held.len() > HELD {
-                    held.pop_front();
+                let mut behind: u64 = held.iter().skip(1).map(|segment| segment.ticks).sum();
+                while behind > HELD * target * timescale && held.pop_front().is_some() {
+                    behind -= held.front().map_or(behind, |segment| segment.ticks);
                 }
             }
             let Some(segment) = held.back_mut() else { return vec![] };
@@ -211,6 +236,29 @@ impl Channel {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let window = ring.as_ref()?.window.clone();
         Some((line(&Message::Window(Box::new(window))), self.feed.subscribe()))
+    }
+
+    /// The newest keyframe of a track of this run, as a file of its own, and the number of its segment.
+    pub(crate) fn newest_keyframe(&self, track: usize, epoch: u32) -> Option<(u64, Bytes)> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = ring.as_ref()?;
+        let name = &ring.window.tracks.get(track)?.name;
+        let init = ring.inits.get(&(name.clone(), epoch))?;
+        let newest = ring.segments.get(track)?.back()?;
+        // Every segment begins with one.
+        let part = newest.parts.first()?;
+        (ring.window.runs.last()?.first_number <= newest.number)
+            .then(|| (newest.number, [init.as_ref(), part.as_ref()].concat().into()))
+    }
+
+    /// Shows this picture from now on.
+    pub(crate) fn show(&self, picture: Bytes) {
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Some(picture);
+    }
+
+    /// The newest picture.
+    pub(crate) fn picture(&self) -> Option<Bytes> {
+        self.picture.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The bytes of a file that is held.

@@ -41,36 +41,28 @@ pub fn header() -> Bytes {
     Bytes::from_static(b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00")
 }
 
-/// Writes tags one after the other.
-#[derive(Debug, Default)]
-pub struct Writer {
-    clock: Clock,
-}
-
-impl Writer {
-    /// A tag as FFmpeg reads it. `waited` is how long it took to come after the one before.
-    pub fn tag(&mut self, tag: &Tag, waited: Duration) -> Bytes {
-        let time = if tag.is_config() { self.clock.now() } else { self.clock.time(tag, waited) };
-        let size = u32::try_from(tag.data.len()).unwrap_or(u32::MAX) & 0x00ff_ffff;
-        let mut out = BytesMut::with_capacity(tag.data.len() + 15);
-        out.put_u8(match tag.kind {
-            TagKind::Audio => 8,
-            TagKind::Video => 9,
-        });
-        out.put_uint(u64::from(size), 3);
-        // The upper eight bits of the time come last.
-        out.put_uint(u64::from(time & 0x00ff_ffff), 3);
-        out.put_u8((time >> 24) as u8);
-        out.put_uint(0, 3);
-        out.extend_from_slice(tag.data.get(..size as usize).unwrap_or_default());
-        out.put_u32(size + 11);
-        out.freeze()
-    }
+/// A tag as FFmpeg reads it. `waited` is how long it took to come after the one before.
+pub fn write(clock: &mut Clock, tag: &Tag, waited: Duration) -> Bytes {
+    let time = if tag.is_config() { clock.now() } else { clock.time(tag, waited) };
+    let size = u32::try_from(tag.data.len()).unwrap_or(u32::MAX) & 0x00ff_ffff;
+    let mut out = BytesMut::with_capacity(tag.data.len() + 15);
+    out.put_u8(match tag.kind {
+        TagKind::Audio => 8,
+        TagKind::Video => 9,
+    });
+    out.put_uint(u64::from(size), 3);
+    // The upper eight bits of the time come last.
+    out.put_uint(u64::from(time & 0x00ff_ffff), 3);
+    out.put_u8((time >> 24) as u8);
+    out.put_uint(0, 3);
+    out.extend_from_slice(tag.data.get(..size as usize).unwrap_or_default());
+    out.put_u32(size + 11);
+    out.freeze()
 }
 
 /// Turns a publisher's clock into one that starts at zero and only goes forward.
 #[derive(Debug, Default)]
-struct Clock {
+pub struct Clock {
     /// The last time that was sent, and the one that was made of it.
     last: Option<(u32, i64)>,
     /// The last made of each kind: a track never goes backwards.
@@ -86,11 +78,13 @@ const AHEAD: i64 = 3000;
 const STEP: i64 = 40;
 
 impl Clock {
-    fn now(&self) -> u32 {
+    /// The time of what came last.
+    pub fn now(&self) -> u32 {
         self.last.map_or(0, |(_, made)| made.max(0) as u32)
     }
 
-    fn time(&mut self, tag: &Tag, waited: Duration) -> u32 {
+    /// The time of a tag that came so long after the one before.
+    pub fn time(&mut self, tag: &Tag, waited: Duration) -> u32 {
         let made = match self.last {
             None => 0,
             Some((sent, made)) => {
@@ -168,7 +162,7 @@ mod tests {
     fn ffmpeg_reads_what_is_written() {
         assert!(Tag { kind: V, timestamp: 0, data: Bytes::from_static(&[0x17, 0, 0, 0, 0]) }.is_config());
         assert!(!tag(V, 0).is_config() && !tag(A, 0).is_config());
-        let written = Writer::default().tag(&tag(A, 7), Duration::ZERO);
+        let written = write(&mut Clock::default(), &tag(A, 7), Duration::ZERO);
         assert_eq!(written.as_ref(), [8, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0xaf, 1, 9, 0, 0, 0, 14]);
     }
 }

@@ -3,14 +3,27 @@
 
 mod beat;
 mod channel;
+mod encoder;
+mod encoding;
+mod figures;
 mod flv;
+mod health;
 mod ingest;
+mod intake;
 mod look;
+mod matroska;
+mod meter;
 mod origin;
 mod outlet;
+mod pack;
+mod passing;
+mod quality;
 mod run;
 mod store;
 mod studio;
+mod takeover;
+mod thumbnail;
+mod wrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,9 +37,11 @@ use reelmill_shared::config::LiveConfig;
 use reelmill_shared::db::Db;
 use reelmill_shared::db::live::Carrier;
 use reelmill_shared::ids::WorkerId;
+use reelmill_shared::job::encoder::Encoder;
 use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,17 +56,22 @@ pub(crate) struct Parts {
     pub(crate) db: Db,
     pub(crate) storage: Storage,
     pub(crate) programs: Programs,
+    /// Proven by this worker.
+    pub(crate) encoders: Vec<Encoder>,
     pub(crate) scratch: Arc<Scratch>,
     /// Opens where pulls come from.
     pub(crate) sealer: Sealer,
     pub(crate) http: GuardedClient,
     pub(crate) input_roots: Vec<PathBuf>,
+    /// Whether the farm wants this worker to take anything.
+    pub(crate) may_work: watch::Receiver<bool>,
 }
 
 /// The live streams of a worker, ready to be served.
 pub(crate) struct Live {
     studio: Arc<Studio>,
     listener: TcpListener,
+    srt: ingest::srt::Place,
 }
 
 impl Live {
@@ -63,12 +83,16 @@ impl Live {
             .with_context(|| format!("listening for publishers on {listen}"))?;
         let address = match &parts.config.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None if origin.ip().is_unspecified() => anyhow::bail!(
+                "REELMILL_WORKER_LISTEN is {origin}, which says nothing of where edges reach this worker: set REELMILL_WORKER_ADVERTISE"
+            ),
             None => format!("http://{origin}"),
         };
         let carrier =
             Carrier { worker: parts.worker, origin: address, pass: new_secret(), lease: parts.config.lease };
-        tracing::info!(rtmp = %listener.local_addr()?, origin = %carrier.origin, "taking live streams");
-        Ok(Self { studio: Arc::new(Studio::new(parts, carrier)), listener })
+        let srt = ingest::srt::Place::new(&parts.config, &carrier.origin);
+        tracing::info!(rtmp = %listener.local_addr()?, %srt, origin = %carrier.origin, "taking live streams");
+        Ok(Self { studio: Arc::new(Studio::new(parts, carrier)), listener, srt })
     }
 
     /// What edges ask.
@@ -81,14 +105,16 @@ impl Live {
         let sessions = TaskTracker::new();
         let stop_beat = CancellationToken::new();
         let beating = tokio::spawn(beat::run(Arc::clone(&self.studio), stop_beat.clone()));
+        let measuring = tokio::spawn(figures::run(Arc::clone(&self.studio), stop_beat.clone()));
         tokio::join!(
             ingest::rtmp::serve(self.listener, Arc::clone(&self.studio), sessions.clone(), shutdown.clone()),
-            ingest::pull::serve(Arc::clone(&self.studio), sessions.clone(), shutdown),
+            ingest::pull::serve(Arc::clone(&self.studio), sessions.clone(), shutdown.clone()),
+            ingest::srt::serve(Arc::clone(&self.studio), self.srt, sessions.clone(), shutdown),
         );
         sessions.close();
         sessions.wait().await;
         self.studio.leave().await;
         stop_beat.cancel();
-        let _ = beating.await;
+        let _ = tokio::join!(beating, measuring);
     }
 }

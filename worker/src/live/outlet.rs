@@ -6,7 +6,6 @@ use bytes::Bytes;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use reelmill_shared::media::cmaf::{CmafError, Demuxer, Event};
-use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -30,18 +29,6 @@ pub(crate) fn receiver(path: &Path) -> std::io::Result<Receiver> {
 /// Opens a pipe that FFmpeg will read from; it need not be there yet.
 pub(crate) fn sender(path: &Path) -> std::io::Result<Sender> {
     OpenOptions::new().read_write(true).open_sender(path)
-}
-
-/// Hands on what comes, until there is no more of it: then the pipe ends.
-pub(crate) async fn feed(mut pipe: Sender, head: Bytes, mut media: mpsc::Receiver<Bytes>) {
-    if pipe.write_all(&head).await.is_err() {
-        return;
-    }
-    while let Some(piece) = media.recv().await {
-        if pipe.write_all(&piece).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Hands on what FFmpeg writes, as it is, until `ended` and nothing is left.

@@ -3,25 +3,31 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reelmill_shared::auth::seal::Sealer;
 use reelmill_shared::config::LiveConfig;
 use reelmill_shared::db::live::{self, Carrier, LiveHold};
 use reelmill_shared::db::{Db, DbError};
 use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::job::encoder::Encoder;
 use reelmill_shared::media::live::window::Update;
 use reelmill_shared::net::GuardedClient;
 use reelmill_shared::storage::Storage;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::channel::{Channel, Stage};
 use super::ingest::{Kind, Publisher};
 use super::run;
-use super::store::Shelf;
+use super::store::{Budget, Shelf};
 use crate::ffmpeg::Programs;
 use crate::scratch::Scratch;
+
+/// Longer than parts stay that have left a playlist (rfc8216bis, 6.2.2).
+const FORMER: Duration = Duration::from_secs(60);
 
 /// What all streams of a worker share.
 pub(crate) struct Studio {
@@ -29,12 +35,21 @@ pub(crate) struct Studio {
     pub(crate) db: Db,
     pub(crate) storage: Storage,
     pub(crate) programs: Programs,
+    /// Proven by this worker.
+    pub(crate) encoders: Vec<Encoder>,
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) carrier: Carrier,
     pub(crate) sealer: Sealer,
     pub(crate) http: GuardedClient,
     pub(crate) input_roots: Vec<PathBuf>,
+    /// Held while an epoch is raised, and while leases are renewed.
+    pub(crate) epochs: tokio::sync::Mutex<()>,
+    may_work: watch::Receiver<bool>,
+    /// What waits for the store.
+    unstored: Budget,
     channels: Mutex<HashMap<LivestreamId, Arc<Channel>>>,
+    /// Those that others carry by now: viewers still ask for what was listed here.
+    former: Mutex<HashMap<LivestreamId, (Arc<Channel>, Instant)>>,
     runs: TaskTracker,
 }
 
@@ -45,19 +60,67 @@ impl Studio {
             db: parts.db,
             storage: parts.storage,
             programs: parts.programs,
+            encoders: parts.encoders,
             scratch: parts.scratch,
             carrier,
             sealer: parts.sealer,
             http: parts.http,
             input_roots: parts.input_roots,
+            epochs: tokio::sync::Mutex::default(),
+            may_work: parts.may_work,
+            unstored: Budget::default(),
             channels: Mutex::default(),
+            former: Mutex::default(),
             runs: TaskTracker::new(),
         }
+    }
+
+    /// Whether streams may come here: not while the worker drains, or is in quarantine. Those that are here stay.
+    pub(crate) fn takes_streams(&self) -> bool {
+        *self.may_work.borrow()
     }
 
     /// The stream, where it is carried here.
     pub(crate) fn channel(&self, livestream: LivestreamId) -> Option<Arc<Channel>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream).cloned()
+    }
+
+    fn formers(&self) -> MutexGuard<'_, HashMap<LivestreamId, (Arc<Channel>, Instant)>> {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream as it was carried here until a moment ago.
+    fn former(&self, livestream: LivestreamId) -> Option<Arc<Channel>> {
+        self.formers().get(&livestream).map(|(channel, _)| Arc::clone(channel))
+    }
+
+    /// Who may have files of a stream: whoever carries it here, and whoever did.
+    pub(crate) fn holding(&self, livestream: LivestreamId) -> Vec<Arc<Channel>> {
+        self.channel(livestream).into_iter().chain(self.former(livestream)).collect()
+    }
+
+    /// Somebody else took a stream with this epoch: the run here is brought to its end. The first number that it did not use, once all
+    /// that it published is in the index; `None` where nothing of it is here.
+    pub(crate) async fn give_way(&self, livestream: LivestreamId, epoch: i32) -> Option<u64> {
+        let channel = match self.channel(livestream) {
+            Some(channel) => {
+                let hold = channel.hold();
+                if hold.epoch >= epoch {
+                    return None;
+                }
+                self.lose(&channel, hold).await;
+                channel
+            }
+            // It heard of it by itself.
+            None => self.former(livestream)?,
+        };
+        let stage = channel.stage.lock().await;
+        (channel.hold().epoch < epoch && stage.on_air.is_some()).then_some(stage.next_number)
+    }
+
+    /// Forgets what nobody may ask for any more.
+    pub(crate) fn tidy(&self) {
+        self.formers().retain(|_, (_, since)| since.elapsed() < FORMER);
     }
 
     /// All that are carried here.
@@ -84,7 +147,7 @@ impl Studio {
 
     /// One publisher from its first byte to the end of its grace.
     async fn carry(self: Arc<Self>, channel: Arc<Channel>, publisher: Publisher) {
-        let hold = publisher.taken.hold;
+        let mut hold = publisher.taken.hold;
         let (dismissed, kind) = (publisher.dismissed.clone(), publisher.kind);
         let played_out = Arc::clone(&publisher.played_out);
         {
@@ -94,9 +157,12 @@ impl Studio {
                 dismissed.cancel();
                 return;
             }
-            let shelf = Shelf::open(self.db.clone(), self.storage.clone(), Arc::clone(&channel));
+            let shelf =
+                Shelf::open(self.db.clone(), self.storage.clone(), Arc::clone(&channel), &self.unstored);
             let ran = run::run(&self, &channel, &mut stage, publisher, &shelf).await;
             channel.running.store(false, Ordering::Release);
+            // It may have gone on in another run.
+            hold = LiveHold { epoch: stage.epoch.max(hold.epoch), ..hold };
             let failed = ran.is_err();
             let why = ran.unwrap_or_else(|error| {
                 tracing::info!(livestream = %hold.livestream, %error, "a live run failed");
@@ -195,8 +261,10 @@ impl Studio {
             if channel.hold() != hold || channel.lost.is_cancelled() {
                 return;
             }
-            if all.get(&channel.livestream).is_some_and(|known| std::ptr::eq(known.as_ref(), channel)) {
-                all.remove(&channel.livestream);
+            if all.get(&channel.livestream).is_some_and(|known| std::ptr::eq(known.as_ref(), channel))
+                && let Some(channel) = all.remove(&channel.livestream)
+            {
+                self.formers().insert(channel.livestream, (channel, Instant::now()));
             }
         }
         tracing::info!(livestream = %channel.livestream, "a live stream was stopped, or is carried by another worker");

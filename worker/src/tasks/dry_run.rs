@@ -159,6 +159,7 @@ fn command(orders: &TaskSpec, all: &[NewTask], probe: &Probe, tagged: bool) -> O
         // Samples are several FFmpegs, and only what they find says which; the others run none.
         TaskSpec::Complexity(_)
         | TaskSpec::Fetch(_)
+        | TaskSpec::TakeOver(_)
         | TaskSpec::Probe(_)
         | TaskSpec::Report(_)
         | TaskSpec::Finish(_) => None,
@@ -252,6 +253,7 @@ mod tests {
             series: Some(SeriesRequest { interval_seconds: 1.0, width: 160 }),
             downloads: vec![],
             adopt: None,
+            taken: None,
             ladder: LadderChoice::Fixed,
             quality: Some(QualityWish { metrics: vec![Metric::Psnr], least: Least::default() }),
             callback_url: None,

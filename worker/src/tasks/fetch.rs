@@ -16,12 +16,24 @@ use sha2::{Digest, Sha256};
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::Bench;
+use super::{Bench, aired};
 
 pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publication>, TaskError> {
     let source = bench.source(spec.source).await?;
-    let Input::Url(url) = &source.origin else {
-        return Err(TaskError::fatal(Reason::Internal, "the source has no URL to fetch"));
+    let url = match &source.origin {
+        Input::Url(url) => url,
+        Input::BroadcastId(broadcast) => {
+            let path = aired::assemble(bench, *broadcast).await?;
+            let stored = store_file(bench, &path, unreadable_late).await?;
+            return Ok(vec![Publication::Stored {
+                source: spec.source,
+                pieces: vec![stored.0],
+                sha256: stored.1,
+            }]);
+        }
+        Input::UploadId(_) | Input::RecordingId(_) => {
+            return Err(TaskError::fatal(Reason::Internal, "the source has no URL to fetch"));
+        }
     };
     let stored = match url.scheme() {
         "file" => {
@@ -29,11 +41,7 @@ pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publi
             let unreadable = |error: std::io::Error| {
                 TaskError::fatal(Reason::Unreachable, format!("cannot read {url}: {error}"))
             };
-            let file = tokio::fs::File::open(&path).await.map_err(unreadable)?;
-            let size = file.metadata().await.map_err(unreadable)?.len();
-            let stream =
-                ReaderStream::with_capacity(file, 1 << 20).map(move |chunk| chunk.map_err(unreadable_late));
-            store(bench, Some(size), stream).await?
+            store_file(bench, &path, unreadable).await?
         }
         _ => {
             let shown = redacted(url);
@@ -48,6 +56,18 @@ pub(super) async fn perform(bench: &Bench, spec: &FetchSpec) -> Result<Vec<Publi
         }
     };
     Ok(vec![Publication::Stored { source: spec.source, pieces: vec![stored.0], sha256: stored.1 }])
+}
+
+/// Stores a file of this host; `unreadable` says what it means where that cannot be read.
+async fn store_file(
+    bench: &Bench,
+    path: &Path,
+    unreadable: impl Fn(std::io::Error) -> TaskError,
+) -> Result<(Piece, Vec<u8>), TaskError> {
+    let file = tokio::fs::File::open(path).await.map_err(&unreadable)?;
+    let size = file.metadata().await.map_err(unreadable)?.len();
+    let stream = ReaderStream::with_capacity(file, 1 << 20).map(|chunk| chunk.map_err(unreadable_late));
+    store(bench, Some(size), stream).await
 }
 
 fn unreadable_late(error: std::io::Error) -> TaskError {

@@ -1,5 +1,6 @@
 //! One file a kind of task. A kind is a function from its orders to what it publishes.
 
+mod aired;
 mod audio;
 mod complexity;
 mod dry_run;
@@ -16,6 +17,7 @@ mod representative;
 mod stills;
 mod storyboard;
 mod subtitles;
+mod take_over;
 mod thumbnail;
 mod thumbnails;
 
@@ -83,6 +85,7 @@ pub async fn perform(bench: &Bench) -> Result<Vec<Publication>, TaskError> {
         TaskSpec::Fetch(spec) => fetch::perform(bench, spec).await,
         TaskSpec::Probe(spec) => probe::perform(bench, spec).await,
         TaskSpec::Remux(spec) => remux::perform(bench, spec).await,
+        TaskSpec::TakeOver(spec) => take_over::perform(bench, spec).await,
         TaskSpec::Complexity(spec) => complexity::perform(bench, spec).await,
         TaskSpec::Encode(spec) => encode::perform(bench, spec).await,
         TaskSpec::Audio(spec) => audio::perform(bench, spec).await,

@@ -153,6 +153,10 @@ async fn lead(bench: &Bench, source: &Source) -> Result<Option<Publication>, Tas
     let Some((recording, profile)) = claimed.recording_id.zip(claimed.job_spec.profile.as_ref()) else {
         return Ok(None);
     };
+    // What was encoded on air is there in a moment.
+    if claimed.job_spec.taken.is_some() {
+        return Ok(None);
+    }
     let needed = plan::led_seconds(profile);
     let looked_at = needed + BESIDE_SECONDS;
     let Some((file, mut extent)) = begin(bench, source).await? else { return Ok(None) };

@@ -10,9 +10,8 @@ use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::db::livestreams::{self, KeptKey, Paused, Stopped};
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::live::key::StreamKey;
-use reelmill_shared::live::spec::SourceKind;
 
-use super::{find, ingest_url, sealed_key, stream_key, told};
+use super::{find, ingest_url, sealed_key, srt_ingest_url, stream_key, told};
 use crate::auth::Caller;
 use crate::dto::livestream::{LivePlaybackTokenDto, LivestreamDto, StartedDto, StoppedDto};
 use crate::extract::Path;
@@ -37,7 +36,7 @@ pub(crate) async fn start(
     let armed = livestreams::arm(&app.db, caller.project_id, id).await?;
     let livestream = armed.ok_or_else(|| Problem::not_found("livestream", id))?;
     let key = stream_key(&app, &livestream)?;
-    let is_fetched = matches!(livestream.terms.spec.source, SourceKind::Rtsp | SourceKind::File);
+    let is_fetched = livestream.terms.spec.is_pull();
     let message = match (livestream.status.is_busy(), is_fetched) {
         (true, _) => "the livestream runs already",
         (false, true) => "the livestream is about to be fetched",
@@ -47,6 +46,7 @@ pub(crate) async fn start(
         message: message.to_owned(),
         stream_id: id,
         rtmp_ingest_url: ingest_url(&app, &headers, &livestream, &key),
+        srt_ingest_url: srt_ingest_url(&livestream),
     }))
 }
 

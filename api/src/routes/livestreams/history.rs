@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::broadcasts;
 use reelmill_shared::db::livestream_events::{self, EntryFilter};
 use reelmill_shared::db::livestream_figures::{self, Steps};
+use reelmill_shared::db::{broadcasts, projects};
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
+use reelmill_shared::job::retention::{Age, Kept};
 use reelmill_shared::live::event::{LiveEventType, Severity};
 use reelmill_shared::live::state::BroadcastStatus;
 use serde::Deserialize;
@@ -20,6 +22,7 @@ use crate::auth::Caller;
 use crate::dto::live_history::{
     AnalyticsDto, BroadcastDto, BroadcastListDto, FiguresDto, LiveEventDto, LiveEventListDto,
 };
+use crate::edge::recorded_thumbnail;
 use crate::extract::{Path, Query, cursor, cut_page, limit};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
@@ -31,7 +34,7 @@ const LONGEST_SPAN: TimeDelta = TimeDelta::days(31);
 const MOST_STEPS: f64 = 2000.0;
 const USUAL_STEPS: f64 = 300.0;
 /// Seconds between figures: shorter steps would be empty.
-const SHORTEST_STEP: f64 = 5.0;
+const SHORTEST_STEP: f64 = livestream_figures::SPAN.as_secs() as f64;
 
 /// Filters of a list of recordings.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -65,7 +68,9 @@ pub(crate) async fn recordings(
     let id = find(&app, &caller, id).await?.id;
     let mut rows = broadcasts::list_recorded(&app.db, id, query.status, after, limit + 1).await?;
     let next_cursor = cut_page(&mut rows, limit, |broadcast| broadcast.id);
-    Ok(Json(BroadcastListDto { recordings: rows.into_iter().map(BroadcastDto::from).collect(), next_cursor }))
+    let age = kept(&app, &caller).await?;
+    let recordings = rows.into_iter().map(|broadcast| BroadcastDto::new(broadcast, age)).collect();
+    Ok(Json(BroadcastListDto { recordings, next_cursor }))
 }
 
 /// Read a recording of a livestream.
@@ -82,7 +87,34 @@ pub(crate) async fn recording(
     caller.need(Scope::LiveRead)?;
     let id = find(&app, &caller, id).await?.id;
     let found = broadcasts::recorded(&app.db, id, rid).await?;
-    Ok(Json(found.ok_or_else(|| Problem::not_found("recording", rid))?.into()))
+    let found = found.ok_or_else(|| Problem::not_found("recording", rid))?;
+    Ok(Json(BroadcastDto::new(found, kept(&app, &caller).await?)))
+}
+
+/// Get the picture of a recording.
+///
+/// Taken now and then while it was on air. That of the video it was converted to is a picture of a recording.
+#[utoipa::path(get, path = "/livestreams/{id}/recordings/{rid}/thumbnail", operation_id = "broadcast_thumbnail", tag = "livestreams",
+    params(("id" = LivestreamId, Path), ("rid" = BroadcastId, Path)), responses(
+    (status = 200, description = "A JPEG within 320x180.", content_type = "image/jpeg"),
+    (status = 404, description = "There is no such recording, or no picture of it.", body = ProblemDocument),
+))]
+pub(crate) async fn thumbnail(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, rid)): Path<(LivestreamId, BroadcastId)>,
+) -> Answer<Response> {
+    caller.need(Scope::LiveRead)?;
+    let id = find(&app, &caller, id).await?.id;
+    let found = broadcasts::recorded(&app.db, id, rid).await?;
+    recorded_thumbnail(&app, &found.ok_or_else(|| Problem::not_found("recording", rid))?, true).await
+}
+
+/// How long recordings of livestreams are kept for the caller's project, where they do not say it themselves.
+async fn kept(app: &App, caller: &Caller) -> Answer<Option<Age>> {
+    let own =
+        projects::get(&app.db, caller.project_id).await?.and_then(|it| it.retention.of(Kept::Broadcasts));
+    Ok(own.or_else(|| app.config.retention.ages.of(Kept::Broadcasts)))
 }
 
 /// Which figures.
@@ -94,7 +126,7 @@ pub(crate) struct AnalyticsQuery {
     from: Option<DateTime<Utc>>,
     /// The first moment that is no longer of it; now where it is left out. At most 31 days after `from`.
     to: Option<DateTime<Utc>>,
-    /// Seconds, at least 5; about 300 steps where it is left out. An answer has at most 2000.
+    /// Seconds, at least 10; about 300 steps where it is left out. An answer has at most 2000.
     step: Option<f64>,
 }
 
@@ -122,7 +154,8 @@ impl AnalyticsQuery {
 
 /// Read figures of a livestream.
 ///
-/// Means of each step, counted from `from`. They are kept in detail for 30 days.
+/// What was measured in each step, counted from `from`, by the worker that carries the livestream and all apis together. It is kept for
+/// 30 days, in steps of ten seconds.
 #[utoipa::path(get, path = "/livestreams/{id}/analytics", tag = "livestreams",
     params(("id" = LivestreamId, Path), AnalyticsQuery), responses(
     (status = 200, description = "Figures, oldest first.", body = AnalyticsDto),
@@ -138,9 +171,9 @@ pub(crate) async fn analytics(
     caller.need(Scope::LiveRead)?;
     let steps = query.steps(Utc::now())?;
     let id = find(&app, &caller, id).await?.id;
-    let means = livestream_figures::means(&app.db, id, steps).await?;
+    let figures = livestream_figures::read_steps(&app.db, id, steps).await?;
     Ok(Json(AnalyticsDto {
-        analytics: means.into_iter().map(FiguresDto::from).collect(),
+        analytics: figures.into_iter().map(FiguresDto::from).collect(),
         from: steps.from,
         to: steps.to,
         step: steps.step.as_secs_f64(),

@@ -15,7 +15,8 @@ use utoipa::IntoParams;
 use super::find;
 use crate::auth::Caller;
 use crate::dto::live_history::{TrackDto, ViewerDto, ViewerListDto};
-use crate::extract::{Body, Path, Query, cursor, cut_page, limit};
+use crate::edge::{Report, Visitor};
+use crate::extract::{Body, Path, Query, cursor, cut_page, limit, parse};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 use crate::submit::fault;
@@ -23,6 +24,7 @@ use crate::submit::fault;
 const SESSION_LIMIT: usize = 128;
 const TEXT_LIMIT: usize = 255;
 const AGENT_LIMIT: usize = 512;
+const MOST_ERRORS: u32 = 100;
 
 /// Tell of a viewer.
 ///
@@ -46,6 +48,8 @@ pub(crate) async fn track(
     check(&body)?;
     let of_request = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let of_request = of_request.filter(|agent| agent.len() <= AGENT_LIMIT);
+    // Only who says both says whose requests an edge sees; the address of this request is that of whoever has the key.
+    let told = body.ip_address.as_deref().zip(body.user_agent.as_deref());
     let count = |count: Option<i64>| count.and_then(|count| i32::try_from(count).ok());
     let seen = Sighting {
         session: &body.session_id,
@@ -55,14 +59,44 @@ pub(crate) async fn track(
         location: body.location.as_deref(),
         ip_address: body.ip_address.as_deref(),
         user_agent: body.user_agent.as_deref().or(of_request),
+        watcher: told.map(|(address, agent)| viewers::watcher(address, agent)),
         buffer_events: count(body.buffer_events),
         quality_changes: count(body.quality_changes),
         left: body.left,
     };
     let id = find(&app, &caller, id).await?.id;
+    app.edges.audience.told(id, at_least(body.latency), at_least(body.errors).unwrap_or_default());
     let session = viewers::track(&app.db, caller.project_id, id, &seen).await?;
     let elsewhere = || Problem::new(Kind::Conflict, "the session_id is that of a session of something else");
     Ok(Json(session.ok_or_else(elsewhere)?.into()))
+}
+
+/// A count that was checked.
+fn at_least(count: Option<i64>) -> Option<u32> {
+    count.and_then(|count| u32::try_from(count).ok())
+}
+
+/// What a player tells of itself, without a key; under `/v/{token}/live/{id}`. Content types are not looked at: a page that is left can send plain
+/// text only.
+pub(crate) fn report(app: &App, id: LivestreamId, visitor: &Visitor, body: &[u8]) -> Answer<()> {
+    let body: TrackDto = parse(body)?;
+    check(&body)?;
+    let count = |count: Option<i64>| count.and_then(|count| i32::try_from(count).ok()).unwrap_or_default();
+    let report = Report {
+        session: body.session_id,
+        user_id: body.user_id,
+        resolution: body.resolution,
+        device_type: body.device_type,
+        location: body.location,
+        buffer_events: count(body.buffer_events),
+        quality_changes: count(body.quality_changes),
+        latency: at_least(body.latency),
+        // Nobody has more of them within ten seconds.
+        errors: at_least(body.errors).unwrap_or_default().min(MOST_ERRORS),
+        left: body.left,
+    };
+    app.edges.audience.heard(id, visitor, report);
+    Ok(())
 }
 
 fn check(body: &TrackDto) -> Answer<()> {
@@ -86,8 +120,12 @@ fn check(body: &TrackDto) -> Answer<()> {
     if body.ip_address.as_ref().is_some_and(|text| text.parse::<IpAddr>().is_err()) {
         faults.push(fault("/ip_address", "is not an IPv4 or IPv6 address"));
     }
-    for (name, count) in [("/buffer_events", body.buffer_events), ("/quality_changes", body.quality_changes)]
-    {
+    for (name, count) in [
+        ("/buffer_events", body.buffer_events),
+        ("/quality_changes", body.quality_changes),
+        ("/latency", body.latency),
+        ("/errors", body.errors),
+    ] {
         if count.is_some_and(|count| !(0..=i64::from(i32::MAX)).contains(&count)) {
             faults.push(fault(name, format!("must be from 0 to {}", i32::MAX)));
         }

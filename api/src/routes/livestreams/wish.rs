@@ -3,8 +3,9 @@
 use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::db::livestreams::{Livestream, Terms};
 use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::live::address::SrtAddress;
 use reelmill_shared::live::key::source_seal;
-use reelmill_shared::live::spec::{LiveSettings, LiveSource, LiveSpec, Resolution, SourceKind};
+use reelmill_shared::live::spec::{LiveSettings, LiveSource, LiveSpec, Overload, Resolution, SourceKind};
 use reelmill_shared::media::codec::Codec;
 use reelmill_shared::media::profile::FieldError;
 use serde_json::{Value, json};
@@ -111,6 +112,7 @@ impl Draft {
                 }
             }
         }
+        self.spec.calls = kind == SourceKind::Srt && self.source.url.is_some();
         if matches!(kind, SourceKind::Rtsp | SourceKind::File) && self.source.url.is_none() {
             faults.push(fault("/source/url", format!("is missing: a source of the type {kind} is fetched")));
         }
@@ -119,6 +121,10 @@ impl Draft {
             if let Some(passphrase) = &self.source.passphrase {
                 check_passphrase(kind, passphrase, faults);
             }
+        }
+        if self.spec.is_listened_for() && self.source.passphrase.is_none() {
+            let detail = "is missing: who sends by SRT is known by it (or name a url to be called)";
+            faults.push(fault("/source/passphrase", detail));
         }
         if let Some(repeat) = wish.r#loop {
             if repeat && kind != SourceKind::File {
@@ -165,8 +171,7 @@ fn address(app: &App, kind: SourceKind, text: &str, faults: &mut Faults) {
         SourceKind::Push => {
             faults.push(fault(at, "does not go with push: publishers send to rtmp_ingest_url"))
         }
-        SourceKind::Srt => faults.push(fault(at, "does not go with srt: publishers send to a port of ours")),
-        SourceKind::Rtsp if text.len() > URL_LIMIT => {
+        SourceKind::Rtsp | SourceKind::Srt if text.len() > URL_LIMIT => {
             faults.push(fault(at, format!("may have at most {URL_LIMIT} bytes")));
         }
         SourceKind::Rtsp => match Url::parse(text) {
@@ -174,6 +179,7 @@ fn address(app: &App, kind: SourceKind, text: &str, faults: &mut Faults) {
             Ok(_) => faults.push(fault(at, "must have the form rtsp://host/path, or rtsps://…")),
             Err(error) => faults.push(fault(at, format!("is not a URL: {error}"))),
         },
+        SourceKind::Srt => faults.extend(SrtAddress::parse(text).err().map(|detail| fault(at, detail))),
     }
 }
 
@@ -198,6 +204,12 @@ fn settings(settings: &mut LiveSettings, wish: SettingsWishDto, faults: &mut Fau
         match CODECS.into_iter().find(|codec| codec.as_str() == word) {
             Some(codec) => settings.codec = codec,
             None => faults.push(fault("/settings/codec", one_of(word, &CODECS))),
+        }
+    }
+    if let Some(word) = &wish.overload {
+        match word.parse() {
+            Ok(overload) => settings.overload = overload,
+            Err(_) => faults.push(fault("/settings/overload", one_of(word, Overload::ALL))),
         }
     }
     if let Some(word) = wish.audio_codec.filter(|word| word != AUDIO_CODEC) {

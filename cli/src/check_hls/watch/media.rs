@@ -310,11 +310,11 @@ impl Player<'_> {
         let until = before.at + Duration::from_secs(3 * before.media.target_duration);
         for segment in &before.media.segments {
             let Some(part) = segment.parts.first().filter(|part| !part.gap) else { continue };
-            let still = seen
-                .media
-                .segment(segment.msn)
-                .is_some_and(|now| now.parts.first().is_some_and(|now| now.uri == part.uri));
-            let Some(url) = resolve(before, &part.uri).filter(|_| !still) else { continue };
+            let now = seen.media.segment(segment.msn);
+            let still = now.is_some_and(|now| now.parts.first().is_some_and(|now| now.uri == part.uri));
+            // A segment that became a gap was lost with its server, and the playlist says so.
+            let lost = now.is_some_and(|now| now.gap);
+            let Some(url) = resolve(before, &part.uri).filter(|_| !still && !lost) else { continue };
             if self.departed.len() < MOST_DEPARTED {
                 let place = Place { url: url.to_string(), ..before.place.clone() }
                     .last(Last { msn: segment.msn, part: 0 });

@@ -261,7 +261,10 @@ impl Checker {
         .await;
         self.none(
             "segments of attempts that did not succeed",
-            "select s.key from segments s where not exists (
+            // Those of broadcasts are stored by whoever carries them, under no attempt.
+            "select s.key from segments s
+             where not exists (select 1 from broadcasts b where b.set_id = s.set_id)
+               and not exists (
                  select 1 from attempts a where a.outcome = 'succeeded' and starts_with(s.key, a.prefix))",
         )
         .await;
@@ -355,8 +358,11 @@ impl Checker {
 
 /// Keys that rows refer to, and prefixes whose objects are all kept.
 const KEPT: &str = "
-    select key from segments
+    select key from segments where key <> ''
     union select init_key from renditions where init_key <> ''
+    union select init.value ->> 'key' from broadcasts b join broadcast_runs r on r.broadcast_id = b.id, jsonb_each(r.inits) as init
+        where b.status <> 'expired'
+    union select thumbnail_key from broadcasts where thumbnail_key is not null and status <> 'expired'
     union select text_key from renditions where text_key is not null
     union select key from pictures union select key from stills union select key from downloads
     union select static_prefix from recording_sets where static_prefix is not null

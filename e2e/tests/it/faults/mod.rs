@@ -3,6 +3,6 @@
 mod checker;
 mod host;
 mod parts;
-mod processes;
-mod random;
+pub mod processes;
+pub mod random;
 mod rings;

@@ -31,7 +31,7 @@ pub(super) fn encodes(task: &Value) -> bool {
 }
 
 /// Process ids of the FFmpegs that a worker runs.
-pub(super) fn children(parent: i32) -> Vec<Pid> {
+pub fn children(parent: i32) -> Vec<Pid> {
     let mut found = vec![];
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = process.file_name().to_string_lossy().parse::<i32>() else { continue };

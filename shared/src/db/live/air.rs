@@ -69,19 +69,44 @@ pub struct NewRun<'a> {
     pub first_number: u64,
     /// Who publishes, as an address.
     pub publisher: Option<&'a str>,
-    /// The tracks, in their order, each with its init segment.
+    /// The tracks, in their order, each with its init segment; without those that were dropped.
     pub renditions: &'a [Rendition],
+    /// The rung that was dropped just now, because encoding all of them was too slow.
+    pub dropped: Option<&'a str>,
 }
 
-/// Begins a run: the stream is live from now on. Says how many runs came before it.
+/// Another epoch for who holds a stream: its publisher goes on in another run.
+pub async fn raise(db: &Db, hold: LiveHold) -> Result<LiveHold, DbError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    guard(&transaction, hold).await?;
+    let next = LiveHold { epoch: hold.epoch + 1, ..hold };
+    for table in [
+        "livestreams set epoch = $2, updated_at = now() where id",
+        "live_leases set epoch = $2 where livestream_id",
+    ] {
+        let update = format!("update {table} = $1");
+        transaction.execute(&update, &[&hold.livestream.0, &next.epoch]).await?;
+    }
+    transaction.commit().await?;
+    Ok(next)
+}
+
+/// Begins a run: the stream is live from now on. Says how many seams lie before it in the broadcast, with its own.
 pub async fn begin_run(db: &Db, hold: LiveHold, on_air: &OnAir, run: NewRun<'_>) -> Result<u32, DbError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     guard(&transaction, hold).await?;
-    let before: i64 = transaction
-        .query_one("select count(*) from broadcast_runs where broadcast_id = $1", &[&on_air.id.0])
-        .await?
-        .get(0);
+    let row = transaction
+        .query_one(
+            "select count(*) as runs, count(distinct first_number) filter (where first_number < $2) as seams
+             from broadcast_runs where broadcast_id = $1",
+            &[&on_air.id.0, &(run.first_number as i32)],
+        )
+        .await?;
+    let before: i64 = row.get("runs");
+    // One that never had a segment left no seam.
+    let seams: i64 = row.get("seams");
     let inits: serde_json::Map<String, Value> = run
         .renditions
         .iter()
@@ -114,21 +139,29 @@ pub async fn begin_run(db: &Db, hold: LiveHold, on_air: &OnAir, run: NewRun<'_>)
     transaction
         .execute("update livestreams set failures = 0, error = null where id = $1", &[&hold.livestream.0])
         .await?;
-    let (event, kind, message) = match (before, was) {
-        (0, _) => {
-            (Some(EventType::LivestreamStarted), LiveEventType::StreamStarted, "the broadcast has begun")
+    let (event, kind, message) = match (before, was, run.dropped) {
+        (0, _, _) => (
+            Some(EventType::LivestreamStarted),
+            LiveEventType::StreamStarted,
+            "the broadcast has begun".to_owned(),
+        ),
+        (_, _, Some(rung)) => {
+            let message =
+                format!("{rung} was dropped until the end of the broadcast, because encoding was too slow");
+            (None, LiveEventType::QualityChanged, message)
         }
-        (_, LiveStatus::Live) => {
-            (None, LiveEventType::ConnectionRestored, "another publisher has taken over")
+        (_, LiveStatus::Live, None) => {
+            (None, LiveEventType::ConnectionRestored, "another publisher has taken over".to_owned())
         }
-        (_, _) => (None, LiveEventType::ConnectionRestored, "the publisher is back"),
+        (_, _, None) => (None, LiveEventType::ConnectionRestored, "the publisher is back".to_owned()),
     };
-    let details = serde_json::json!({ "publisher": run.publisher });
+    let severity = if run.dropped.is_some() { Severity::Warning } else { Severity::Info };
+    let details = serde_json::json!({ "publisher": run.publisher, "dropped": run.dropped });
     let broadcast_id = Some(on_air.id);
-    let entry = NewEntry { broadcast_id, kind, severity: Severity::Info, message, details };
+    let entry = NewEntry { broadcast_id, kind, severity, message: &message, details };
     tell(&transaction, hold.livestream, event, &entry).await?;
     transaction.commit().await?;
-    Ok(u32::try_from(before).unwrap_or(u32::MAX))
+    Ok(u32::try_from(seams).unwrap_or(u32::MAX))
 }
 
 async fn insert_rendition(
@@ -179,6 +212,25 @@ pub async fn reserve(db: &Db, hold: LiveHold, next: u64) -> Result<(), DbError> 
     if changed == 0 { Err(DbError::LostRace) } else { Ok(()) }
 }
 
+/// Keeps a picture for the recording of a broadcast that goes on; the one before is handed to the sweeper.
+pub async fn set_thumbnail(db: &Db, broadcast: BroadcastId, key: &str) -> Result<(), DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "with before as (select id, thumbnail_key from broadcasts where id = $1 for update),
+             now as (
+                 update broadcasts b set thumbnail_key = $2 from before
+                 where b.id = before.id and b.status = 'recording' and b.recorded returning b.id)
+             insert into garbage (prefix, due_at)
+             select case when exists (select 1 from now) then thumbnail_key else $2 end, now() + interval '1 minute'
+             from before where thumbnail_key is distinct from $2
+               and (thumbnail_key is not null or not exists (select 1 from now))",
+        )
+        .await?;
+    client.execute(&statement, &[&broadcast.0, &key]).await?;
+    Ok(())
+}
+
 /// A segment that lies in the store, or is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSegment {
@@ -206,7 +258,7 @@ pub async fn publish(db: &Db, on_air: &OnAir, segments: &[LiveSegment]) -> Resul
             &[&on_air.id.0, &open],
         )
         .await?;
-    found.ok_or(DbError::LostRace)?;
+    let is_open = found.is_some();
     let tracks: Vec<&str> = segments.iter().map(|s| s.track.as_str()).collect();
     let numbers: Vec<i32> = segments.iter().map(|s| s.number as i32).collect();
     let keys: Vec<&str> = segments.iter().map(|s| s.key.as_str()).collect();
@@ -215,9 +267,10 @@ pub async fn publish(db: &Db, on_air: &OnAir, segments: &[LiveSegment]) -> Resul
     let ticks: Vec<i64> = segments.iter().map(|s| s.ticks as i64).collect();
     let gaps: Vec<bool> = segments.iter().map(|s| s.gap).collect();
     let epochs: Vec<i32> = segments.iter().map(|s| s.epoch as i32).collect();
-    transaction
-        .execute(
-            "insert into segments (set_id, rung, epoch, number, key, bytes, start_ticks, duration_ticks, gap)
+    if is_open {
+        transaction
+            .execute(
+                "insert into segments (set_id, rung, epoch, number, key, bytes, start_ticks, duration_ticks, gap)
              select $1, rung, epoch, number, key, bytes, starts, ticks, gap
              from unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::int[], $7::bigint[], $8::bigint[],
                      $9::bool[])
@@ -226,6 +279,20 @@ pub async fn publish(db: &Db, on_air: &OnAir, segments: &[LiveSegment]) -> Resul
             &[&on_air.set.0, &epochs, &tracks, &numbers, &keys, &bytes, &starts, &ticks, &gaps],
         )
         .await?;
+    }
+    // What was told as lost meanwhile, or came after the books were closed, is nobody's.
+    transaction
+        .execute(
+            "insert into garbage (prefix, due_at)
+             select key, now() from unnest($2::text[]) as s (key)
+             where key <> '' and not exists (select 1 from segments g where g.set_id = $1 and g.key = s.key)",
+            &[&on_air.set.0, &keys],
+        )
+        .await?;
+    if !is_open {
+        transaction.commit().await?;
+        return Err(DbError::LostRace);
+    }
     let sum: i64 = segments.iter().map(|s| s.bytes as i64).sum();
     transaction
         .execute(

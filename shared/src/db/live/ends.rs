@@ -8,7 +8,7 @@ use super::super::events::EventType;
 use super::super::leader::Leadership;
 use super::super::livestream_events::NewEntry;
 use super::super::{Db, DbError, GenericClient, Transaction};
-use super::{LiveHold, OnAir, guard, set_status, tell};
+use super::{LiveHold, OnAir, guard, read_on_air, set_status, tell, whole};
 use crate::ids::{BroadcastId, LivestreamId};
 use crate::job::transition::words;
 use crate::live::event::{LiveEventType, Severity};
@@ -134,7 +134,7 @@ async fn rest(
     set_status(transaction, hold, LiveStatus::Idle).await?;
     transaction
         .execute(
-            "update livestreams set broadcast_id = null, ended_at = now() where id = $1",
+            "update livestreams set broadcast_id = null, ended_at = now(), recording_paused_at = null where id = $1",
             &[&hold.livestream.0],
         )
         .await?;
@@ -173,21 +173,25 @@ pub async fn hand_over(db: &Db, hold: LiveHold, on_air: &OnAir, next_sequence: u
     release(&db.get().await?, hold).await
 }
 
-/// Closes the books of a broadcast that is over: how long it is, and that it can be watched. Done again it changes nothing.
+/// Closes the books of a broadcast that is over: how long it is, until when it is kept, and that it can be watched. Done again it changes
+/// nothing.
 pub async fn finalize(db: &Db, id: BroadcastId) -> Result<(), DbError> {
+    let Some(on_air) = finalizing(db, id).await? else { return Ok(()) };
+    let window = whole(db, &on_air, String::new()).await?;
+    let is_there = window.tracks.iter().flat_map(|track| &track.segments).any(|segment| !segment.gap);
+    // As long as its playlists say: what was lost counts, what was left out and the time between two publishers do not.
+    let seconds = is_there.then(|| window.seconds());
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     let row = transaction
         .query_opt(
             "update broadcasts b
-             set status = case when exists (select 1 from segments s where s.set_id = b.set_id and not s.gap)
-                          then 'available' else 'failed' end,
-                 duration_seconds = (
-                     select max((s.start_ticks + s.duration_ticks) / r.timescale::double precision)
-                     from segments s join renditions r using (set_id, rung) where s.set_id = b.set_id and not s.gap)
-             where b.id = $1 and b.status = 'finalizing'
+             set status = case when $2 then 'available' else 'failed' end, duration_seconds = $3,
+                 retention_until = b.ended_at + make_interval(days => (l.spec -> 'settings' ->> 'retention_days')::int)
+             from livestreams l
+             where b.id = $1 and b.status = 'finalizing' and l.id = b.livestream_id
              returning b.livestream_id, b.recorded and b.status = 'available' as kept",
-            &[&id.0],
+            &[&id.0, &is_there, &seconds],
         )
         .await?;
     if let Some(row) = row.filter(|row| row.get("kept")) {
@@ -207,6 +211,18 @@ pub async fn finalize(db: &Db, id: BroadcastId) -> Result<(), DbError> {
     }
     transaction.commit().await?;
     Ok(())
+}
+
+async fn finalizing(db: &Db, id: BroadcastId) -> Result<Option<OnAir>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            "select set_id, plan, started_at from broadcasts where id = $1 and status = 'finalizing'",
+            &[&id.0],
+        )
+        .await?;
+    Ok(row.map(|row| read_on_air(id, &row)))
 }
 
 /// What became of a stream that nobody carries.

@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
 
 use super::super::{Db, DbError};
-use super::{LiveSegment, OnAir};
-use crate::ids::{BroadcastId, LivestreamId, ProjectId, SetId};
-use crate::media::live::plan::LivePlan;
+use super::{LiveSegment, OnAir, read_on_air};
+use crate::ids::{BroadcastId, LivestreamId, ProjectId};
 use crate::media::live::window::{Run, Segment, Window};
 
 /// The stored end of a broadcast.
@@ -18,6 +16,14 @@ pub struct StoredWindow {
     pub runs: Vec<StoredRun>,
     /// By track and number.
     pub segments: Vec<StoredSegment>,
+    /// Numbers that are not looked for: from the first, to the one before the second.
+    pub left_out: Vec<(u64, u64)>,
+}
+
+impl StoredWindow {
+    fn leaves_out(&self, number: u64) -> bool {
+        self.left_out.iter().any(|(first, until)| (*first..*until).contains(&number))
+    }
 }
 
 /// A run, as it was begun.
@@ -60,11 +66,30 @@ pub async fn kept(db: &Db, livestream: LivestreamId, id: BroadcastId) -> Result<
         .await?;
     let row = client.query_opt(&statement, &[&id.0, &livestream.0]).await?;
     Ok(row.map(|row| {
-        let Json(plan): Json<LivePlan> = row.get("plan");
-        let on_air = OnAir { id, set: SetId(row.get("set_id")), plan, started_at: row.get("started_at") };
+        let on_air = read_on_air(id, &row);
         let ended = !matches!(row.get::<_, &str>("status"), "recording" | "finalizing");
         Kept { on_air, project: ProjectId(row.get("project_id")), ended }
     }))
+}
+
+/// The broadcast of a project with this id, where it is over, kept, and its media is there.
+pub async fn aired(db: &Db, project: ProjectId, id: BroadcastId) -> Result<Option<OnAir>, DbError> {
+    let client = db.get().await?;
+    let row = client
+        .query_opt(
+            "select set_id, plan, started_at from broadcasts
+             where id = $1 and project_id = $2 and recorded and status in ('available', 'converting', 'converted')",
+            &[&id.0, &project.0],
+        )
+        .await?;
+    Ok(row.map(|row| read_on_air(id, &row)))
+}
+
+/// All of a broadcast that is recorded, as its playlists list it. `place` is where it lies.
+pub async fn whole(db: &Db, on_air: &OnAir, place: String) -> Result<Window, DbError> {
+    let (mut window, _) = listed(on_air, place, &recorded(db, on_air).await?, None);
+    window.whole = true;
+    Ok(window)
 }
 
 /// The segments of a broadcast that lie within `seconds` of its end, and all its runs.
@@ -90,6 +115,7 @@ pub async fn window(db: &Db, on_air: &OnAir, seconds: u32) -> Result<StoredWindo
         )
         .await?;
     Ok(StoredWindow {
+        left_out: vec![],
         runs: runs
             .iter()
             .map(|row| StoredRun {
@@ -100,6 +126,27 @@ pub async fn window(db: &Db, on_air: &OnAir, seconds: u32) -> Result<StoredWindo
             .collect(),
         segments: segments.iter().map(read).collect(),
     })
+}
+
+/// All of a broadcast that is recorded: without what was published while that was paused.
+pub async fn recorded(db: &Db, on_air: &OnAir) -> Result<StoredWindow, DbError> {
+    let mut all = window(db, on_air, u32::MAX).await?;
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select first_number, until_number from broadcast_pauses where broadcast_id = $1",
+            &[&on_air.id.0],
+        )
+        .await?;
+    let number = |number: i32| u64::from(number.unsigned_abs());
+    all.left_out = rows
+        .iter()
+        .map(|row| (number(row.get(0)), row.get::<_, Option<i32>>(1).map_or(u64::MAX, number)))
+        .collect();
+    let segments = std::mem::take(&mut all.segments);
+    all.segments = segments.into_iter().filter(|segment| !all.leaves_out(segment.number)).collect();
+    Ok(all)
 }
 
 fn read(row: &Row) -> StoredSegment {
@@ -113,81 +160,107 @@ fn read(row: &Row) -> StoredSegment {
     }
 }
 
-/// What is listed of a broadcast: all that was stored, and gaps for the numbers below `next_sequence` that were given out and that nobody
+/// Who takes a broadcast over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Follower {
+    /// The first number that nobody was given.
+    pub next_sequence: u64,
+    /// Seconds of the broadcast at which it came: what is lost ends there.
+    pub came: f64,
+}
+
+/// What is listed of a broadcast: all that was stored, and, for a `follower`, gaps for the numbers that were given out and that nobody
 /// has. Gives those gaps, too.
 pub fn listed(
     on_air: &OnAir,
     place: String,
     stored: &StoredWindow,
-    next_sequence: Option<u64>,
+    follower: Option<Follower>,
 ) -> (Window, Vec<LiveSegment>) {
     let mut window = Window::new(on_air.plan.clone(), place, on_air.started_at.timestamp_micros());
     let names: Vec<String> = on_air.plan.tracks().map(str::to_owned).collect();
-    window.runs = stored
-        .runs
-        .iter()
-        .zip(0..)
-        .map(|(run, ordinal)| Run {
-            epoch: run.epoch,
-            ordinal,
-            first_number: run.first_number,
-            codecs: names.iter().map(|name| codec(&run.inits, name)).collect(),
-        })
-        .collect();
+    let mut ordinal = 0;
+    for run in &stored.runs {
+        let codecs = names.iter().map(|name| codec(&run.inits, name)).collect();
+        // One that never had a segment left no seam, and its number to the next.
+        if let Some(before) = window.runs.last() {
+            ordinal += u32::from(before.first_number < run.first_number);
+        }
+        let first = stored.segments.iter().filter(|segment| segment.number == run.first_number);
+        let micros = |segment: &StoredSegment| {
+            let timescale = on_air.plan.timescale(&segment.track)?;
+            Some(segment.start_ticks * 1_000_000 / u64::from(timescale))
+        };
+        let began = first.filter_map(micros).min();
+        window.runs.push(Run { epoch: run.epoch, ordinal, first_number: run.first_number, codecs, began });
+    }
     let mut by_track: HashMap<&str, Vec<_>> = HashMap::new();
     for segment in &stored.segments {
         by_track.entry(&segment.track).or_default().push(segment);
     }
     // Tracks list the same numbers: from where all of them have something, to what was given out last.
-    let first = by_track.values().filter_map(|segments| segments.first()).map(|s| s.number).max();
+    let first =
+        by_track.values().filter_map(|segments| segments.first()).max_by_key(|segment| segment.number);
+    let begins = first.and_then(|first| {
+        let timescale = on_air.plan.timescale(&first.track)?;
+        Some((first.number, first.start_ticks as f64 / f64::from(timescale)))
+    });
+    let runs = window.runs.clone();
+    let run_of = |number: u64| runs.iter().rfind(|run| run.first_number <= number).or(runs.first());
+    let gap = |track: &str, number: u64, start: u64, until: f64| {
+        let run = run_of(number);
+        let place = number.saturating_sub(run.map_or(number, |run| run.first_number));
+        // As long as viewers may have seen it, but not beyond what comes next: else all that follows would be later than it was.
+        // Where more is missing than that, the date behind the gap says how long it really was.
+        let usual = on_air.plan.segment_ticks(track, place).unwrap_or(1);
+        let ticks = (until - start as f64).clamp(1.0, (usual as f64).max(1.0)).round() as u64;
+        let epoch = run.map_or(0, |run| run.epoch);
+        Segment { number, epoch, start, ticks, gap: true, part_count: 0, parts: vec![] }
+    };
     let mut lost = vec![];
     for track in &mut window.tracks {
         let segments = by_track.remove(track.name.as_str()).unwrap_or_default();
-        let usual = on_air.plan.cadence.segment_seconds() * f64::from(track.timescale);
-        for stored in segments {
-            if first.is_some_and(|first| stored.number < first) {
+        for kept in segments {
+            if begins.is_some_and(|(first, _)| kept.number < first) {
                 continue;
             }
             // A hole in the index is a gap, too.
-            while let Some(last) = track.segments.back().filter(|last| last.number + 1 < stored.number) {
-                let missing = stored.start_ticks.saturating_sub(last.start + last.ticks);
-                // No longer than a segment may be: the date behind the gap says how long it really was.
-                let ticks = (missing / (stored.number - last.number - 1)).clamp(1, usual.round() as u64);
-                let gap = gap_after(last, ticks);
-                lost.push(row(&track.name, &gap));
-                track.segments.push_back(gap);
+            let hole = track.segments.back().map(|last| (last.number + 1..kept.number, last.end()));
+            let (numbers, mut end) = hole.unwrap_or((0..0, 0));
+            for number in numbers {
+                let missing = gap(&track.name, number, end, kept.start_ticks as f64);
+                end = missing.end();
+                if !stored.leaves_out(number) {
+                    lost.push(row(&track.name, &missing));
+                    track.segments.push_back(missing);
+                }
             }
             track.segments.push_back(Segment {
-                number: stored.number,
-                epoch: stored.epoch,
-                start: stored.start_ticks,
-                ticks: stored.ticks,
-                gap: stored.gap,
+                number: kept.number,
+                epoch: kept.epoch,
+                start: kept.start_ticks,
+                ticks: kept.ticks,
+                gap: kept.gap,
                 part_count: 1,
                 parts: vec![],
             });
         }
-        while let Some(last) =
-            track.segments.back().filter(|last| next_sequence.is_some_and(|next| last.number + 1 < next))
-        {
-            let gap = gap_after(last, usual.round() as u64);
-            lost.push(row(&track.name, &gap));
-            track.segments.push_back(gap);
+        // All that was stored of it is lost, or nothing ever was.
+        if let (true, Some((number, seconds))) = (track.segments.is_empty(), begins) {
+            let start = (seconds * f64::from(track.timescale)).round() as u64;
+            let missing = gap(&track.name, number, start, f64::INFINITY);
+            lost.push(row(&track.name, &missing));
+            track.segments.push_back(missing);
+        }
+        let Some(follower) = follower else { continue };
+        let came = follower.came * f64::from(track.timescale);
+        while let Some(last) = track.segments.back().filter(|last| last.number + 1 < follower.next_sequence) {
+            let missing = gap(&track.name, last.number + 1, last.end(), came);
+            lost.push(row(&track.name, &missing));
+            track.segments.push_back(missing);
         }
     }
     (window, lost)
-}
-
-fn gap_after(last: &Segment, ticks: u64) -> Segment {
-    Segment {
-        number: last.number + 1,
-        epoch: last.epoch,
-        start: last.start + last.ticks,
-        ticks,
-        gap: true,
-        part_count: 0,
-        parts: vec![],
-    }
 }
 
 fn row(track: &str, gap: &Segment) -> LiveSegment {

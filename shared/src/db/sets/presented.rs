@@ -79,6 +79,6 @@ impl Rendition {
     /// The segments of this rendition in a manifest.
     pub fn timeline(&self, segments: &[Segment], files: dash::Files) -> dash::Timeline {
         let durations = segments.iter().map(|segment| segment.duration_ticks).collect();
-        dash::Timeline { timescale: self.timescale, durations, files }
+        dash::Timeline::from_zero(self.timescale, durations, files)
     }
 }

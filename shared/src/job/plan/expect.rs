@@ -1,7 +1,7 @@
 //! What the tasks of a plan make together.
 
 use super::{PlannedRendition, PlannedText};
-use crate::job::task::TaskSpec;
+use crate::job::task::{TakeOverSpec, TakenTrack, TaskSpec};
 
 /// What the finish task must find, and what a person is told, of the planned renditions.
 pub(super) struct Expectations {
@@ -50,6 +50,25 @@ pub(super) fn expectations(works: &[TaskSpec]) -> Expectations {
                     label: audio.label.clone(),
                     language: audio.language.clone(),
                     bitrate: audio.bitrate,
+                });
+            }
+            TaskSpec::TakeOver(TakeOverSpec { track, .. }) => {
+                let (segments, size, bitrate) = match track {
+                    TakenTrack::Picture(rung) => {
+                        let size = Some((rung.width, rung.height));
+                        (rung.grid.segments(), size, rung.rate_control.max_bitrate())
+                    }
+                    TakenTrack::Sound(sound) => (sound.grid.starts.len() as u64, None, sound.bitrate),
+                };
+                expect.push((track.name().to_owned(), segments));
+                renditions.push(PlannedRendition {
+                    name: track.name().to_owned(),
+                    width: size.map(|(width, _)| width),
+                    height: size.map(|(_, height)| height),
+                    encoder: None,
+                    label: None,
+                    language: None,
+                    bitrate,
                 });
             }
             TaskSpec::Subtitles(text) => {

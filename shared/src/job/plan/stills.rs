@@ -5,7 +5,9 @@ use super::{NewTask, deadline};
 use crate::ids::SetId;
 use crate::job::error::{Reason, TaskError};
 use crate::job::spec::{JobSpec, Output};
-use crate::job::task::{EncodeSpec, StillSource, StoryboardSpec, TaskSpec, ThumbnailsSpec};
+use crate::job::task::{
+    EncodeRung, StillSource, StoryboardSpec, TakeOverSpec, TakenTrack, TaskSpec, ThumbnailsSpec,
+};
 use crate::media::grid::Grid;
 use crate::media::storyboard::Storyboard;
 use crate::media::thumbnails::Series;
@@ -76,7 +78,7 @@ pub(super) fn add(
 /// Every video rendition that the tasks encode, once.
 fn renditions(tasks: &[NewTask]) -> Vec<Planned> {
     let mut found: Vec<Planned> = vec![];
-    for rung in encoded(tasks).flat_map(|(_, encode)| &encode.rungs) {
+    for rung in made(tasks).flat_map(|(_, rungs)| rungs) {
         if found.iter().all(|known| known.name != rung.name) {
             found.push(Planned {
                 name: rung.name.clone(),
@@ -89,9 +91,13 @@ fn renditions(tasks: &[NewTask]) -> Vec<Planned> {
     found
 }
 
-fn encoded(tasks: &[NewTask]) -> impl Iterator<Item = (usize, &EncodeSpec)> {
+/// The rungs that each of the tasks makes, or makes a part of.
+fn made(tasks: &[NewTask]) -> impl Iterator<Item = (usize, &[EncodeRung])> {
     tasks.iter().enumerate().filter_map(|(index, task)| match &task.spec {
-        TaskSpec::Encode(encode) => Some((index, encode)),
+        TaskSpec::Encode(encode) => Some((index, encode.rungs.as_slice())),
+        TaskSpec::TakeOver(TakeOverSpec { track: TakenTrack::Picture(rung), .. }) => {
+            Some((index, std::slice::from_ref(rung)))
+        }
         _ => None,
     })
 }
@@ -105,8 +111,8 @@ fn nearest(renditions: &[Planned], width: u32) -> Option<&Planned> {
 /// Adds a task that waits for everything that encodes a part of `rung`.
 fn push(tasks: &mut Vec<NewTask>, spec: TaskSpec, rung: &str) {
     let mut new = NewTask::new(spec);
-    let makers: Vec<usize> = encoded(tasks)
-        .filter(|(_, encode)| encode.rungs.iter().any(|made| made.name == rung))
+    let makers: Vec<usize> = made(tasks)
+        .filter(|(_, rungs)| rungs.iter().any(|made| made.name == rung))
         .map(|(index, _)| index)
         .collect();
     for maker in makers {
@@ -162,7 +168,7 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    fn made(seconds: f64, spec: &JobSpec) -> Vec<NewTask> {
+    fn planned(seconds: f64, spec: &JobSpec) -> Vec<NewTask> {
         let mut tasks = tasks(seconds);
         add(&mut tasks, spec, SetId::new(), seconds).unwrap();
         tasks
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_storyboard_waits_for_every_chunk_of_the_least_rung() {
-        let tasks = made(60.0, &spec(true, None));
+        let tasks = planned(60.0, &spec(true, None));
         let [first, second, probe, board] = &tasks[..] else { panic!("{tasks:?}") };
         assert_eq!(board.blocked_by, 2);
         assert!(first.unblocks == [board.id] && second.unblocks == [board.id] && probe.unblocks.is_empty());
@@ -182,9 +188,9 @@ mod tests {
     #[test]
     fn short_recordings_get_one_only_where_it_was_asked_for() {
         let has_board = |tasks: &[NewTask]| tasks.iter().any(|t| t.spec.kind() == TaskKind::Storyboard);
-        assert!(!has_board(&made(9.9, &spec(true, None))));
-        assert!(has_board(&made(10.0, &spec(true, None))));
-        assert!(has_board(&made(0.08, &spec(false, None))));
+        assert!(!has_board(&planned(9.9, &spec(true, None))));
+        assert!(has_board(&planned(10.0, &spec(true, None))));
+        assert!(has_board(&planned(0.08, &spec(false, None))));
         let mut sound = vec![];
         add(&mut sound, &spec(false, None), SetId::new(), 60.0).unwrap();
         assert!(sound.is_empty(), "nothing to see, no pictures");
@@ -193,7 +199,7 @@ mod tests {
     #[test]
     fn a_series_is_taken_from_the_least_rendition_that_has_the_width() {
         let of = |interval_seconds, width| {
-            let mut all = made(60.0, &spec(false, Some(SeriesRequest { interval_seconds, width })));
+            let mut all = planned(60.0, &spec(false, Some(SeriesRequest { interval_seconds, width })));
             let TaskSpec::Thumbnails(made) = all.pop().unwrap().spec else { panic!() };
             (made.from.rung, made.width, made.height, made.series.count())
         };

@@ -70,6 +70,7 @@ pub(super) fn spec(profile: &str) -> JobSpec {
         series: None,
         downloads: vec![],
         adopt: None,
+        taken: None,
         callback_url: None,
         force: false,
         dry_run: false,

@@ -1,8 +1,8 @@
 //! DASH manifests over CMAF segments, as text (ISO/IEC 23009-1).
 //!
-//! A manifest is one period. Times are those after the edit list of the init segment, which is what the standard counts from and
-//! what players apply, so that picture and sound begin at zero and no `presentationTimeOffset` is needed. Nothing here reads a
-//! clock or a file, and all arithmetic is in whole numbers: the same input gives the same bytes on every host.
+//! A video is one period; a live stream one for each uninterrupted stretch. Times are those after the edit list of the init segment,
+//! which is what the standard counts from and what players apply, so that picture and sound of a video begin at zero, without a
+//! `presentationTimeOffset`. Nothing here reads a clock or a file, and all arithmetic is in whole numbers: the same input gives the same bytes on every host.
 #![forbid(unsafe_code)]
 
 mod render;
@@ -17,6 +17,17 @@ use super::tracks::Role;
 pub struct Manifest {
     /// Whether and how it may still change.
     pub kind: ManifestKind,
+    /// One after the other. At least one.
+    pub periods: Vec<Period>,
+}
+
+/// What is played without a break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Period {
+    /// The same in every version of a manifest. Unique in it.
+    pub id: String,
+    /// On the timeline of the manifest.
+    pub start: Ticks,
     /// What is played at the same time, and what may be played instead of each other.
     pub sets: Vec<AdaptationSet>,
 }
@@ -35,6 +46,17 @@ pub enum ManifestKind {
         published: DateTime<Utc>,
         /// Where the next version is, relative to this one.
         next: &'static str,
+    },
+    /// Segments come at the end and leave at the beginning.
+    Live {
+        /// When the timeline of the manifest began.
+        available_from: DateTime<Utc>,
+        /// When this version of the manifest was made.
+        published: DateTime<Utc>,
+        /// Seconds that are listed; `None`: all of it.
+        window: Option<u32>,
+        /// The longest that a segment may be, in seconds.
+        target_duration: u32,
     },
 }
 
@@ -106,7 +128,13 @@ pub enum Format {
 pub struct Timeline {
     /// Ticks a second, of the init segment.
     pub timescale: u32,
-    /// Ticks that each segment lasts, in order; the first begins at zero. At least one.
+    /// The number of the first segment.
+    pub first_number: u64,
+    /// Where the first segment begins, in ticks.
+    pub first_start: u64,
+    /// What lies at the start of the period, in ticks.
+    pub period_start: u64,
+    /// Ticks that each segment lasts, in order, without a hole. At least one.
     pub durations: Vec<u64>,
     pub files: Files,
 }
@@ -114,7 +142,7 @@ pub struct Timeline {
 /// Where the segments of a rendition are, relative to the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
-    /// Names made of the number of the segment, counted from zero.
+    /// Names made of the number of the segment.
     Template {
         init: String,
         /// With `$Number$` where the number stands; `$$` is a dollar sign.
@@ -131,6 +159,11 @@ pub enum Files {
 }
 
 impl Timeline {
+    /// Of a video: it begins at zero with segment zero.
+    pub fn from_zero(timescale: u32, durations: Vec<u64>, files: Files) -> Self {
+        Self { timescale, first_number: 0, first_start: 0, period_start: 0, durations, files }
+    }
+
     /// From the start of the first segment to the end of the last.
     pub fn duration(&self) -> Ticks {
         Ticks { ticks: self.durations.iter().sum(), timescale: self.timescale }

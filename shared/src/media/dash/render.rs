@@ -5,11 +5,16 @@ use std::fmt::Write as _;
 
 use chrono::SecondsFormat;
 
-use super::{AdaptationSet, Content, Files, Format, Manifest, ManifestKind, Representation, Timeline};
+use super::{
+    AdaptationSet, Content, Files, Format, Manifest, ManifestKind, Period, Representation, Timeline,
+};
+use crate::media::hls::Ticks;
 use crate::media::tracks::Role;
 
 /// How soon a player asks again for a manifest that grows: as long as caches keep one.
 const UPDATE: &str = "PT2S";
+/// A player of a live stream keeps so many of its longest segments away from the end, as in HLS.
+const BEHIND: u32 = 3;
 
 /// Channels as the MPEG audio standards number their layouts (ISO/IEC 23003-3; 23091-3).
 const CHANNELS: &str = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011";
@@ -27,7 +32,7 @@ impl Manifest {
         let _ = write!(out, "isoff-{}:2011\"", if listed { "main" } else { "live" });
         match &self.kind {
             ManifestKind::Static => {
-                let _ = write!(out, " type=\"static\" mediaPresentationDuration=\"{}\"", self.duration());
+                let _ = write!(out, " type=\"static\" mediaPresentationDuration=\"{}\"", self.end());
             }
             ManifestKind::Growing { available_from, published, .. } => {
                 let time = |time: &chrono::DateTime<_>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -38,6 +43,20 @@ impl Manifest {
                     time(published)
                 );
             }
+            ManifestKind::Live { available_from, published, window, target_duration } => {
+                let time = |time: &chrono::DateTime<_>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+                let _ = write!(
+                    out,
+                    " type=\"dynamic\" availabilityStartTime=\"{}\" publishTime=\"{}\" minimumUpdatePeriod=\"{UPDATE}\" \
+                     suggestedPresentationDelay=\"PT{}S\"",
+                    time(available_from),
+                    time(published),
+                    BEHIND * target_duration
+                );
+                if let Some(window) = window {
+                    let _ = write!(out, " timeShiftBufferDepth=\"PT{window}S\"");
+                }
+            }
         }
         // At its peak bit rate a representation has brought a whole segment after the time it lasts.
         let longest = self.longest();
@@ -45,12 +64,15 @@ impl Manifest {
         if let ManifestKind::Growing { next, .. } = &self.kind {
             let _ = writeln!(out, "  <Location>{}</Location>", escaped(next));
         }
-        out.push_str("  <Period id=\"0\" start=\"PT0S\">\n");
-        for (id, set) in self.sets.iter().enumerate() {
-            set.render_into(id, &mut out);
+        for period in &self.periods {
+            let start = Seconds(period.start.micros());
+            let _ = writeln!(out, "  <Period id=\"{}\" start=\"{start}\">", escaped(&period.id));
+            for (id, set) in period.sets.iter().enumerate() {
+                set.render_into(id, &mut out);
+            }
+            out.push_str("  </Period>\n");
         }
-        out.push_str("  </Period>\n");
-        if let ManifestKind::Growing { published, .. } = &self.kind {
+        if let ManifestKind::Growing { published, .. } | ManifestKind::Live { published, .. } = &self.kind {
             // Else some players would ask a third party for the time.
             let now = published.to_rfc3339_opts(SecondsFormat::Millis, true);
             let _ =
@@ -61,11 +83,17 @@ impl Manifest {
     }
 
     fn timelines(&self) -> impl Iterator<Item = &Timeline> {
-        self.sets.iter().flat_map(|set| &set.representations).map(|representation| &representation.timeline)
+        let sets = self.periods.iter().flat_map(|period| &period.sets);
+        sets.flat_map(|set| &set.representations).map(|representation| &representation.timeline)
     }
 
-    fn duration(&self) -> Seconds {
-        Seconds(self.timelines().map(|timeline| timeline.duration().micros()).max().unwrap_or(0))
+    /// The end of all there is, on the timeline of the manifest.
+    fn end(&self) -> Seconds {
+        let end = |period: &Period| {
+            let timelines = period.sets.iter().flat_map(|set| &set.representations).map(|it| &it.timeline);
+            period.start.micros() + timelines.map(Timeline::end).max().unwrap_or(0)
+        };
+        Seconds(self.periods.iter().map(end).max().unwrap_or(0))
     }
 
     fn longest(&self) -> Seconds {
@@ -191,16 +219,25 @@ impl Representation {
 }
 
 impl Timeline {
+    /// Microseconds from the start of the period to the end of the last segment.
+    fn end(&self) -> u128 {
+        let from_start = u64::saturating_sub(self.first_start, self.period_start);
+        Ticks { ticks: from_start + self.duration().ticks, timescale: self.timescale }.micros()
+    }
+
     fn render_into(&self, out: &mut String) {
         let timescale = self.timescale;
         match &self.files {
             Files::Template { init, media } => {
-                let _ = writeln!(
+                let _ = write!(
                     out,
-                    "        <SegmentTemplate timescale=\"{timescale}\" startNumber=\"0\" initialization=\"{}\" media=\"{}\">",
-                    escaped(init),
-                    escaped(media)
+                    "        <SegmentTemplate timescale=\"{timescale}\" startNumber=\"{}\"",
+                    self.first_number
                 );
+                if self.period_start > 0 {
+                    let _ = write!(out, " presentationTimeOffset=\"{}\"", self.period_start);
+                }
+                let _ = writeln!(out, " initialization=\"{}\" media=\"{}\">", escaped(init), escaped(media));
                 self.render_durations(out, |a, b| a == b);
                 out.push_str("        </SegmentTemplate>\n");
             }
@@ -223,7 +260,7 @@ impl Timeline {
     /// Segments in a row that may be are one line.
     fn render_durations(&self, out: &mut String, together: impl Fn(&u64, &u64) -> bool) {
         out.push_str("          <SegmentTimeline>\n");
-        let mut start = " t=\"0\"";
+        let mut start = format!(" t=\"{}\"", self.first_start);
         for run in self.durations.chunk_by(&together) {
             let Some(duration) = run.first() else { continue };
             let _ = write!(out, "            <S{start} d=\"{duration}\"");
@@ -231,7 +268,7 @@ impl Timeline {
                 let _ = write!(out, " r=\"{}\"", run.len() - 1);
             }
             out.push_str("/>\n");
-            start = "";
+            start.clear();
         }
         out.push_str("          </SegmentTimeline>\n");
     }

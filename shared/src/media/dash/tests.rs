@@ -45,7 +45,7 @@ fn text(name: &str, language: Option<&str>, role: Role) -> (Presented, Timeline)
 fn timeline(name: &str, timescale: u32, durations: &[u64]) -> Timeline {
     let files =
         Files::Template { init: format!("{name}-1-init.mp4"), media: format!("{name}-1-$Number$.m4s") };
-    Timeline { timescale, durations: durations.to_vec(), files }
+    Timeline::from_zero(timescale, durations.to_vec(), files)
 }
 
 fn parse(manifest: &Manifest) -> MPD {

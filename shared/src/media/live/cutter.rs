@@ -116,6 +116,18 @@ impl Cutter {
         !self.part.is_multiple_of(self.cadence.segment_parts())
     }
 
+    /// The number behind the last segment that there are frames of, given out or not.
+    pub fn reach(&self) -> u64 {
+        self.number() + u64::from(self.is_within() || !self.pending.is_empty())
+    }
+
+    /// Forgets the frames of a segment from `number` on, where nothing of it was given out: another track has none of it.
+    pub fn forget_from(&mut self, number: u64) {
+        if self.number() >= number && !self.is_within() {
+            self.pending.clear();
+        }
+    }
+
     /// Where the next part begins, in ticks of the broadcast's timeline.
     pub fn position(&self) -> u64 {
         self.base + self.done * u64::from(self.frame_ticks())

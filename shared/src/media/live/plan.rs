@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::cadence::{Cadence, Wanted};
 use crate::live::spec::{LiveSpec, Resolution};
 use crate::media::codec::Codec;
-use crate::media::grid::Rate;
+use crate::media::grid::{AAC_FRAME, Rate};
 use crate::media::ladder::fit;
 use crate::media::probe::Probe;
 use crate::media::profile::{RateControl, Rung};
@@ -49,6 +49,9 @@ pub struct LiveAudio {
     pub sample_rate: u32,
 }
 
+/// The name of the one rung where nothing is to be transcoded.
+pub const SOURCE: &str = "source";
+
 /// The name of the one track of sound.
 pub const AUDIO: &str = "audio";
 
@@ -65,8 +68,12 @@ impl LivePlan {
             sample_rate: if stream.sample_rate == 44_100 { 44_100 } else { 48_000 },
         });
         let rungs = probe.video.as_ref().map_or_else(Vec::new, |video| {
-            let wanted: Vec<Rung> = settings.resolutions.iter().map(|it| rung(*it, settings.codec)).collect();
             let (width, height) = video.display_size();
+            let wanted: Vec<Rung> = if settings.enable_transcoding {
+                settings.resolutions.iter().map(|it| rung(*it, settings.codec)).collect()
+            } else {
+                vec![whole(width, height, settings.codec)]
+            };
             fit(&wanted, width, height)
                 .into_iter()
                 .map(|fitted| {
@@ -105,12 +112,49 @@ impl LivePlan {
         self.rungs.iter().map(|rung| rung.name.as_str()).chain(self.audio.iter().map(|_| AUDIO))
     }
 
+    /// The same without the best `dropped` rungs; one stays.
+    pub fn without(&self, dropped: usize) -> Self {
+        let dropped = dropped.min(self.rungs.len().saturating_sub(1));
+        Self { rungs: self.rungs.iter().skip(dropped).cloned().collect(), ..self.clone() }
+    }
+
+    /// How long a whole segment of a track is, in its ticks, counted from the first of its run; `None` where there is no such track.
+    pub fn segment_ticks(&self, track: &str, place: u64) -> Option<u64> {
+        let timescale = self.timescale(track)?;
+        let cadence = &self.cadence;
+        if track != AUDIO {
+            return Some(cadence.segment_frames() * u64::from(cadence.rate.frame_ticks()));
+        }
+        let begins = |place: u64| cadence.part_aac_frame(place * cadence.segment_parts(), timescale);
+        Some((begins(place + 1) - begins(place)) * AAC_FRAME)
+    }
+
     /// Ticks a second of a track's clock; `None` where there is no such track.
     pub fn timescale(&self, track: &str) -> Option<u32> {
         if track == AUDIO {
             return self.audio.as_ref().map(|audio| audio.sample_rate);
         }
         self.rungs.iter().any(|rung| rung.name == track).then(|| self.cadence.rate.timescale())
+    }
+}
+
+/// The one rung of a stream that is to be left as it is: its own size, at the rate of the resolution that holds it.
+fn whole(width: f64, height: f64, codec: Codec) -> Rung {
+    let pixels = |rung: &Rung| f64::from(rung.width) * f64::from(rung.height);
+    let known = Resolution::ALL.iter().rev().map(|it| rung(*it, codec));
+    let holds = known.clone().find(|rung| pixels(rung) >= width * height);
+    let best = rung(Resolution::R1080, codec);
+    let bitrate = match holds {
+        Some(rung) => rung.rate_control.max_bitrate(),
+        None => (best.rate_control.max_bitrate() as f64 * width * height / pixels(&best)) as u64,
+    };
+    Rung {
+        name: SOURCE.to_owned(),
+        width: width.ceil() as u32,
+        height: height.ceil() as u32,
+        codec,
+        rate_control: RateControl::Constant { bitrate, buffer: bitrate },
+        max_frame_rate: None,
     }
 }
 
@@ -131,5 +175,22 @@ fn rung(resolution: Resolution, codec: Codec) -> Rung {
         codec,
         rate_control: RateControl::Constant { bitrate, buffer: bitrate },
         max_frame_rate: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_rung_of_a_stream_that_stays_as_it_is_has_its_size_and_a_fitting_rate() {
+        for (size, bitrate) in
+            [((768.0, 432.0), 1_400_000), ((1920.0, 1080.0), 5_000_000), ((3840.0, 2160.0), 20_000_000)]
+        {
+            let rung = whole(size.0, size.1, Codec::H264);
+            assert_eq!(rung.rate_control.max_bitrate(), bitrate, "{size:?}");
+            let fitted = fit(&[rung], size.0, size.1);
+            assert_eq!((f64::from(fitted[0].width), f64::from(fitted[0].height)), size);
+        }
     }
 }

@@ -21,15 +21,16 @@ const VERSION_WITHOUT_SKIP: u32 = 7;
 
 /// Writes the playlist of a track; `None` where there is no such track, or nothing of it yet.
 pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
-    let (_, track) = window.track(track)?;
+    let (place, track) = window.track(track)?;
     let first = track.segments.front().or(track.open.as_ref())?;
+    let low_latency = window.plan.low_latency;
     // Nobody waits for parts of what is over, and they lie nowhere but in the memory of whoever made them.
-    let low_latency = window.plan.low_latency && !window.ended;
+    let in_parts = low_latency && !window.ended;
     let cadence = &window.plan.cadence;
     let target = cadence.target_duration;
     let skipped = match form {
         // After the end there is nothing to update.
-        Form::Delta if low_latency => skippable(track, target),
+        Form::Delta if in_parts => skippable(track, target),
         _ => 0,
     };
     let listed = track.segments.len() - skipped;
@@ -63,23 +64,23 @@ pub fn media(window: &Window, track: &str, form: Form) -> Option<String> {
     if skipped > 0 {
         let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
     }
-    let mut epoch = skipped.checked_sub(1).and_then(|last| track.segments.get(last)).map(|last| last.epoch);
+    let mut before = skipped.checked_sub(1).and_then(|last| track.segments.get(last));
     for segment in track.segments.iter().skip(skipped) {
-        head(&mut out, window, track, segment, epoch);
-        epoch = Some(segment.epoch);
-        if low_latency {
+        head(&mut out, window, (place, track), segment, before);
+        before = Some(segment);
+        if in_parts {
             parts(&mut out, track, segment);
         }
         whole(&mut out, track, segment);
     }
-    if let Some(open) = track.open.as_ref().filter(|_| low_latency) {
-        head(&mut out, window, track, open, epoch);
+    if let Some(open) = track.open.as_ref().filter(|_| in_parts) {
+        head(&mut out, window, (place, track), open, before);
         parts(&mut out, track, open);
     }
     if window.ended {
         out.push_str("#EXT-X-ENDLIST\n");
     } else if low_latency {
-        tail(&mut out, window, track);
+        tail(&mut out, window, (place, track));
     }
     Some(out)
 }
@@ -96,11 +97,20 @@ fn is_seam(window: &Window, segment: &Segment) -> bool {
 }
 
 /// What stands before the first part of a segment: what it depends on, and its date.
-fn head(out: &mut String, window: &Window, track: &Track, segment: &Segment, before: Option<u32>) {
-    if is_seam(window, segment) {
+fn head(
+    out: &mut String,
+    window: &Window,
+    (place, track): (usize, &Track),
+    segment: &Segment,
+    before: Option<&Segment>,
+) {
+    let left_out = before.is_some_and(|before| before.number + 1 != segment.number);
+    if left_out || is_seam(window, segment) {
         out.push_str("#EXT-X-DISCONTINUITY\n");
     }
-    if before != Some(segment.epoch) {
+    // A run that the track has no part in has no description of it, and nothing there is to be decoded.
+    let described = !segment.gap || window.run(segment.epoch).is_none_or(|run| run.codec(place).is_some());
+    if before.map(|before| before.epoch) != Some(segment.epoch) && described {
         let init = LiveFile::Init { track: track.name.clone(), epoch: segment.epoch };
         let _ = writeln!(out, "#EXT-X-MAP:URI=\"{init}\"");
     }
@@ -127,14 +137,19 @@ fn whole(out: &mut String, track: &Track, segment: &Segment) {
 }
 
 /// What comes next, and how far the other tracks are.
-fn tail(out: &mut String, window: &Window, track: &Track) {
-    let (number, part) = track.next_part();
-    let hint = LiveFile::Part { track: track.name.clone(), number, part };
-    let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{hint}\"");
+fn tail(out: &mut String, window: &Window, (place, track): (usize, &Track)) {
+    if window.goes_on(place) {
+        let (number, part) = track.next_part();
+        let hint = LiveFile::Part { track: track.name.clone(), number, part };
+        let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{hint}\"");
+    }
+    // Those that were dropped, too: whoever read the multivariant playlist before knows of them.
     for other in window.tracks.iter().filter(|other| other.name != track.name) {
         let Some((msn, part)) = other.last_part() else { continue };
         let uri = LiveFile::Playlist { track: other.name.clone() };
-        let _ = writeln!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}\",LAST-MSN={msn},LAST-PART={part}");
+        let _ = write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}\",LAST-MSN={msn}");
+        // A gap of a rung that was dropped never had parts.
+        let _ = if other.is_in_parts() { writeln!(out, ",LAST-PART={part}") } else { writeln!(out) };
     }
 }
 

@@ -33,8 +33,18 @@ pub struct Run {
     /// How many runs of the broadcast came before it.
     pub ordinal: u32,
     pub first_number: u64,
-    /// Codecs by RFC 6381, in the order of the tracks.
+    /// Codecs by RFC 6381, in the order of the tracks; empty where a track was dropped: it has gaps only.
     pub codecs: Vec<String>,
+    /// Where its first segment begins, in microseconds from tick zero; `None` where that has been forgotten.
+    #[serde(default)]
+    pub began: Option<u64>,
+}
+
+impl Run {
+    /// The codec of a track, by its place; `None` where it was dropped.
+    pub fn codec(&self, track: usize) -> Option<&str> {
+        self.codecs.get(track).map(String::as_str).filter(|codec| !codec.is_empty())
+    }
 }
 
 /// One track of the window.
@@ -42,7 +52,7 @@ pub struct Run {
 pub struct Track {
     pub name: String,
     pub timescale: u32,
-    /// Whole segments, oldest first; their numbers follow each other.
+    /// Whole segments, oldest first; their numbers follow each other, but where a recording leaves some out.
     pub segments: VecDeque<Segment>,
     /// The one that grows.
     pub open: Option<Segment>,
@@ -67,7 +77,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn end(&self) -> u64 {
+    /// Where the next one begins.
+    pub fn end(&self) -> u64 {
         self.start + self.ticks
     }
 }
@@ -191,13 +202,27 @@ impl Window {
         self.runs.iter().find(|run| run.epoch == epoch)
     }
 
+    /// How long its playlists say that it is.
+    pub fn seconds(&self) -> f64 {
+        let of = |track: &Track| {
+            let ticks: u64 = track.segments.iter().map(|segment| segment.ticks).sum();
+            ticks as f64 / f64::from(track.timescale.max(1))
+        };
+        self.tracks.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// Whether the present run has a track, by its place: one that was dropped does not come back.
+    pub fn goes_on(&self, track: usize) -> bool {
+        self.runs.last().is_none_or(|run| run.codec(track).is_some())
+    }
+
     /// Something can be watched.
     pub fn is_playable(&self) -> bool {
         self.tracks.iter().all(|track| track.open.is_some() || !track.segments.is_empty())
     }
 
     /// Forgets what is no longer listed.
-    fn trim(&mut self) {
+    pub fn trim(&mut self) {
         let target = u64::from(self.plan.cadence.target_duration);
         // Nothing may leave that is needed to hold back from the end.
         let window = u64::from(self.plan.window_seconds).max(3 * target);
@@ -232,6 +257,11 @@ impl Track {
         Some((newest.number, newest.part_count.saturating_sub(1)))
     }
 
+    /// Whether the newest segment is made of parts.
+    pub fn is_in_parts(&self) -> bool {
+        self.open.as_ref().or(self.segments.back()).is_some_and(|newest| newest.part_count > 0)
+    }
+
     /// The part that comes next, where the run goes on.
     pub fn next_part(&self) -> (u64, u32) {
         match (&self.open, self.segments.back()) {
@@ -243,8 +273,8 @@ impl Track {
 
     /// A segment that is listed, growing or not.
     pub fn segment(&self, number: u64) -> Option<&Segment> {
-        let first = self.segments.front().map_or(number, |segment| segment.number);
-        let whole = usize::try_from(number.checked_sub(first)?).ok().and_then(|n| self.segments.get(n));
+        let whole = self.segments.binary_search_by_key(&number, |segment| segment.number);
+        let whole = whole.ok().and_then(|place| self.segments.get(place));
         whole.or(self.open.as_ref()).filter(|segment| segment.number == number)
     }
 

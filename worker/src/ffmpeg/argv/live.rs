@@ -11,7 +11,7 @@ use reelmill_shared::media::live::plan::{LiveAudio, LivePlan};
 use reelmill_shared::media::profile::{Preset, RateControl};
 
 use super::super::encoders::{self, Wish};
-use super::{Args, DECODERS, MAX_PIXELS, MAX_STREAMS, ffmpeg_start, file_url, fragmented_mp4};
+use super::{Args, DECODERS, MAX_PIXELS, MAX_STREAMS, ffmpeg_start, file_url, fragmented_mp4, guarded_input};
 
 /// Where a broadcast comes in and goes out.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct LiveFiles<'a> {
     pub stored_size: (u32, u32),
     /// The sound's.
     pub audio: Option<u32>,
+    /// The plan has one rung, and that is the picture as it comes.
+    pub passed: bool,
     /// One a track of the plan, in their order.
     pub outputs: &'a [PathBuf],
 }
@@ -50,7 +52,7 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
     if let Some(audio) = silence {
         args.add(["-f", "lavfi", "-i", &format!("anullsrc=r={}:cl=stereo", audio.sample_rate)]);
     }
-    if let Some(video) = files.video.filter(|_| !plan.rungs.is_empty()) {
+    if let Some(video) = files.video.filter(|_| !plan.rungs.is_empty() && !files.passed) {
         args.add(["-filter_complex", &graph(plan, (video, files.stored_size), encoder)]);
     }
     let grid = Grid {
@@ -61,6 +63,11 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
     };
     let mut outputs = files.outputs.iter();
     for (index, (rung, output)) in plan.rungs.iter().zip(outputs.by_ref()).enumerate() {
+        if let Some(video) = files.video.filter(|_| files.passed) {
+            args.add(["-map", &format!("0:{video}"), "-c:v", "copy"]);
+            fragment_a_frame(&mut args, output);
+            continue;
+        }
         args.add(["-map", &format!("[r{index}]")]);
         args.extend(&encoders::live_output(&Wish {
             encoder,
@@ -77,6 +84,22 @@ pub fn live(plan: &LivePlan, files: &LiveFiles<'_>, encoder: Encoder, threads: u
         sound(&mut args, audio, files.audio);
         fragment_a_frame(&mut args, output);
     }
+    args.0
+}
+
+/// Makes a picture, within a box, of the first frame of `input`, which is a file of ours.
+pub fn live_thumbnail(input: &Path, (width, height): (u32, u32), output: &Path) -> Vec<OsString> {
+    let mut args = ffmpeg_start();
+    args.add(["-threads", "1", "-filter_threads", "1"]);
+    guarded_input(&mut args, input);
+    let fit = format!(
+        "scale=w={width}:h={height}:force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bilinear:out_range=full,\
+         format=yuvj420p,setsar=1"
+    );
+    args.add(["-map", "0:v:0", "-frames:v", "1", "-vf", &fit]);
+    args.add(["-c:v", "mjpeg", "-threads", "1", "-q:v", "5", "-fflags", "+bitexact", "-f", "image2"]);
+    args.add(["-update", "1"]);
+    args.0.push(file_url(output));
     args.0
 }
 

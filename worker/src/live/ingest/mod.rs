@@ -2,13 +2,19 @@
 //! as they come.
 
 pub(crate) mod pull;
+mod relay;
 pub(crate) mod rtmp;
+pub(crate) mod srt;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use reelmill_shared::auth::seal::Sealer;
 use reelmill_shared::db::live::Taken;
+use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::live::key::source_seal;
+use reelmill_shared::live::spec::LiveSource;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +23,6 @@ pub(crate) struct Publisher {
     pub(crate) taken: Taken,
     /// Who it is, for people.
     pub(crate) address: String,
-    pub(crate) container: Container,
     /// Ends when the publisher does. It holds few pieces: who cannot be kept up with is slowed down.
     pub(crate) media: mpsc::Receiver<Bytes>,
     /// Cancelled to send it away.
@@ -38,22 +43,19 @@ pub(crate) enum Kind {
     Finite,
 }
 
-/// What the bytes of a publisher are wrapped in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Container {
-    Flv,
-    Matroska,
-}
-
-impl Container {
-    /// FFmpeg's name of it.
-    pub(crate) fn format(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::Matroska => "matroska",
-        }
-    }
-}
-
 /// Pieces on their way from a publisher to FFmpeg: a second or so.
 pub(crate) const PIECES: usize = 64;
+
+/// Where a stream comes from, opened.
+///
+/// # Errors
+/// For people: why it cannot be.
+fn open_source(
+    sealer: &Sealer,
+    livestream: LivestreamId,
+    sealed: Option<&[u8]>,
+) -> Result<LiveSource, &'static str> {
+    let unreadable = "its source cannot be opened: has REELMILL_SECRET_KEY changed?";
+    let opened = sealer.open(&source_seal(livestream), sealed.ok_or("it has no source")?);
+    serde_json::from_slice(&opened.map_err(|_| unreadable)?).map_err(|_| unreadable)
+}

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use reelmill_shared::db::live::{self, Claim, Taken};
-use reelmill_shared::live::key::source_seal;
+use reelmill_shared::live::address::SrtAddress;
+use reelmill_shared::live::event::Severity;
 use reelmill_shared::live::spec::{LiveSource, SourceKind};
 use reelmill_shared::net::redacted;
 use reqwest::header::HeaderMap;
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::{Container, Kind, PIECES, Publisher};
-use crate::ffmpeg::argv::{self, Pull};
+use super::{Kind, PIECES, Publisher, open_source, relay};
+use crate::ffmpeg::argv::{self, Address, Pull};
 use crate::ffmpeg::process::{self, Limits, RunError};
 use crate::live::outlet;
 use crate::live::studio::Studio;
@@ -50,6 +51,9 @@ pub(crate) async fn serve(studio: Arc<Studio>, sessions: TaskTracker, shutdown: 
             () = tokio::time::sleep(LOOK.mul_f64(rand::random_range(0.5..1.5))) => {}
             () = shutdown.cancelled() => return,
         }
+        if !studio.takes_streams() {
+            continue;
+        }
         let wanted = match live::wanted(&studio.db, AT_ONCE).await {
             Ok(wanted) => wanted,
             Err(error) => {
@@ -74,7 +78,8 @@ async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
     let hold = taken.hold;
     let dismissed = shutdown.child_token();
     let (sender, media) = mpsc::channel(PIECES);
-    let source = open(&studio, &taken);
+    let source = open_source(&studio.sealer, hold.livestream, taken.source.as_deref())
+        .map_err(|error| PullError::Source(error.to_owned()));
     let kind = match &source {
         Ok(source) if taken.spec.source == SourceKind::File && !source.repeat => Kind::Finite,
         _ => Kind::Pulled,
@@ -85,7 +90,6 @@ async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
     studio.admit(Publisher {
         taken,
         address: shown.map_or_else(|| "a source".to_owned(), |url| redacted(&url)),
-        container: Container::Matroska,
         media,
         dismissed: dismissed.clone(),
         kind,
@@ -99,20 +103,11 @@ async fn fetch(studio: Arc<Studio>, taken: Taken, shutdown: CancellationToken) {
     };
     if let Err(error) = fetched.await {
         tracing::info!(livestream = %hold.livestream, %error, "could not fetch a live stream");
-        let kind = reelmill_shared::live::event::LiveEventType::Error;
-        if let Err(error) = live::note(&studio.db, hold, kind, &error.to_string()).await {
+        if let Err(error) = live::note(&studio.db, hold.livestream, Severity::Error, &error.to_string()).await
+        {
             tracing::debug!(%error, "could not tell why a pull failed");
         }
     }
-}
-
-/// Where it comes from.
-fn open(studio: &Studio, taken: &Taken) -> Result<LiveSource, PullError> {
-    let sealed = taken.source.as_deref().ok_or_else(|| PullError::Source("it has no address".into()))?;
-    let unreadable =
-        || PullError::Source("its address cannot be opened: has REELMILL_SECRET_KEY changed?".into());
-    let opened = studio.sealer.open(&source_seal(taken.hold.livestream), sealed).map_err(|_| unreadable())?;
-    serde_json::from_slice(&opened).map_err(|_| unreadable())
 }
 
 /// Brings the media into `sender` until it ends or nobody wants it.
@@ -123,7 +118,7 @@ async fn bring(
     sender: mpsc::Sender<Bytes>,
 ) -> Result<(), PullError> {
     let Errand { kind, source, name, played_out } = errand;
-    let dir = Directory(studio.scratch.attempt(&name)?);
+    let dir = Directory(studio.scratch.attempt(&name)?, CancellationToken::new());
     let url: Url = source
         .url
         .as_deref()
@@ -135,10 +130,9 @@ async fn bring(
         SourceKind::File => {
             Pull::File { path: file(studio, &url, &dir.0, dismissed).await?, repeat: source.repeat }
         }
-        SourceKind::Rtsp => Pull::Rtsp { url: checked(studio, &url).await? },
-        SourceKind::Push | SourceKind::Srt => {
-            return Err(PullError::Source("this kind of source is not fetched".into()));
-        }
+        SourceKind::Rtsp => script(&dir.0, &Address::Rtsp(checked(studio, &url, &dir.1).await?)).await?,
+        SourceKind::Srt => script(&dir.0, &called(studio, &url, source.passphrase).await?).await?,
+        SourceKind::Push => return Err(PullError::Source("this kind of source is not fetched".into())),
     };
     let args = argv::pull(&pull, &pipe);
     let over = CancellationToken::new();
@@ -220,8 +214,22 @@ async fn file(
     }
 }
 
-/// The address of a camera with its host as a number that was checked: FFmpeg looks no name up again.
-async fn checked(studio: &Studio, url: &Url) -> Result<Url, PullError> {
+/// The address of an SRT server, which was checked. SRT knows no redirection.
+async fn called(studio: &Studio, url: &Url, passphrase: Option<String>) -> Result<Address, PullError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        PullError::Fetch(format!("{} could not be reached: {error}", redacted(url)))
+    };
+    let address = SrtAddress::parse(url.as_str()).map_err(|error| failed(&error))?;
+    let resolved = studio.http.policy().resolve(&address.host, address.port).await;
+    let to = *resolved
+        .map_err(|error| failed(&error))?
+        .first()
+        .ok_or_else(|| failed(&"its host has no address"))?;
+    Ok(Address::SrtCaller { to, stream: address.stream, passphrase })
+}
+
+/// The address of a camera by a way that leads to where it was checked to be, and nowhere else.
+async fn checked(studio: &Studio, url: &Url, over: &CancellationToken) -> Result<Url, PullError> {
     let failed = |error: &dyn std::fmt::Display| {
         PullError::Fetch(format!("{} could not be reached: {error}", redacted(url)))
     };
@@ -229,19 +237,31 @@ async fn checked(studio: &Studio, url: &Url) -> Result<Url, PullError> {
     let port = url.port().unwrap_or(RTSP_PORT);
     let addresses = studio.http.policy().resolve(host, port).await.map_err(|error| failed(&error))?;
     let address = addresses.first().ok_or_else(|| failed(&"its host has no address"))?;
-    let mut direct = url.clone();
-    direct.set_ip_host(address.ip()).map_err(|()| failed(&"its host cannot be put in"))?;
-    Ok(direct)
+    let near = relay::open(*address, over.clone()).await?;
+    let mut by_relay = url.clone();
+    let put = by_relay.set_ip_host(near.ip()).and_then(|()| by_relay.set_port(Some(near.port())));
+    put.map_err(|()| failed(&"its host cannot be put in"))?;
+    Ok(by_relay)
 }
 
 /// RFC 2326, section 9.2.
 const RTSP_PORT: u16 = 554;
 
-/// A directory that goes with what is fetched.
-struct Directory(PathBuf);
+/// Writes down where it comes from, for FFmpeg alone to read.
+pub(super) async fn script(dir: &Path, address: &Address) -> std::io::Result<Pull> {
+    let path = dir.join("address");
+    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await?;
+    file.write_all(address.script().as_bytes()).await?;
+    file.flush().await?;
+    Ok(Pull::Script { path, container: address.container() })
+}
+
+/// A directory that goes with what is fetched, and the end of what serves it.
+pub(super) struct Directory(pub(super) PathBuf, pub(super) CancellationToken);
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        self.1.cancel();
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, "could not remove the scratch of a pull");
         }

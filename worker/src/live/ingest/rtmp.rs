@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reelmill_shared::db::live::{self, Claim, Refusal};
+use reelmill_shared::db::live::{self, Claim, LiveHold, Refusal};
+use reelmill_shared::live::event::Severity;
 use reelmill_shared::live::key::StreamKey;
 use rtmp_rs::media::FlvTag;
 use rtmp_rs::media::flv::FlvTagType;
@@ -20,9 +21,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Container, Kind, PIECES, Publisher};
-use crate::live::flv::{self, Tag, TagKind};
+use super::{Kind, PIECES, Publisher};
+use crate::live::flv::{Tag, TagKind};
 use crate::live::studio::Studio;
+use crate::live::wrap::Wrapper;
 
 /// The application in the address: `rtmp://host/live/KEY`.
 const APP: &str = "live";
@@ -134,8 +136,9 @@ struct Handler {
 /// A publisher that was let in.
 struct Publishing {
     sender: mpsc::Sender<Bytes>,
-    writer: flv::Writer,
+    wrapper: Wrapper,
     last: Instant,
+    hold: LiveHold,
 }
 
 impl Handler {
@@ -151,6 +154,10 @@ impl Handler {
         if self.is_publishing() {
             return Err("this connection publishes already".into());
         }
+        if !self.studio.takes_streams() {
+            metrics::counter!("reelmill_live_refused_total", "reason" => "draining").increment(1);
+            return Err("this worker takes no more streams; come again, to another one".into());
+        }
         let Some(key) = StreamKey::from_publisher(&params.stream_key) else {
             self.suspects.note(peer.ip());
             return Err(Refusal::UnknownKey.to_string());
@@ -162,7 +169,7 @@ impl Handler {
                     self.suspects.note(peer.ip());
                 }
                 tracing::info!(%peer, %refusal, "turned a publisher away");
-                metrics::counter!("reelmill_live_refused_total", "reason" => word(refusal)).increment(1);
+                metrics::counter!("reelmill_live_refused_total", "reason" => refusal.word()).increment(1);
                 return Err(refusal.to_string());
             }
             Err(error) => {
@@ -171,30 +178,18 @@ impl Handler {
             }
         };
         let (sender, media) = mpsc::channel(PIECES);
-        // The channel is new, so there is room.
-        let _ = sender.try_send(flv::header());
-        let publishing = Publishing { sender, writer: flv::Writer::default(), last: Instant::now() };
+        let publishing =
+            Publishing { sender, wrapper: Wrapper::default(), last: Instant::now(), hold: taken.hold };
         *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = Some(publishing);
         self.studio.admit(Publisher {
             taken,
             address: peer.to_string(),
-            container: Container::Flv,
             media,
             dismissed: self.dismissed.clone(),
             kind: Kind::Pushed,
             played_out: Arc::default(),
         });
         Ok(())
-    }
-}
-
-fn word(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::UnknownKey => "key",
-        Refusal::NotStarted => "not_started",
-        Refusal::NotPushed => "not_pushed",
-        Refusal::TooMany => "too_many",
-        Refusal::Carried => "carried",
     }
 }
 
@@ -226,12 +221,26 @@ impl RtmpHandler for Handler {
             return false;
         }
         let tag = Tag { kind, timestamp: tag.timestamp, data: tag.data.clone() };
-        let (sender, bytes) = {
+        let (sender, wrapped, hold) = {
             let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(publishing) = publishing.as_mut() else { return true };
             let now = Instant::now();
             let waited = now - std::mem::replace(&mut publishing.last, now);
-            (publishing.sender.clone(), publishing.writer.tag(&tag, waited))
+            (publishing.sender.clone(), publishing.wrapper.push(tag, waited), publishing.hold)
+        };
+        let bytes = match wrapped {
+            Ok(bytes) if bytes.is_empty() => return true,
+            Ok(bytes) => bytes,
+            Err(unread) => {
+                tracing::info!(livestream = %hold.livestream, %unread, "sent a publisher away");
+                if let Err(error) =
+                    live::note(&self.studio.db, hold.livestream, Severity::Error, &unread.to_string()).await
+                {
+                    tracing::debug!(%error, "could not tell why a publisher was sent away");
+                }
+                self.dismissed.cancel();
+                return false;
+            }
         };
         // Waiting here leaves the publisher's bytes in its socket: it is slowed down.
         sender.send(bytes).await.is_ok()
