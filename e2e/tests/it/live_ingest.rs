@@ -117,8 +117,12 @@ async fn live_srt_is_fetched_from_an_address_that_is_allowed() {
     let names: Vec<&str> =
         on_air["variants"].as_array().unwrap().iter().map(|it| text(it, "resolution")).collect();
     assert_eq!(names, ["source"], "one quality, of the source's own size");
-    let events = farm.client.get(&format!("/livestreams/{id}/events")).await;
-    assert!(events.to_string().contains("at its own size"), "{events}");
+    // Its keyframes may have to be seen before it is known to be off the grid.
+    until("it to be told that it is encoded", PATIENCE, || async {
+        let events = farm.client.get(&format!("/livestreams/{id}/events")).await;
+        events.to_string().contains("at its own size").then_some(())
+    })
+    .await;
     let master = watch(&farm, id).await;
     listed(&master, "source", "segments", |text| (!numbers(text).is_empty()).then_some(())).await;
     farm.client.post_empty(format!("/livestreams/{id}/stop")).await;

@@ -120,8 +120,14 @@ pub(super) fn far_part(observation: &Observation<'_>, findings: &mut Findings) {
     let Some(answer) = answer(observation, |asked| matches!(asked, Asked::FarPart { .. })) else { return };
     let Asked::FarPart { msn, .. } = answer.asked else { return };
     match &answer.outcome {
-        Outcome::Playlist(seen)
-            if seen.media.last_whole() >= Some(msn) && answer.took <= answer.usual + AT_ONCE => {}
+        Outcome::Playlist(seen) if seen.media.last_whole() >= Some(msn) => {
+            // One too many is the first of the next (rule 14), which takes its time where the stream was interrupted.
+            let known = answer.known.media.open.discontinuity_number;
+            let interrupted = seen.media.open.discontinuity_number > known;
+            if answer.took > answer.usual + AT_ONCE && !interrupted {
+                refused(answer, findings);
+            }
+        }
         _ => refused(answer, findings),
     }
 }
@@ -214,6 +220,15 @@ mod tests {
         }
         // Its segment had ended when the request came.
         assert_eq!(judged(far_part, Asked::FarPart { msn: 108, part: 60 }, playlist(&good()), 0.0), NOTHING);
+        assert_eq!(judged(far_part, Asked::FarPart { msn: 108, part: 60 }, playlist(&good()), 2.0), BAD);
+        let after_a_seam = next().replace(
+            "#EXT-X-PART:DURATION=0.2,URI=\"p109.0",
+            "#EXT-X-DISCONTINUITY\n#EXT-X-PART:DURATION=0.2,URI=\"p109.0",
+        );
+        assert_eq!(
+            judged(far_part, Asked::FarPart { msn: 108, part: 60 }, playlist(&after_a_seam), 2.0),
+            NOTHING
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub(super) fn merges(observation: &Observation<'_>, findings: &mut Findings) {
     let Observation::Delta(seen) = observation else { return };
     let (delta, full) = (&seen.delta.media, &seen.full.media);
     // Two answers of different moments cannot be compared; numbers and names may both lie, but hardly at once.
-    let same_moment = delta.last() == full.last() || last_uri(delta) == last_uri(full);
+    let same_end = delta.last() == full.last() || last_uri(delta) == last_uri(full);
+    // The oldest may leave while nothing is added, such as when another rendition catches up.
+    let same_moment = same_end && delta.media_sequence == full.media_sequence;
     if delta.skips.is_empty() || !same_moment || delta.end != full.end {
         return;
     }
@@ -261,9 +263,16 @@ mod tests {
             full: seen(&next()),
             date_ranges: false,
         };
+        let judged = |seen: &DeltaSeen| {
+            let mut findings = Findings::default();
+            merges(&Observation::Delta(seen), &mut findings);
+            (findings.checks, findings.failed)
+        };
+        seen.full.media.media_sequence += 1;
+        assert_eq!(judged(&seen), (0, 0));
+        seen.full.media.media_sequence -= 1;
+        assert_eq!(judged(&seen), (1, 0));
         seen.full.media.open.parts.pop();
-        let mut findings = Findings::default();
-        merges(&Observation::Delta(&seen), &mut findings);
-        assert_eq!((findings.checks, findings.failed), (0, 0));
+        assert_eq!(judged(&seen), (0, 0));
     }
 }

@@ -111,7 +111,9 @@ async fn odd_requests(watch: &Watch, rendition: &Rendition, seen: &Seen) {
         let latest = rendition.latest();
         let (msn, part) = latest.media.next();
         let part = part + advance_limit(&latest.media) + FAR;
-        watch.ask(rendition, Asked::FarPart { msn, part }, REFUSAL).await;
+        // Where its segment ends meanwhile, the first of the next is waited for.
+        let timeout = patience(&latest, watch.usual());
+        watch.ask(rendition, Asked::FarPart { msn, part }, timeout).await;
     }
 }
 

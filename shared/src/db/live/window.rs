@@ -207,15 +207,18 @@ pub fn listed(
     });
     let runs = window.runs.clone();
     let run_of = |number: u64| runs.iter().rfind(|run| run.first_number <= number).or(runs.first());
+    let place_of = |number: u64| number.saturating_sub(run_of(number).map_or(number, |run| run.first_number));
+    // Viewers may know all the parts of what was lost, and what is lost is whole.
+    let parts_of =
+        |track: &str, number, ticks| on_air.plan.segment_parts(track, place_of(number), ticks).unwrap_or(1);
     let gap = |track: &str, number: u64, start: u64, until: f64| {
-        let run = run_of(number);
-        let place = number.saturating_sub(run.map_or(number, |run| run.first_number));
         // As long as viewers may have seen it, but not beyond what comes next: else all that follows would be later than it was.
         // Where more is missing than that, the date behind the gap says how long it really was.
-        let usual = on_air.plan.segment_ticks(track, place).unwrap_or(1);
+        let usual = on_air.plan.segment_ticks(track, place_of(number)).unwrap_or(1);
         let ticks = (until - start as f64).clamp(1.0, (usual as f64).max(1.0)).round() as u64;
-        let epoch = run.map_or(0, |run| run.epoch);
-        Segment { number, epoch, start, ticks, gap: true, part_count: 0, parts: vec![] }
+        let epoch = run_of(number).map_or(0, |run| run.epoch);
+        let part_count = parts_of(track, number, usual);
+        Segment { number, epoch, start, ticks, gap: true, part_count, parts: vec![] }
     };
     let mut lost = vec![];
     for track in &mut window.tracks {
@@ -241,7 +244,7 @@ pub fn listed(
                 start: kept.start_ticks,
                 ticks: kept.ticks,
                 gap: kept.gap,
-                part_count: 1,
+                part_count: parts_of(&track.name, kept.number, kept.ticks),
                 parts: vec![],
             });
         }

@@ -120,13 +120,30 @@ impl LivePlan {
 
     /// How long a whole segment of a track is, in its ticks, counted from the first of its run; `None` where there is no such track.
     pub fn segment_ticks(&self, track: &str, place: u64) -> Option<u64> {
+        let (begins, frame) = self.part_frames(track)?;
+        let parts = self.cadence.segment_parts();
+        Some((begins((place + 1) * parts) - begins(place * parts)) * frame)
+    }
+
+    /// Of how many parts a segment of a track was made that lasts so many ticks, counted from the first of its run; `None` where
+    /// there is no such track.
+    pub fn segment_parts(&self, track: &str, place: u64, ticks: u64) -> Option<u32> {
+        let (begins, frame) = self.part_frames(track)?;
+        let parts = self.cadence.segment_parts();
+        let (first, frames) = (place * parts, ticks.div_ceil(frame.max(1)));
+        let whole = |count: &u64| begins(first + count) - begins(first) >= frames;
+        (1..parts).find(whole).unwrap_or(parts).try_into().ok()
+    }
+
+    /// Where the parts of a track begin, in its frames from the start of a run, and how many ticks a frame is.
+    fn part_frames(&self, track: &str) -> Option<(impl Fn(u64) -> u64, u64)> {
         let timescale = self.timescale(track)?;
-        let cadence = &self.cadence;
-        if track != AUDIO {
-            return Some(cadence.segment_frames() * u64::from(cadence.rate.frame_ticks()));
-        }
-        let begins = |place: u64| cadence.part_aac_frame(place * cadence.segment_parts(), timescale);
-        Some((begins(place + 1) - begins(place)) * AAC_FRAME)
+        let (cadence, is_sound) = (self.cadence, track == AUDIO);
+        let begins = move |part| match is_sound {
+            true => cadence.part_aac_frame(part, timescale),
+            false => cadence.part_frame(part),
+        };
+        Some((begins, if is_sound { AAC_FRAME } else { u64::from(cadence.rate.frame_ticks()) }))
     }
 
     /// Ticks a second of a track's clock; `None` where there is no such track.
@@ -180,7 +197,49 @@ fn rung(resolution: Resolution, codec: Codec) -> Rung {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cutter::{Cutter, Kind};
     use super::*;
+    use crate::media::cmaf::Sample;
+
+    #[test]
+    fn segments_are_as_long_and_in_as_many_parts_as_the_cutter_makes_them() {
+        let rate = Rate { num: 30_000, den: 1001 };
+        let (keyframe_interval, segment_duration, part_duration_ms) = (1, 2, 333);
+        let wanted =
+            Wanted { rate, sample_rate: Some(44_100), keyframe_interval, segment_duration, part_duration_ms };
+        let rung =
+            LiveRung { name: "360p".into(), width: 640, height: 360, bitrate: 800_000, buffer: 800_000 };
+        let plan = LivePlan {
+            cadence: Cadence::new(wanted),
+            frame_rate: (rate.num, rate.den),
+            codec: Codec::H264,
+            rungs: vec![rung],
+            audio: Some(LiveAudio { bitrate: 128_000, sample_rate: 44_100 }),
+            low_latency: true,
+            window_seconds: 20,
+        };
+        for (track, kind) in [("360p", Kind::Video), (AUDIO, Kind::Audio { sample_rate: 44_100 })] {
+            let mut cutter = Cutter::new(plan.cadence, kind, 0, 0);
+            let mut segments = vec![(0, 0)];
+            for frame in 0..400 {
+                let sync = frame % u64::from(plan.cadence.gop_frames) == 0;
+                let sample = Sample { duration: 1, composition_offset: 0, sync, data: bytes::Bytes::new() };
+                let Some(cut) = cutter.push(sample).unwrap() else { continue };
+                segments.resize(cut.number as usize + 1, (0, 0));
+                let (ticks, parts) = &mut segments[cut.number as usize];
+                (*ticks, *parts) = (*ticks + cut.ticks(), *parts + 1);
+                // One that ends early with this part is made of those that it has.
+                assert_eq!(plan.segment_parts(track, cut.number, *ticks), Some(*parts), "{track}");
+                assert_eq!(plan.segment_parts(track, cut.number, *ticks - 1), Some(*parts), "{track}");
+            }
+            segments.pop();
+            assert!(segments.len() >= 3);
+            for (place, (ticks, _)) in (0..).zip(segments) {
+                assert_eq!(plan.segment_ticks(track, place), Some(ticks), "{track}");
+            }
+        }
+        assert_eq!((plan.segment_ticks("240p", 0), plan.segment_parts("240p", 0, 1)), (None, None));
+    }
 
     #[test]
     fn the_one_rung_of_a_stream_that_stays_as_it_is_has_its_size_and_a_fitting_rate() {
