@@ -53,12 +53,18 @@ impl Files {
     ) -> Result<Bytes, FileError> {
         let name = (view.livestream, place.to_owned(), file.clone());
         let fetching = self.cache.try_get_with(name, async {
-            if let Some(bytes) = self.upstream(view, file).await? {
-                return Ok(bytes);
-            }
+            let upstream = match self.upstream(view, file).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => FileError::Missing,
+                Err(error) => error,
+            };
             match key {
-                Some(key) => self.stored(&key).await,
-                None => Err(FileError::Missing),
+                Some(key) => match self.stored(&key).await {
+                    // Its origin was lost before it had stored it.
+                    Err(FileError::Missing) => self.joined(view, file, place).await.ok_or(upstream),
+                    stored => stored,
+                },
+                None => Err(upstream),
             }
         });
         fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
@@ -77,8 +83,24 @@ impl Files {
         fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
     }
 
-    /// From whoever carries the stream, or did a moment ago.
+    /// A segment all of whose parts were asked for here.
+    async fn joined(&self, view: &View, file: &LiveFile, place: &str) -> Option<Bytes> {
+        let LiveFile::Segment { track, number } = file else { return None };
+        let count = view.look(|window| {
+            let (_, list) = window.track(track)?;
+            list.segment(*number).map(|segment| segment.part_count)
+        })??;
+        let mut whole = BytesMut::new();
+        for part in 0..count {
+            let part = LiveFile::Part { track: track.clone(), number: *number, part };
+            whole.extend_from_slice(&self.cache.get(&(view.livestream, place.to_owned(), part)).await?);
+        }
+        (count > 0).then(|| whole.freeze())
+    }
+
+    /// From whoever carries the stream, or did a moment ago. The error is that of the last that has it and could not give it.
     async fn upstream(&self, view: &View, file: &LiveFile) -> Result<Option<Bytes>, FileError> {
+        let mut failed = None;
         for origin in [view.origin(), view.former()].into_iter().flatten() {
             let url = format!("{}{}", origin.address, origin::file(view.livestream, file));
             let asked = self.http.get(url).header(PASS_HEADER, &origin.pass).timeout(PATIENCE).send().await;
@@ -87,12 +109,17 @@ impl Files {
                 Ok(_) => continue,
                 // The origin is gone; what it has stored is still there.
                 Err(error) if error.is_connect() || error.is_timeout() => continue,
-                Err(error) => return Err(FileError::Upstream(Arc::new(error))),
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
             };
-            let bytes = response.bytes().await;
-            return bytes.map(Some).map_err(|error| FileError::Upstream(Arc::new(error)));
+            match response.bytes().await {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(None)
+        failed.map_or(Ok(None), |error| Err(FileError::Upstream(Arc::new(error))))
     }
 
     pub(super) async fn stored(&self, key: &str) -> Result<Bytes, FileError> {

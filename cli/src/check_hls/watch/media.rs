@@ -238,8 +238,32 @@ impl Player<'_> {
                 }
             }
         }
+        if found.is_none() && kind == Kind::Media && self.becomes_a_gap(fetched.place.msn).await {
+            return None;
+        }
         self.watch.observe(&Observation::Fetched(&fetched));
         found
+    }
+
+    /// Whether a segment that could not be had is told to be lost, with its server, before players give it up.
+    async fn becomes_a_gap(&self, msn: Option<u64>) -> bool {
+        let Some(msn) = msn else { return false };
+        let mut changes = self.rendition.changes();
+        let told = async {
+            loop {
+                let seen = changes.borrow_and_update().clone();
+                let gap = seen.media.segment(msn).map(|segment| segment.gap);
+                // There it is still, or it has left the playlist.
+                if gap != Some(false) || seen.media.end {
+                    return gap == Some(true);
+                }
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        let most = Duration::from_secs(3 * self.rendition.latest().media.target_duration);
+        timeout(most, told).await.unwrap_or(false)
     }
 
     /// Has the init segment of a segment downloaded.
