@@ -35,11 +35,12 @@ const AUDIO: &str = "audio/mp4";
 /// MIME type of WebVTT (W3C).
 const TEXT: &str = "text/vtt";
 const MANIFEST_NAME: &str = "manifest.mpd";
-const FOLLOWING_NAME: &str = "manifest-following.mpd";
-/// For so long a manifest that is whole goes on as one that grows for who has followed it. A player that waits for the next segment
+const FOLLOWING_NAME: &str = "manifest-following";
+/// So often a manifest that is whole goes on as one that grows for who has followed it. A player that waits for the next segment
 /// when the manifest turns static may take what it has for all there is (dash.js 5.2 does): so it first learns the rest, as DASH-IF
-/// IOP v4.3, 4.6.4 has it for the end of a live service.
-const FOLLOWED_ON: TimeDelta = TimeDelta::seconds(20);
+/// IOP v4.3, 4.6.4 has it for the end of a live service. Counted by its own requests, one every two seconds: a player that is slow is
+/// slow in both.
+const FOLLOWED_ON: u8 = 10;
 const JPEG: &str = "image/jpeg";
 /// MIME type of a transport stream (RFC 3555).
 const TRANSPORT: &str = "video/mp2t";
@@ -59,9 +60,9 @@ pub(crate) enum Container {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum StreamFile {
     Master(Container),
-    /// `following`: the manifest as it goes on for a player that has followed it since it grew.
+    /// `following`: the manifest as it goes on for a player that has followed it since it grew, and has had it whole so many times.
     Manifest {
-        following: bool,
+        following: Option<u8>,
     },
     Playlist {
         rung: String,
@@ -112,8 +113,12 @@ impl StreamFile {
             });
         }
         match name {
-            MANIFEST_NAME => return Some(Self::Manifest { following: false }),
-            FOLLOWING_NAME => return Some(Self::Manifest { following: true }),
+            MANIFEST_NAME => return Some(Self::Manifest { following: None }),
+            name if name.starts_with(FOLLOWING_NAME) => {
+                let whole = name.strip_prefix(FOLLOWING_NAME)?.strip_prefix('-')?.strip_suffix(".mpd")?;
+                let whole = whole.parse().ok().filter(|whole| *whole <= FOLLOWED_ON)?;
+                return Some(Self::Manifest { following: Some(whole) });
+            }
             _ => {}
         }
         let (stem, extension) = name.rsplit_once('.')?;
@@ -376,7 +381,7 @@ async fn manifest(
     app: &App,
     recording: &Recording,
     reference: &SetReference,
-    following: bool,
+    following: Option<u8>,
 ) -> Answer<(String, bool)> {
     let listed = if reference.is_finished() {
         let finished = renditions(app, reference).await?;
@@ -398,21 +403,18 @@ async fn manifest(
         timelines.push((presented(&rendition), rendition.timeline(&segments, files)));
     }
     // What failed will not go on.
-    let ended = match recording.status {
-        RecordingStatus::Failed => Some(recording.updated_at),
-        _ if reference.is_finished() => Some(recording.ready_at.unwrap_or(recording.updated_at)),
-        _ => None,
-    };
-    let now = Utc::now();
-    let kind = if ended.is_some_and(|ended| !following || now - ended > FOLLOWED_ON) {
+    let ended = recording.status == RecordingStatus::Failed || reference.is_finished();
+    let is_over = following.is_none_or(|whole| whole >= FOLLOWED_ON);
+    let kind = if ended && is_over {
         ManifestKind::Static
     } else {
+        let had = if ended { following.unwrap_or_default() + 1 } else { 0 };
         // As if all of it had been broadcast just before the recording was made: whatever is listed is there.
         let whole = TimeDelta::try_milliseconds((recording.duration_seconds.unwrap_or(0.0) * 1000.0) as i64);
         ManifestKind::Growing {
             available_from: recording.created_at - whole.unwrap_or_default(),
-            published: now,
-            next: FOLLOWING_NAME,
+            published: Utc::now(),
+            next: format!("{FOLLOWING_NAME}-{had}.mpd"),
         }
     };
     let is_settled = reference.is_finished() && matches!(kind, ManifestKind::Static);
@@ -453,7 +455,9 @@ mod tests {
         assert_eq!(StreamFile::parse("master-ts.m3u8"), Some(StreamFile::Master(Ts)));
         assert_eq!(StreamFile::parse("720p.m3u8"), Some(playlist("720p", Fmp4)));
         assert_eq!(StreamFile::parse("720p-ts.m3u8"), Some(playlist("720p", Ts)));
-        assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest { following: false }));
+        assert_eq!(StreamFile::parse("manifest.mpd"), Some(StreamFile::Manifest { following: None }));
+        let following = StreamFile::Manifest { following: Some(3) };
+        assert_eq!(StreamFile::parse("manifest-following-3.mpd"), Some(following));
         assert_eq!(StreamFile::parse("720p-iframes.m3u8"), Some(StreamFile::Iframes { rung: "720p".into() }));
         assert_eq!(
             StreamFile::parse("audio-1-init.mp4"),
@@ -478,6 +482,8 @@ mod tests {
             "-iframes.m3u8",
             "a-b-iframes.m3u8",
             "720p.mpd",
+            "manifest-following.mpd",
+            "manifest-following-255.mpd",
             "-ts.m3u8",
             "a-b-ts.m3u8",
             "a-1-init.ts",

@@ -1,7 +1,7 @@
 //! Livestreams on the wire.
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::db::livestreams::Livestream;
+use reelmill_shared::db::livestreams::{Livestream, OnAir};
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::live::spec::{LiveSource, LiveSpec, Overload, Resolution, SourceKind};
 use reelmill_shared::live::state::LiveStatus;
@@ -272,7 +272,7 @@ pub(crate) fn stream_path(id: LivestreamId) -> String {
     format!("/api/v1/livestreams/{id}/stream")
 }
 
-fn variants(id: LivestreamId, plan: &Value) -> Vec<VariantDto> {
+fn variants(id: LivestreamId, OnAir { plan, tracks, .. }: &OnAir) -> Vec<VariantDto> {
     let plan = Plan::deserialize(plan).unwrap_or_default();
     let frame_rate = plan.frame_rate.map(|(num, den)| f64::from(num) / f64::from(den.max(1)));
     let audio_bitrate = plan.audio.and_then(|sound| sound.bitrate);
@@ -286,7 +286,8 @@ fn variants(id: LivestreamId, plan: &Value) -> Vec<VariantDto> {
         codec: plan.codec.clone(),
         audio_bitrate,
     };
-    plan.rungs.into_iter().map(variant).collect()
+    let is_made = |rung: &Rung| tracks.as_ref().is_none_or(|tracks| tracks.contains(&rung.name));
+    plan.rungs.into_iter().filter(is_made).map(variant).collect()
 }
 
 impl From<&LiveSpec> for LiveSettingsDto {
@@ -354,7 +355,7 @@ impl LivestreamDto {
             armed: livestream.armed_at.is_some(),
             viewer_count: livestream.viewer_count,
             peak_viewer_count: livestream.peak_viewer_count,
-            variants: livestream.on_air.as_ref().map(|on_air| variants(id, &on_air.plan)).unwrap_or_default(),
+            variants: livestream.on_air.as_ref().map(|on_air| variants(id, on_air)).unwrap_or_default(),
             broadcast_id: livestream.on_air.map(|on_air| on_air.broadcast_id),
             recording_paused_at: livestream.recording_paused_at,
             error: livestream.error.map(ErrorDto::from),
@@ -423,11 +424,15 @@ mod tests {
     #[test]
     fn variants_are_what_the_plan_says() {
         let id = LivestreamId::new();
+        let on_air = |plan: Value, tracks: Option<&[&str]>| {
+            let tracks = tracks.map(|tracks| tracks.iter().map(|track| (*track).to_owned()).collect());
+            OnAir { broadcast_id: BroadcastId::new(), plan, tracks }
+        };
         let plan = json!({
             "rungs": [{ "name": "720p", "width": 1280, "height": 720, "bitrate": 2_800_000, "new": 1 }],
             "frame_rate": [30000, 1001], "codec": "h264", "audio": { "bitrate": 128_000 }, "cadence": {},
         });
-        let told = serde_json::to_value(variants(id, &plan)).unwrap();
+        let told = serde_json::to_value(variants(id, &on_air(plan.clone(), None))).unwrap();
         let frame_rate = 30000.0 / 1001.0;
         assert_eq!(
             told,
@@ -437,7 +442,9 @@ mod tests {
                 "playlist_url": format!("/api/v1/livestreams/{id}/stream/720p.m3u8"),
             }])
         );
-        assert!(variants(id, &json!({ "rungs": "none" })).is_empty());
+        assert_eq!(variants(id, &on_air(plan.clone(), Some(&["audio", "720p"]))).len(), 1);
+        assert!(variants(id, &on_air(plan, Some(&["audio"]))).is_empty(), "it was dropped");
+        assert!(variants(id, &on_air(json!({ "rungs": "none" }), None)).is_empty());
     }
 
     #[test]

@@ -86,11 +86,11 @@ fn ladder() -> Value {
     json!({ "rungs": [rung("360p", 640, 360), rung("240p", 426, 240), rung("144p", 256, 144)], "preset": "slow" })
 }
 
-/// How the videos of a page fare, for who has to find out why one stands still.
-const MEDIA: &str = "JSON.stringify([...document.querySelectorAll('video')].map((video) => ({
+/// How the videos of a page fare, and what the page itself knows of it, for who has to find out why one stands still.
+const MEDIA: &str = "JSON.stringify([[...document.querySelectorAll('video')].map((video) => ({
     at: video.currentTime, ready: video.readyState, paused: video.paused, seeking: video.seeking, ended: video.ended,
     error: video.error?.message, buffered: [...Array(video.buffered.length).keys()].map((i) => [video.buffered.start(i), video.buffered.end(i)]),
-})))";
+})), window.diagnosis?.()])";
 
 /// A browser with one page, and what it complained about.
 pub struct Tab {

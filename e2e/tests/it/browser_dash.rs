@@ -20,6 +20,10 @@ const PAGE: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:
   const player = dashjs.MediaPlayer().create();
   const errors = [];
   player.on('error', (event) => errors.push(event.error?.message ?? String(event.error)));
+  const log = [];
+  player.on('log', (event) => { log.push(event.message); if (log.length > 300) log.shift(); });
+  player.updateSettings({ debug: { logLevel: 4, dispatchEvent: true } });
+  window.diagnosis = () => ({ dynamic: player.isDynamic(), log });
   // The best rung from the start, and no other unless it is asked for.
   player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false }, initialBitrate: { video: 1e6 } } } });
   player.initialize(video, new URLSearchParams(location.search).get('manifest'), true);

@@ -77,7 +77,7 @@ async fn live_an_encoder_that_is_too_slow_is_told_of_and_gets_less_to_do() {
     let publisher = Publisher::start(&farm, 0, key, &footage(&farm));
     becomes(&farm, id, "live").await;
     listed(&master, "360p", "segments", |text| (numbers(text).len() >= 2).then_some(())).await;
-    let checker = Checker::start(&master, 45);
+    let checker = Checker::start(&master, 32);
 
     let encoder = encoders(&farm);
     assert_eq!(encoder.len(), 1);
@@ -101,6 +101,10 @@ async fn live_an_encoder_that_is_too_slow_is_told_of_and_gets_less_to_do() {
     })
     .await;
     assert!(shown.contains("240p.m3u8") && shown.contains("audio.m3u8"), "{shown}");
+    let now = farm.client.get(&format!("/livestreams/{id}")).await;
+    let names: Vec<&str> =
+        now["variants"].as_array().unwrap().iter().map(|variant| text(variant, "resolution")).collect();
+    assert_eq!(names, ["240p"]);
     let left = listed(&master, "240p", "it to go on", |text| {
         let behind = text.split("#EXT-X-DISCONTINUITY\n").nth(1)?;
         (numbers(behind).len() >= 3).then(|| text.to_owned())

@@ -63,6 +63,8 @@ pub struct OnAir {
     pub broadcast_id: BroadcastId,
     /// Rungs and rates, frozen when it began.
     pub plan: Value,
+    /// Those of its tracks that are still made: rungs may have been dropped. `None` until the first has begun.
+    pub tracks: Option<Vec<String>>,
 }
 
 /// A stream key as it is kept.
@@ -88,7 +90,9 @@ pub(super) const WATCHED: &str =
 
 const COLUMNS: &str = "l.id, l.project_id, l.title, l.description, l.user_id, l.status, l.spec, l.source, l.metadata, l.key_sealed,
     l.epoch, l.armed_at, l.error, l.recording_paused_at, l.peak_viewer_count, l.started_at, l.ended_at, l.created_at, l.updated_at,
-    b.id as broadcast_id, b.plan, s.address as srt_address";
+    b.id as broadcast_id, b.plan, s.address as srt_address,
+    (select array(select jsonb_object_keys(r.inits)) from broadcast_runs r
+     where r.broadcast_id = b.id order by r.epoch desc limit 1) as tracks";
 
 fn select() -> String {
     format!(
@@ -114,7 +118,11 @@ fn read(row: &Row) -> Result<Livestream, DbError> {
         status: row.get::<_, &str>("status").parse()?,
         key_sealed: row.get("key_sealed"),
         epoch: row.get("epoch"),
-        on_air: broadcast.map(|broadcast_id| OnAir { broadcast_id, plan: row.get("plan") }),
+        on_air: broadcast.map(|broadcast_id| OnAir {
+            broadcast_id,
+            plan: row.get("plan"),
+            tracks: row.get("tracks"),
+        }),
         srt_address: row.get("srt_address"),
         armed_at: row.get("armed_at"),
         // A reason that only newer programs know must not hide the livestream.

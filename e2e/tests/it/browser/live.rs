@@ -1,9 +1,15 @@
 //! Watching what is on air: it plays by parts, says how far behind it is, and tells the farm that somebody watches.
 
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use reelmill_testkit::Farm;
+use reelmill_testkit::ffmpeg::ffmpeg;
 use reelmill_testkit::wait::until;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, Tab};
+use crate::faults::random::setting;
 use crate::live::{Publisher, becomes, farm, footage, livestream, watch};
 use crate::support::text;
 
@@ -70,4 +76,71 @@ async fn browser_a_livestream_is_watched_and_its_viewer_counted() {
     tab.close().await;
     publisher.kill().await;
     farm.stop().await;
+}
+
+/// Until a player has found its place.
+const SETTLES: Duration = Duration::from_secs(15);
+
+/// For `REELMILL_SOAK_SECONDS` with each length of parts, on a machine that does nothing else: `scripts/soak viewer` does it.
+#[tokio::test]
+#[ignore = "takes minutes, and a quiet machine"]
+async fn browser_a_viewer_stays_close_to_what_is_on_air() {
+    for (part, most) in [(0.5, 2.2), (0.25, 1.3)] {
+        stays_close(part, most, Duration::from_secs(setting("REELMILL_SOAK_SECONDS").unwrap_or(60))).await;
+    }
+}
+
+/// Footage that lasts longer: an FFmpeg that begins a file anew while it publishes it pauses for as long as a part is.
+fn without_end(farm: &Farm, lasts: Duration) -> PathBuf {
+    let path = farm.dir.path().join("long.mp4");
+    let (footage, seconds) = (footage(farm), lasts.as_secs().to_string());
+    let args = ["-stream_loop", "-1", "-i", footage.to_str().unwrap(), "-t", &seconds, "-c", "copy"];
+    ffmpeg(&[&args[..], &["-y", path.to_str().unwrap()]].concat());
+    path
+}
+
+/// With parts of so many seconds, at most so far behind by what hls.js says of itself.
+async fn stays_close(part: f64, most: f64, lasts: Duration) {
+    let farm = farm().start().await;
+    let settings = json!({ "settings": {
+        "resolutions": ["360p", "240p"], "segment_duration": 2, "keyframe_interval": 1, "part_duration": part,
+    } });
+    let stream = livestream(&farm, settings).await;
+    let (id, key) = (text(&stream, "id"), text(&stream, "stream_key"));
+    let master = watch(&farm, id).await;
+    let token = master.split("/v/").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let publisher = Publisher::start(&farm, 0, key, &without_end(&farm, 2 * lasts));
+    becomes(&farm, id, "live").await;
+    let tab = Tab::open(&farm).await;
+    tab.goto(&format!("/watch/live/{id}?token={token}&autoplay=1")).await;
+    tab.holds("it to be there", "document.querySelector('#video').readyState >= 2").await;
+    tab.run(
+        "const video = document.querySelector('#video'); video.muted = true; video.play(); window.stalls = 0;
+         video.addEventListener('waiting', () => { window.stalls += 1; });",
+    )
+    .await;
+    tab.becomes("playing", "document.documentElement.dataset.state").await;
+    let behind = "(parseFloat(document.querySelector('#meta-duration').textContent) || 0)";
+    tab.holds("its latency", &format!("{behind} > 0")).await;
+    tokio::time::sleep(SETTLES).await;
+    tab.run("window.stalls = 0; window.from = document.querySelector('#video').currentTime").await;
+    let began = Instant::now();
+    let mut latencies = vec![];
+    while began.elapsed() < lasts {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        latencies.push(tab.get::<f64>(behind).await);
+    }
+    let stalls: u32 = tab.get("window.stalls").await;
+    let played: f64 = tab.get("document.querySelector('#video').currentTime - window.from").await;
+    latencies.sort_by(f64::total_cmp);
+    let (median, worst) = (latencies[latencies.len() / 2], latencies[latencies.len() - 1]);
+    println!(
+        "parts of {part} s: {played:.1} s played in {:.1} s, {stalls} stalls, {median} s behind (worst {worst})",
+        began.elapsed().as_secs_f64()
+    );
+    tab.close().await;
+    publisher.kill().await;
+    farm.stop().await;
+    assert_eq!(stalls, 0);
+    assert!(worst <= most, "{worst} s behind, where {most} may be");
 }

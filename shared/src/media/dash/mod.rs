@@ -33,7 +33,7 @@ pub struct Period {
 }
 
 /// Whether and how a manifest may still change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestKind {
     /// Complete, and never changes again.
     Static,
@@ -45,7 +45,7 @@ pub enum ManifestKind {
         /// When this version of the manifest was made.
         published: DateTime<Utc>,
         /// Where the next version is, relative to this one.
-        next: &'static str,
+        next: String,
     },
     /// Segments come at the end and leave at the beginning.
     Live {

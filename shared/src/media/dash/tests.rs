@@ -154,7 +154,8 @@ fn tracks_say_what_they_are_for() {
 #[test]
 fn a_growing_manifest_says_so() {
     let at = |second| Utc.with_ymd_and_hms(2026, 11, 20, 16, 0, second).unwrap();
-    let kind = ManifestKind::Growing { available_from: at(1), published: at(2), next: "then.mpd?a&b" };
+    let kind =
+        ManifestKind::Growing { available_from: at(1), published: at(2), next: "then.mpd?a&b".to_owned() };
     // A rendition of which nothing is there yet cannot be written down.
     let (nothing, mut empty) = video("240p", "avc1.64000d", 240, (25, 1));
     empty.durations.clear();
