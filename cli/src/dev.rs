@@ -94,7 +94,8 @@ async fn farm(
     cluster: Option<&mut Cluster>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut settings = settings(args, data_dir)?;
+    let publishers = publishers(args.rtmp_port)?;
+    let mut settings = settings(args, data_dir, publishers.local_addr()?)?;
     if let Some(cluster) = &cluster {
         settings.insert("REELMILL_DATABASE_URL", cluster.url("postgres"));
     }
@@ -123,7 +124,7 @@ async fn farm(
     parts.spawn(named("scheduler", reelmill_scheduler::run(scheduler, Arc::clone(&broker), stop.clone())));
     let api = reelmill_api::run(api, Arc::clone(&broker), stop.clone(), started);
     parts.spawn(named("api", async { api.await.map_err(port_taken) }));
-    parts.spawn(named("worker", reelmill_worker::run(worker, broker, stop.clone())));
+    parts.spawn(named("worker", reelmill_worker::run(worker, broker, Some(publishers), stop.clone())));
 
     let hello = {
         let rtmp = settings.remove("REELMILL_PUBLIC_RTMP_URL").unwrap_or_default();
@@ -189,7 +190,11 @@ async fn named(
 }
 
 /// Settings of a farm that lives in `data_dir`. Address, hosts and secret are its own; otherwise what the environment sets stays.
-fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static str, String>> {
+fn settings(
+    args: &DevArgs,
+    data_dir: &Path,
+    rtmp: SocketAddr,
+) -> anyhow::Result<BTreeMap<&'static str, String>> {
     let mut settings = BTreeMap::new();
     let mut set = |name: &'static str, value: String| settings.insert(name, value);
     if let Some(url) = &args.database_url {
@@ -207,7 +212,6 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
         set("REELMILL_WORKER_SLOTS", slots.to_string());
     }
     set("REELMILL_API_LISTEN", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port).to_string());
-    let rtmp = rtmp_address(args.rtmp_port)?;
     set("REELMILL_RTMP_LISTEN", rtmp.to_string());
     set("REELMILL_PUBLIC_RTMP_URL", format!("rtmp://{rtmp}/live"));
     // A web page whose name points at this machine sends its own name along, and is turned away.
@@ -241,14 +245,13 @@ fn settings(args: &DevArgs, data_dir: &Path) -> anyhow::Result<BTreeMap<&'static
     Ok(settings)
 }
 
-/// Where publishers come in. A port of any number is chosen now, because what the API tells of it must be true.
-fn rtmp_address(wanted: Option<u16>) -> anyhow::Result<SocketAddr> {
-    let free =
-        |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|taken| taken.local_addr());
+/// Where publishers come in. Held from here on: what the API tells of the port must stay true until the worker listens.
+fn publishers(wanted: Option<u16>) -> anyhow::Result<TcpListener> {
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     match wanted {
-        None => free(RTMP_PORT).or_else(|_| free(0)).context("no port is free for publishers"),
+        None => bind(RTMP_PORT).or_else(|_| bind(0)).context("no port is free for publishers"),
         Some(port) => {
-            free(port).with_context(|| format!("port {port} is in use; choose another with --rtmp-port"))
+            bind(port).with_context(|| format!("port {port} is in use; choose another with --rtmp-port"))
         }
     }
 }

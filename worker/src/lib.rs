@@ -40,9 +40,12 @@ use crate::scratch::Scratch;
 use crate::tasks::Shop;
 
 /// Runs a worker until `shutdown`; then lets its tasks end within the drain time and gives the rest back.
+///
+/// `publishers` is where RTMP comes in, for who had to know the port before; else `REELMILL_RTMP_LISTEN` says it.
 pub async fn run(
     config: WorkerConfig,
     broker: Arc<dyn Broker>,
+    publishers: Option<std::net::TcpListener>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let programs = Programs::find().map_err(anyhow::Error::msg)?;
@@ -78,7 +81,7 @@ pub async fn run(
                 input_roots: config.input_roots.clone(),
                 may_work: may_work.clone(),
             };
-            Some(live::Live::open(parts, listener.local_addr()?).await?)
+            Some(live::Live::open(parts, publishers, listener.local_addr()?).await?)
         }
         _ => None,
     };

@@ -32,5 +32,5 @@ async fn main() -> anyhow::Result<()> {
     telemetry::metrics();
     let shutdown = shutdown_on_signal(None)?;
     let broker = broker::open(&config.broker);
-    reelmill_worker::run(config, broker, shutdown).await
+    reelmill_worker::run(config, broker, None, shutdown).await
 }

@@ -75,12 +75,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Begins to listen for publishers; serves none yet. `origin` is where the origin is served.
-    pub(crate) async fn open(parts: Parts, origin: SocketAddr) -> anyhow::Result<Self> {
-        let listen = parts.config.rtmp_listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("listening for publishers on {listen}"))?;
+    /// Begins to listen for publishers, unless that was done already; serves none yet. `origin` is where the origin is served.
+    pub(crate) async fn open(
+        parts: Parts,
+        publishers: Option<std::net::TcpListener>,
+        origin: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let listener = listener(publishers, parts.config.rtmp_listen).await?;
         let address = match &parts.config.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None if origin.ip().is_unspecified() => anyhow::bail!(
@@ -117,4 +118,16 @@ impl Live {
         stop_beat.cancel();
         let _ = tokio::join!(beating, measuring);
     }
+}
+
+async fn listener(
+    publishers: Option<std::net::TcpListener>,
+    listen: SocketAddr,
+) -> anyhow::Result<TcpListener> {
+    let Some(bound) = publishers else {
+        let bound = TcpListener::bind(listen).await;
+        return bound.with_context(|| format!("listening for publishers on {listen}"));
+    };
+    bound.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(bound)?)
 }
