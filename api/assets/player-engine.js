@@ -70,7 +70,9 @@ class MseEngine {
       lowLatencyMode: isLive,
       liveDurationInfinity: isLive,
       maxLiveSyncPlaybackRate: isLive ? 1.2 : 1, // who fell behind catches up, unheard
-      backBufferLength: 60,
+      // Live, the browser itself drops what is long past when it needs the room: when hls.js 1.7 does while a part of the sound is on
+      // its way into the buffer, it takes the whole segment for empty, and the picture stands still.
+      backBufferLength: isLive ? Infinity : 60,
       maxBufferLength: 12, // until somebody presses play
       maxBufferSize: 0, // the length alone counts
       capLevelToPlayerSize: true,
