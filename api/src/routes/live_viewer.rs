@@ -228,6 +228,8 @@ fn renditions(window: &Window) -> Vec<LiveRendition> {
     let rate = f64::from(plan.frame_rate.0) / f64::from(plan.frame_rate.1.max(1));
     plan.tracks()
         .zip(codecs)
+        // Of a rung that was dropped there are none.
+        .filter(|(_, codecs)| !codecs.is_empty())
         .map(|(name, codecs)| {
             let rung = plan.rungs.iter().find(|rung| rung.name == name);
             let sound = plan.audio.as_ref().map_or(0, |audio| audio.bitrate);

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let heavy = Heard::listen(hog.id, &hog.origin)?;
     measure("beside four rungs of 1080p50", &on_air, worker.pid(), &options).await?;
     let came = heavy.all("1080p");
-    if let (Some(first), Some(last)) = (came.first(), came.last()) {
+    if let [first, .., last] = came.as_slice() {
         let took = last.at.duration_since(first.at).as_secs_f64();
         println!("  that one came at {:.2} of real time", (last.end - first.end) / took);
     }

@@ -105,6 +105,11 @@ async fn live_an_encoder_that_is_too_slow_is_told_of_and_gets_less_to_do() {
     let names: Vec<&str> =
         now["variants"].as_array().unwrap().iter().map(|variant| text(variant, "resolution")).collect();
     assert_eq!(names, ["240p"]);
+    let info: Value =
+        reqwest::get(&master.replace("master.m3u8", "info")).await.unwrap().json().await.unwrap();
+    let names: Vec<&str> =
+        info["renditions"].as_array().unwrap().iter().map(|rendition| text(rendition, "name")).collect();
+    assert_eq!(names, ["240p", "audio"]);
     let left = listed(&master, "240p", "it to go on", |text| {
         let behind = text.split("#EXT-X-DISCONTINUITY\n").nth(1)?;
         (numbers(behind).len() >= 3).then(|| text.to_owned())
