@@ -11,10 +11,12 @@
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench viewers
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench parts
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench broadcasts
+//! target/release/reelmill-bench abr
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod abr;
 mod claimer;
 mod claims;
 mod cost;
@@ -84,6 +86,8 @@ enum Command {
     Parts(live::parts::Options),
     /// Many broadcasts at once, alone and beside one that is too much.
     Broadcasts(live::broadcasts::Options),
+    /// Viewers' quality of experience on changing networks, with the rule that chooses their rungs and with rules from papers: simulated.
+    Abr(abr::Options),
     /// Serves the files of a directory from memory: what `parts` compares with.
     #[command(hide = true)]
     BareFiles(live::bare::Options),
@@ -104,6 +108,7 @@ fn main() -> anyhow::Result<()> {
             Command::Viewers(options) => live::viewers::run(options).await,
             Command::Parts(options) => live::parts::run(options).await,
             Command::Broadcasts(options) => live::broadcasts::run(options).await,
+            Command::Abr(options) => abr::run(&options),
             Command::BareFiles(options) => live::bare::run(options).await,
         }
     })

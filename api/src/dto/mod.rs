@@ -8,6 +8,7 @@ pub(crate) mod live_history;
 pub(crate) mod livestream;
 pub(crate) mod profile;
 pub(crate) mod project;
+pub(crate) mod quality;
 pub(crate) mod queue;
 pub(crate) mod recording;
 pub(crate) mod retention;

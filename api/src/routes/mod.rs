@@ -11,6 +11,7 @@ pub(crate) mod live_viewer;
 pub(crate) mod livestreams;
 pub(crate) mod profiles;
 pub(crate) mod projects;
+pub(crate) mod quality;
 pub(crate) mod queues;
 pub(crate) mod recordings;
 pub(crate) mod retention;
@@ -44,6 +45,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(recordings::info))
         .routes(routes!(recordings::playback_token))
         .routes(routes!(transcode::quality))
+        .routes(routes!(quality::recommended))
         .routes(routes!(transcode::progress))
         .routes(routes!(stream::file))
         .routes(routes!(downloads::download))

@@ -26,9 +26,9 @@ use crate::playback::{active_set, renditions, serve};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
 use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
-use crate::routes::storyboard;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
+use crate::routes::{quality, storyboard};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
@@ -44,6 +44,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/thumbnail", get(thumbnail))
         .route("/v/{token}/storyboard.vtt", get(storyboard))
         .route("/v/{token}/info", get(info))
+        .route("/v/{token}/quality/recommended", get(quality::viewers_recommended))
         .route("/v/{token}/renew", get(renew))
         // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
         .method_not_allowed_fallback(method_not_allowed)
@@ -51,7 +52,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// The recording a token names.
-async fn named_by(app: &App, token: &str) -> Answer<Recording> {
+pub(crate) async fn named_by(app: &App, token: &str) -> Answer<Recording> {
     let verified =
         app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
             TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{answer, client_with, files_under, header, is_problem, objects_dir, text};
+use crate::support::{answer, client_with, files_under, header, is_problem, objects_dir, pointers, text};
 
 #[tokio::test]
 async fn http_media() {
@@ -16,7 +16,9 @@ async fn http_media() {
     let dir = tempfile::tempdir().unwrap();
     let clip = media::clip(dir.path(), 8, "640x360");
     let api = &farm.client;
-    let recording = api.transcode(&clip, &json!("fast")).await;
+    let rung = |name: &str, width: u32, height: u32, most: u32| json!({ "name": name, "width": width, "height": height, "crf": 28, "max_bitrate": most });
+    let rungs = [rung("360p", 640, 360, 800_000), rung("180p", 320, 180, 200_000)];
+    let recording = api.transcode(&clip, &json!({ "preset": "ultrafast", "rungs": rungs })).await;
     let recording = &recording;
     let viewer = Viewer::of(api, recording).await;
     types_and_caching_are_right(api, recording, &viewer).await;
@@ -26,6 +28,7 @@ async fn http_media() {
     names_lead_nowhere_else(api, recording, &viewer).await;
     pictures_are_made_as_asked(api, recording, &viewer).await;
     the_source_is_described(api, recording).await;
+    a_quality_is_recommended(api, recording, &viewer).await;
     titles_and_access_change(api, recording).await;
     deleted_is_gone(&farm, recording, &viewer).await;
     farm.stop().await;
@@ -311,6 +314,53 @@ async fn the_source_is_described(api: &Client, recording: &Value) {
         let playlist = bytes(api.request(Method::GET, text(rendition, "playlist_url"))).await;
         assert_eq!(playlist.0, StatusCode::OK, "{rendition}");
     }
+}
+
+async fn a_quality_is_recommended(api: &Client, recording: &Value, viewer: &Viewer) {
+    let path = format!("/recordings/{}/quality/recommended", text(recording, "id"));
+    let unknown = api.get(&path).await;
+    assert_eq!((&unknown["reason"], &unknown["predicted_bandwidth"]), (&json!("start"), &Value::Null));
+    let alternatives = unknown["alternatives"].as_array().unwrap();
+    let all: Vec<(&str, u64)> = std::iter::once(&unknown)
+        .chain(alternatives)
+        .map(|rung| (text(rung, "rendition"), rung["bitrate"].as_u64().unwrap()))
+        .collect();
+    assert!(all.len() > 1 && all.is_sorted_by_key(|(_, bitrate)| *bitrate), "{unknown}");
+    let pictures = recording["renditions"].as_array().unwrap().iter().filter(|rung| rung["kind"] == "video");
+    assert_eq!(pictures.count(), all.len());
+    let ((lowest, _), (highest, most)) = (all[0], all[all.len() - 1]);
+
+    let asked = async |query: &str| api.get(&format!("{path}?{query}")).await;
+    for (query, rendition, reason) in [
+        ("bandwidth=50000000", highest, "throughput"),
+        ("bandwidth=50000000&buffer=20", highest, "throughput"),
+        ("bandwidth=50000000&buffer=20&width=60", lowest, "capped"),
+        ("bandwidth=50000000&buffer=5", lowest, "buffer_critical"),
+        ("bandwidth=50000000&buffer=5&buffer_target=6", highest, "throughput"),
+        ("bandwidth=1000&buffer=20", lowest, "throughput"),
+    ] {
+        let answer = asked(query).await;
+        assert_eq!((text(&answer, "rendition"), text(&answer, "reason")), (rendition, reason), "{query}");
+    }
+    // So little less is not worth a change.
+    let slightly = format!("bandwidth={}&buffer=12.5&current={highest}", most - most / 20);
+    assert_eq!(asked(&slightly).await["reason"], "steady");
+    let undecodable = asked("codecs=av01&bandwidth=50000000").await;
+    assert_eq!(undecodable["rendition"], lowest, "something is always there: {undecodable}");
+    assert!(undecodable["alternatives"].as_array().unwrap().iter().all(|rung| rung["ruled_out"] == "codec"));
+
+    for (query, field) in
+        [("buffer=-1", "/buffer"), ("buffer_target=0", "/buffer_target"), ("current=8k", "/current")]
+    {
+        let refused = answer(api.request(Method::GET, &format!("/api/v1{path}?{query}"))).await;
+        is_problem(&refused, 422, "validation");
+        assert_eq!(pointers(&refused.2), [field]);
+    }
+    let (status, headers, body) =
+        bytes(viewer.request(Method::GET, "quality/recommended?bandwidth=50000000&buffer=20")).await;
+    assert_eq!((status, header(&headers, "cache-control")), (StatusCode::OK, "no-store"));
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(told["rendition"], highest);
 }
 
 async fn titles_and_access_change(api: &Client, recording: &Value) {

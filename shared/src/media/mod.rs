@@ -1,5 +1,6 @@
 //! What the farm knows of media, as pure functions: bytes and text in, bytes and text out.
 
+pub mod abr;
 pub mod cmaf;
 pub mod codec;
 pub mod complexity;

@@ -1,0 +1,11 @@
+//! Which rung a viewer should play next: from what downloads took, what is in the buffer, and what the device can show.
+//!
+//! No clock, no chance, nothing kept elsewhere: the same said gives the same answer.
+
+mod bandwidth;
+mod caps;
+mod engine;
+
+pub use bandwidth::Bandwidth;
+pub use caps::{Cap, Caps, Rung, SAVED_LINES};
+pub use engine::{CRITICAL, Choice, Engine, HIGH, LOW, Reason, Situation};
