@@ -14,7 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A time a livestream was on air, kept.
+/// A time a livestream was on air, kept; or footage of it that was recorded elsewhere.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BroadcastDto {
     pub(crate) id: BroadcastId,
@@ -38,6 +38,8 @@ pub(crate) struct BroadcastDto {
     /// Why it ended, in a word.
     #[schema(example = "stopped")]
     pub(crate) end_reason: Option<String>,
+    /// It was recorded elsewhere. What there is of it is the recording `video_id`, which has an age of its own.
+    pub(crate) imported: bool,
 }
 
 impl BroadcastDto {
@@ -47,10 +49,12 @@ impl BroadcastDto {
             let days = TimeDelta::from_std(age?.span()?).ok()?;
             broadcast.ended_at?.checked_add_signed(days)
         };
-        let retention_until = broadcast.retention_until.or_else(usual);
+        let retention_until = broadcast.retention_until.or_else(usual).filter(|_| !broadcast.imported);
         let own = format!("/api/v1/livestreams/{}/recordings/{}", broadcast.livestream_id, broadcast.id);
-        let of_recording =
-            |path: &str| broadcast.recording_id.map(|id| format!("/api/v1/recordings/{id}/{path}"));
+        let is_made = !broadcast.imported || broadcast.status == BroadcastStatus::Converted;
+        let made = broadcast.recording_id.filter(|_| is_made);
+        let of_recording = |path: &str| made.map(|id| format!("/api/v1/recordings/{id}/{path}"));
+        let is_there = broadcast.is_there() && !broadcast.imported;
         Self {
             id: broadcast.id,
             live_stream_id: broadcast.livestream_id,
@@ -61,14 +65,15 @@ impl BroadcastDto {
             size: broadcast.bytes,
             status: broadcast.status,
             recording_url: of_recording("stream/master.m3u8")
-                .or_else(|| broadcast.is_there().then(|| format!("{own}/stream/master.m3u8"))),
+                .or_else(|| is_there.then(|| format!("{own}/stream/master.m3u8"))),
             manifest_url: of_recording("stream/manifest.mpd"),
             thumbnail_url: of_recording("thumbnail").or_else(|| {
-                let has = broadcast.is_there() && broadcast.thumbnail_key.is_some();
+                let has = is_there && broadcast.thumbnail_key.is_some();
                 has.then(|| format!("{own}/thumbnail"))
             }),
             retention_until,
             end_reason: broadcast.end_reason,
+            imported: broadcast.imported,
         }
     }
 }

@@ -14,6 +14,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
+use super::job::InputDto;
 use super::{ErrorDto, given};
 
 /// The one codec of sound.
@@ -401,6 +402,21 @@ pub(crate) struct ConvertDto {
     /// A profile's name, or an inline profile: its rungs are encoded as far as they were not on air. Without it nothing is encoded.
     pub(crate) profile: Option<Value>,
     /// Of the recording; that of the livestream where it is left out.
+    pub(crate) title: Option<String>,
+}
+
+/// Body of `POST /livestreams/{id}/recordings/import`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "input": { "url": "https://example.com/door.mp4" }, "start_time": "2026-03-01T08:00:00Z" }))]
+pub(crate) struct ImportDto {
+    /// Where the footage is: a URL, an upload, or a recording that there is already.
+    pub(crate) input: InputDto,
+    /// When its first picture was taken: not in the future.
+    pub(crate) start_time: DateTime<Utc>,
+    /// A profile's name, or an inline profile; `web` where it is left out. Not for a recording.
+    pub(crate) profile: Option<Value>,
+    /// Of the recording that is made; that of the livestream where it is left out. Not for a recording.
     pub(crate) title: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub(crate) mod convert;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod viewers;
 mod wish;
 

@@ -77,7 +77,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
 }
 
 fn live() -> OpenApiRouter<App> {
-    use livestreams::{control, convert, history, viewers};
+    use livestreams::{control, convert, history, import, viewers};
     OpenApiRouter::new()
         .routes(routes!(livestreams::create, livestreams::list))
         .routes(routes!(livestreams::get, livestreams::update, livestreams::delete))
@@ -91,6 +91,7 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(history::recording))
         .routes(routes!(history::thumbnail))
         .routes(routes!(convert::convert))
+        .routes(routes!(import::import))
         .routes(routes!(history::analytics))
         .routes(routes!(history::events))
         .routes(routes!(viewers::track))

@@ -25,6 +25,7 @@ mod live;
 mod live_by_chance;
 mod live_cli;
 mod live_health;
+mod live_import;
 mod live_ingest;
 mod live_passing;
 mod live_rtmp;

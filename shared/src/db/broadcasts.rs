@@ -38,6 +38,8 @@ pub struct Broadcast {
     pub retention_until: Option<DateTime<Utc>>,
     /// A picture of it, in the store.
     pub thumbnail_key: Option<String>,
+    /// It was recorded elsewhere, and has no media but the recording that was made of it.
+    pub imported: bool,
 }
 
 impl Broadcast {
@@ -47,7 +49,12 @@ impl Broadcast {
     }
 }
 
-const COLUMNS: &str = "id, livestream_id, status, started_at, ended_at, end_reason, bytes, retention_until, thumbnail_key,
+/// What is imported is gone with its recording.
+const STATUS: &str = "case when set_id is null and status = 'converted'
+        and not exists (select 1 from recordings r where r.id = broadcasts.recording_id and r.deleted_at is null)
+    then 'expired' else status end";
+
+const COLUMNS: &str = "id, livestream_id, set_id is null as imported, started_at, ended_at, end_reason, bytes, retention_until, thumbnail_key,
     (select r.id from recordings r where r.id = broadcasts.recording_id and r.deleted_at is null) as recording_id,
     coalesce(duration_seconds, greatest(extract(epoch from heard_at - started_at), 0)::float8) as duration_seconds";
 
@@ -64,6 +71,7 @@ fn read(row: &Row) -> Result<Broadcast, DbError> {
         recording_id: row.get::<_, Option<Uuid>>("recording_id").map(RecordingId),
         retention_until: row.get("retention_until"),
         thumbnail_key: row.get("thumbnail_key"),
+        imported: row.get("imported"),
     })
 }
 
@@ -77,7 +85,7 @@ pub async fn recorded(
         .get()
         .await?
         .query_opt(
-            &format!("select {COLUMNS} from broadcasts where id = $1 and livestream_id = $2 and recorded"),
+            &format!("select {COLUMNS}, {STATUS} as status from broadcasts where id = $1 and livestream_id = $2 and recorded"),
             &[&id.0, &livestream.0],
         )
         .await?;
@@ -97,8 +105,8 @@ pub async fn list_recorded(
         .await?
         .query(
             &format!(
-                "select {COLUMNS} from broadcasts
-                 where livestream_id = $1 and recorded and ($2::text is null or status = $2)
+                "select {COLUMNS}, {STATUS} as status from broadcasts
+                 where livestream_id = $1 and recorded and ($2::text is null or {STATUS} = $2)
                    and ($3::uuid is null or id < $3)
                  order by id desc limit $4"
             ),
@@ -108,8 +116,8 @@ pub async fn list_recorded(
     super::known(&rows, read)
 }
 
-/// The media of a broadcast `b` that was recorded is there, nobody works on it, and nobody watches it with a token.
-pub(super) const UNTOUCHED: &str = "b.recorded and b.status in ('available', 'converted', 'failed') and (b.kept_until is null or b.kept_until < now())";
+/// The media of a broadcast `b` that was recorded here is there, nobody works on it, and nobody watches it with a token.
+pub(super) const UNTOUCHED: &str = "b.recorded and b.set_id is not null and b.status in ('available', 'converted', 'failed') and (b.kept_until is null or b.kept_until < now())";
 
 /// Somebody watches a broadcast with a token that lasts until then: its age does not delete it before.
 pub async fn keep(
@@ -182,14 +190,21 @@ pub async fn begin_conversion(
     Ok(changed == 1)
 }
 
-/// Says of broadcasts whose conversion is over what came of it. Returns how many there were.
+/// Says of broadcasts whose conversion is over what came of it; of those that were imported also how long they are. Returns how many there were.
 pub async fn settle_conversions(db: &Db) -> Result<u64, DbError> {
     let settled = db
         .get()
         .await?
         .execute(
             "update broadcasts b
-             set status = case when r.status = 'ready' and r.deleted_at is null then 'converted' else 'available' end
+             set status = case when r.status = 'ready' and r.deleted_at is null then 'converted'
+                               when b.set_id is null then 'failed' else 'available' end,
+                 duration_seconds = case when b.set_id is null then coalesce(r.duration_seconds, 0) else b.duration_seconds end,
+                 ended_at = case when b.set_id is null then b.started_at + make_interval(secs => coalesce(r.duration_seconds, 0))
+                                 else b.ended_at end,
+                 bytes = case when b.set_id is null then coalesce(
+                     (select sum(s.bytes) from recording_sets rs join segments s on s.set_id = rs.set_id
+                      where rs.recording_id = r.id and rs.active), 0)::bigint else b.bytes end
              from recordings r
              where b.status = 'converting' and r.id = b.recording_id
                and not exists (select 1 from jobs j where j.recording_id = r.id and j.status in ('queued', 'running'))",
@@ -197,6 +212,34 @@ pub async fn settle_conversions(db: &Db) -> Result<u64, DbError> {
         )
         .await?;
     Ok(settled)
+}
+
+/// Footage that was recorded elsewhere.
+#[derive(Debug, Clone)]
+pub struct Import {
+    pub id: BroadcastId,
+    pub livestream: LivestreamId,
+    pub project: ProjectId,
+    /// What is made of it, or was.
+    pub recording: RecordingId,
+    /// When its first picture was taken.
+    pub started_at: DateTime<Utc>,
+}
+
+/// Writes down footage that was recorded elsewhere as a broadcast of its livestream. How long it is shows when the recording is ready.
+pub async fn import(db: &Db, import: &Import) -> Result<Broadcast, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_one(
+            &format!(
+                "insert into broadcasts (id, livestream_id, project_id, recording_id, plan, started_at, heard_at, status, recorded)
+                 values ($1, $2, $3, $4, '{{}}', $5, $5, 'converting', true) returning {COLUMNS}, status"
+            ),
+            &[&import.id.0, &import.livestream.0, &import.project.0, &import.recording.0, &import.started_at],
+        )
+        .await?;
+    read(&row)
 }
 
 /// Leaves what is published of a broadcast on air from now on out of its recording, or takes it in again. Segments are left out whole: the

@@ -61,7 +61,7 @@ pub async fn kept(db: &Db, livestream: LivestreamId, id: BroadcastId) -> Result<
     let statement = client
         .prepare_cached(
             "select set_id, plan, started_at, project_id, status from broadcasts
-             where id = $1 and livestream_id = $2 and recorded and status not in ('expired', 'failed')",
+             where id = $1 and livestream_id = $2 and recorded and set_id is not null and status not in ('expired', 'failed')",
         )
         .await?;
     let row = client.query_opt(&statement, &[&id.0, &livestream.0]).await?;
@@ -78,7 +78,8 @@ pub async fn aired(db: &Db, project: ProjectId, id: BroadcastId) -> Result<Optio
     let row = client
         .query_opt(
             "select set_id, plan, started_at from broadcasts
-             where id = $1 and project_id = $2 and recorded and status in ('available', 'converting', 'converted')",
+             where id = $1 and project_id = $2 and recorded and set_id is not null
+               and status in ('available', 'converting', 'converted')",
             &[&id.0, &project.0],
         )
         .await?;
