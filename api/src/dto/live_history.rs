@@ -54,7 +54,6 @@ impl BroadcastDto {
         let is_made = !broadcast.imported || broadcast.status == BroadcastStatus::Converted;
         let made = broadcast.recording_id.filter(|_| is_made);
         let of_recording = |path: &str| made.map(|id| format!("/api/v1/recordings/{id}/{path}"));
-        let is_there = broadcast.is_there() && !broadcast.imported;
         Self {
             id: broadcast.id,
             live_stream_id: broadcast.livestream_id,
@@ -65,10 +64,10 @@ impl BroadcastDto {
             size: broadcast.bytes,
             status: broadcast.status,
             recording_url: of_recording("stream/master.m3u8")
-                .or_else(|| is_there.then(|| format!("{own}/stream/master.m3u8"))),
+                .or_else(|| broadcast.is_there().then(|| format!("{own}/stream/master.m3u8"))),
             manifest_url: of_recording("stream/manifest.mpd"),
             thumbnail_url: of_recording("thumbnail").or_else(|| {
-                let has = is_there && broadcast.thumbnail_key.is_some();
+                let has = broadcast.is_there() && broadcast.thumbnail_key.is_some();
                 has.then(|| format!("{own}/thumbnail"))
             }),
             retention_until,

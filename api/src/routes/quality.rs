@@ -9,7 +9,6 @@ use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{Rendition, SetReference, TrackKind};
 use reelmill_shared::ids::RecordingId;
 use reelmill_shared::media::abr::{Bandwidth, Cap, Caps, Choice, Engine, Rung, Situation};
-
 use serde::Serialize;
 
 use crate::auth::Caller;

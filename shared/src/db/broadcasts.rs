@@ -43,9 +43,9 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// Its media can be had.
+    /// Media of its own can be had.
     pub fn is_there(&self) -> bool {
-        !matches!(self.status, BroadcastStatus::Expired | BroadcastStatus::Failed)
+        !self.imported && !matches!(self.status, BroadcastStatus::Expired | BroadcastStatus::Failed)
     }
 }
 

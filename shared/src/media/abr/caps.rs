@@ -22,7 +22,7 @@ pub struct Caps {
     pub screen: Option<(u32, u32)>,
     /// Beginnings of codec strings that are decoded, such as `avc1` or `hvc1`; none given: all are.
     pub codecs: Vec<String>,
-    /// Whoever pays for each byte: no more lines than [`SAVED_LINES`].
+    /// Whoever pays for each byte: no more than 480 lines.
     pub data_saver: bool,
 }
 
@@ -36,7 +36,7 @@ pub enum Cap {
 }
 
 /// What a data saver gets at most: enough to read a caption on a phone, at a fraction of the bytes of 720 lines.
-pub const SAVED_LINES: u32 = 480;
+const SAVED_LINES: u32 = 480;
 
 /// A picture that is so little smaller than its screen fills it: nobody sees 852 pixels on 854.
 const NEARLY: f64 = 1.02;

@@ -59,9 +59,9 @@ pub struct Engine {
 }
 
 /// Of a full buffer: below is played the lowest rung; below, one less than is carried; above, one more.
-pub const CRITICAL: f64 = 0.2;
-pub const LOW: f64 = 0.4;
-pub const HIGH: f64 = 0.85;
+const CRITICAL: f64 = 0.2;
+const LOW: f64 = 0.4;
+const HIGH: f64 = 0.85;
 
 /// Segments over which what the buffer holds beyond [`LOW`] may be spent.
 const AHEAD: f64 = 2.0;

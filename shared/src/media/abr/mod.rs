@@ -7,5 +7,5 @@ mod caps;
 mod engine;
 
 pub use bandwidth::Bandwidth;
-pub use caps::{Cap, Caps, Rung, SAVED_LINES};
-pub use engine::{CRITICAL, Choice, Engine, HIGH, LOW, Reason, Situation};
+pub use caps::{Cap, Caps, Rung};
+pub use engine::{Choice, Engine, Reason, Situation};
