@@ -229,7 +229,18 @@ pub fn sets(renditions: Vec<(Presented, Timeline)>) -> Vec<AdaptationSet> {
             None => sets.push(AdaptationSet { content, representations: vec![representation] }),
         }
     }
+    sets.iter_mut().for_each(|set| keep_order(&mut set.representations));
     sets
+}
+
+/// Lets no rung take less than one below it. Rates are measured anew when an encode is finished, and a player that follows a manifest may tell its
+/// sets by the codec of the one that takes least (dash.js 5.2 does): with another in its place it goes on with what was listed before.
+fn keep_order(best_first: &mut [Representation]) {
+    let mut below = 0;
+    for representation in best_first.iter_mut().rev() {
+        representation.bandwidth = representation.bandwidth.max(below + 1);
+        below = representation.bandwidth;
+    }
 }
 
 /// What a codec is without its profile: `avc1`, `hvc1`, `av01`.
@@ -283,6 +294,7 @@ pub fn visible(renditions: &[Presented], has: impl Fn(&str) -> usize) -> Vec<usi
 
 #[cfg(test)]
 mod tests {
+    use super::super::dash::Files;
     use super::*;
 
     fn presented(name: &str, track: PresentedTrack) -> Presented {
@@ -296,6 +308,26 @@ mod tests {
             uri: format!("{name}.m3u8"),
             iframes: None,
         }
+    }
+
+    #[test]
+    fn a_better_rung_takes_more_in_a_manifest() {
+        let files = || Files::Template { init: String::new(), media: String::new() };
+        let timeline = || Timeline {
+            timescale: 1,
+            first_number: 0,
+            first_start: 0,
+            period_start: 0,
+            durations: vec![1],
+            files: files(),
+        };
+        let rung = |name, peak_bandwidth| {
+            let video = PresentedTrack::Video { width: 640, height: 360, frame_rate: None };
+            (Presented { peak_bandwidth, codec: "avc1.64001e".into(), ..presented(name, video) }, timeline())
+        };
+        let sets = sets(vec![rung("720p", 900), rung("360p", 900), rung("240p", 700), rung("144p", 800)]);
+        let rates: Vec<u64> = sets[0].representations.iter().map(|one| one.bandwidth).collect();
+        assert_eq!(rates, [901, 900, 801, 800]);
     }
 
     #[test]
