@@ -126,8 +126,8 @@ const VIDEO_ENDINGS: [&str; 12] =
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `Content-Disposition` (RFC 6266) with the name in ASCII for old clients, and as it is.
-fn disposition(title: &str, rung: &str) -> String {
-    let name = file_name(title, rung);
+pub(crate) fn disposition(title: &str, which: &str) -> String {
+    let name = file_name(title, which);
     let plain = |c: char| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' };
     let ascii: String = name.chars().map(plain).collect();
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", utf8_percent_encode(&name, ENCODED))

@@ -8,6 +8,7 @@ mod dto;
 mod edge;
 mod edit;
 mod extract;
+mod footage;
 mod hub;
 mod idempotency;
 mod media;
@@ -150,6 +151,7 @@ fn router(app: App) -> Router {
         .route("/", get(pages::home))
         .route("/watch/{id}", get(pages::watch))
         .route("/watch/live/{id}", get(pages::watch_live))
+        .route("/watch/playback/{id}", get(pages::watch_playback))
         .route("/login", get(pages::login).post(pages::log_in))
         .route("/docs", get(pages::docs))
         .route("/problems/{name}", get(pages::problem))
@@ -160,6 +162,7 @@ fn router(app: App) -> Router {
         .route("/metrics", get(routes::health::metrics))
         .merge(routes::viewer::routes())
         .merge(routes::live_viewer::routes())
+        .merge(routes::playback_viewer::routes())
         .fallback(pages::nowhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), middleware::around))

@@ -18,6 +18,7 @@ use utoipa::{Modify, OpenApi};
         (name = "jobs", description = "What a person asked for."),
         (name = "recordings", description = "A video and everything made of it."),
         (name = "livestreams", description = "Channels that may be on air."),
+        (name = "playback", description = "Footage of cameras, by its time. A camera is a livestream."),
         (name = "uploads", description = "Files on their way in: tus 1.0."),
         (name = "profiles", description = "Named recipes."),
         (name = "projects", description = "Tenants, their share of the farm and their limits."),

@@ -12,7 +12,7 @@ use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
 use reelmill_shared::db::tasks;
 use reelmill_shared::db::{keys, livestreams, pictures, stills};
-use reelmill_shared::ids::{JobId, KeyId, LivestreamId, RecordingId};
+use reelmill_shared::ids::{JobId, KeyId, LivestreamId, PlaybackSessionId, RecordingId};
 use reelmill_shared::job::error::Reason;
 use reelmill_shared::job::state::{Access, JobStatus};
 use serde::Deserialize;
@@ -23,10 +23,10 @@ use crate::dto::job::JobDto;
 use crate::extract::{Path, Query};
 use crate::on_air::{self, LiveRow};
 use crate::problem::{Answer, Kind, Problem, request_id};
-use crate::routes::live_viewer;
 use crate::routes::livestreams::control::live_token;
 use crate::routes::recordings::viewer_token;
 use crate::routes::thumbnails::{USUAL, has_poster};
+use crate::routes::{live_viewer, playback, playback_viewer};
 use crate::state::{App, now};
 
 /// How long a login lasts.
@@ -50,6 +50,16 @@ struct WatchPage {
     renew_url: String,
     expires_at: String,
     player_available: bool,
+}
+
+#[derive(Template)]
+#[template(path = "footage.html")]
+struct FootagePage {
+    title: String,
+    start_time: String,
+    end_time: String,
+    playlist_url: String,
+    export_url: String,
 }
 
 #[derive(Template)]
@@ -377,6 +387,36 @@ pub(crate) async fn watch_live(
         renew_url: format!("/v/{token}/live/{id}/renew"),
         expires_at: rfc3339(expires_at),
         player_available: player_available(),
+    }))
+}
+
+/// `/watch/playback/{id}`: footage of a camera, for whoever has a token of the session, or may read livestreams of its project.
+pub(crate) async fn watch_playback(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<PlaybackSessionId>,
+    Query(query): Query<WatchLiveQuery>,
+) -> Result<Response, PageProblem> {
+    let session = match &query.token {
+        Some(token) => playback_viewer::opened(&app, token, id).await?,
+        None => {
+            let caller = match logged_in(&app, &headers, &format!("/watch/playback/{id}")).await {
+                Ok(caller) => caller,
+                Err(elsewhere) => return Ok(elsewhere),
+            };
+            playback::own(&app, &caller, id).await?
+        }
+    };
+    let missing = || Problem::not_found("recorded footage in session", id);
+    let (start, end) = session.span.ok_or_else(missing)?;
+    let livestream = livestreams::find(&app.db, session.livestream).await?.ok_or_else(missing)?;
+    let base = format!("/v/{}/playback/{id}", playback::session_token(&app, &session));
+    Ok(render(&FootagePage {
+        title: livestream.terms.title,
+        start_time: start.to_rfc3339_opts(SecondsFormat::Millis, true),
+        end_time: end.to_rfc3339_opts(SecondsFormat::Millis, true),
+        playlist_url: format!("{base}/playlist.m3u8?container=fmp4"),
+        export_url: format!("{base}/export.mp4"),
     }))
 }
 

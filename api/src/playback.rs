@@ -27,10 +27,10 @@ use crate::state::App;
 use crate::transport;
 
 /// MIME type of a playlist (RFC 8216, 10).
-const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 /// MIME type of a manifest (ISO/IEC 23009-1, C.1).
 const MANIFEST: &str = "application/dash+xml";
-const VIDEO: &str = "video/mp4";
+pub(crate) const VIDEO: &str = "video/mp4";
 const AUDIO: &str = "audio/mp4";
 /// MIME type of WebVTT (W3C).
 const TEXT: &str = "text/vtt";
@@ -43,7 +43,7 @@ const FOLLOWING_NAME: &str = "manifest-following";
 const FOLLOWED_ON: u8 = 10;
 const JPEG: &str = "image/jpeg";
 /// MIME type of a transport stream (RFC 3555).
-const TRANSPORT: &str = "video/mp2t";
+pub(crate) const TRANSPORT: &str = "video/mp2t";
 
 /// What segments are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
@@ -256,7 +256,7 @@ pub(crate) async fn locate(
     file: &StreamFile,
 ) -> Answer<Option<MediaFile>> {
     let name = match file {
-        StreamFile::Segment { number, .. } => format!("{rung}/{number}"),
+        StreamFile::Segment { number, .. } => return stored(app, set.set_id, rung, *number).await,
         StreamFile::Text { .. } => format!("{rung}/all"),
         _ => format!("{rung}/init"),
     };
@@ -264,23 +264,30 @@ pub(crate) async fn locate(
     if let Some(found) = app.caches.files.get(&cached).await {
         return Ok(Some(found));
     }
-    let found = match file {
-        StreamFile::Segment { number, .. } => sets::segment(&app.db, set.set_id, rung, *number)
-            .await?
-            .map(|segment| MediaFile { key: segment.key, bytes: segment.bytes }),
-        file => {
-            let all = renditions(app, set).await?;
-            let rendition = all.iter().find(|rendition| rendition.rung == rung);
-            rendition.and_then(|rendition| match (file, &rendition.text) {
-                (StreamFile::Text { .. }, text) => {
-                    text.as_ref().map(|text| MediaFile { key: text.key.clone(), bytes: text.bytes })
-                }
-                (_, None) => Some(MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
-                // Text has no init segment.
-                (_, Some(_)) => None,
-            })
+    let all = renditions(app, set).await?;
+    let rendition = all.iter().find(|rendition| rendition.rung == rung);
+    let found = rendition.and_then(|rendition| match (file, &rendition.text) {
+        (StreamFile::Text { .. }, text) => {
+            text.as_ref().map(|text| MediaFile { key: text.key.clone(), bytes: text.bytes })
         }
-    };
+        (_, None) => Some(MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes }),
+        // Text has no init segment.
+        (_, Some(_)) => None,
+    });
+    if let Some(found) = &found {
+        app.caches.files.insert(cached, found.clone()).await;
+    }
+    Ok(found)
+}
+
+/// Where a segment of a set lies; `None` where there is none, or nobody has it.
+pub(crate) async fn stored(app: &App, set: SetId, rung: &str, number: u32) -> Answer<Option<MediaFile>> {
+    let cached = (set, format!("{rung}/{number}"));
+    if let Some(found) = app.caches.files.get(&cached).await {
+        return Ok(Some(found));
+    }
+    let found = sets::segment(&app.db, set, rung, number).await?.filter(|segment| !segment.key.is_empty());
+    let found = found.map(|segment| MediaFile { key: segment.key, bytes: segment.bytes });
     if let Some(found) = &found {
         app.caches.files.insert(cached, found.clone()).await;
     }

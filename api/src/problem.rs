@@ -32,6 +32,7 @@ pub enum Kind {
     UnsupportedMediaType,
     RangeNotSatisfiable,
     BadToken,
+    Gone,
     WrongHost,
     NotReady,
     Unavailable,
@@ -48,7 +49,7 @@ pub(crate) struct Meaning {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 17] = [
+    pub(crate) const ALL: [Kind; 18] = [
         Self::Validation,
         Self::Malformed,
         Self::Unauthorized,
@@ -62,6 +63,7 @@ impl Kind {
         Self::UnsupportedMediaType,
         Self::RangeNotSatisfiable,
         Self::BadToken,
+        Self::Gone,
         Self::WrongHost,
         Self::NotReady,
         Self::Unavailable,
@@ -160,6 +162,13 @@ impl Kind {
                 "The playback token is not valid",
                 "The token in the path is mangled, over, or for something else.",
                 "Get a new one: POST /api/v1/recordings/{id}/playback-token, or the same of a livestream.",
+            ),
+            Self::Gone => (
+                "gone",
+                StatusCode::GONE,
+                "It is over",
+                "What the address names was there for a time, and that has passed.",
+                "Start another: for playback sessions POST /api/v1/playback/start or /api/v1/playback/live.",
             ),
             Self::WrongHost => (
                 "wrong-host",

@@ -12,6 +12,7 @@ use reelmill_shared::db::Db;
 use reelmill_shared::db::keys::ApiKey;
 use reelmill_shared::db::sets::{Rendition, SetReference};
 use reelmill_shared::ids::{RecordingId, SetId};
+use reelmill_shared::net::Mediamtx;
 use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::sync::Semaphore;
@@ -19,6 +20,7 @@ use url::Url;
 
 use crate::dto::recording::ViewerInfoDto;
 use crate::edge::Edges;
+use crate::footage::Footages;
 use crate::hub::Hub;
 use crate::media::MediaFile;
 use crate::playback::{Listing, StreamFile};
@@ -40,6 +42,8 @@ pub struct Inner {
     pub(crate) tests: Semaphore,
     pub(crate) caches: Caches,
     pub(crate) edges: Arc<Edges>,
+    /// What plays cameras over RTSP and WebRTC.
+    pub(crate) mediamtx: Option<Mediamtx>,
 }
 
 /// A set, the ordinal that its files are named by, and which of its listings.
@@ -63,6 +67,7 @@ pub(crate) struct Caches {
     /// What viewers are told of a recording, each of whom asks every other second while it is made; for a moment, so that many cost one look.
     pub(crate) told: Cache<RecordingId, Arc<ViewerInfoDto>>,
     pub(crate) transport: Transport,
+    pub(crate) footage: Footages,
 }
 
 /// Webhooks tried at once.
@@ -88,6 +93,7 @@ impl App {
         sender: Sender,
         edges: Arc<Edges>,
     ) -> Self {
+        let mediamtx = config.mediamtx.clone().map(|config| Mediamtx::new(edges.http().clone(), config));
         let short = Duration::from_secs(3);
         let caches = Caches {
             keys: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
@@ -99,9 +105,10 @@ impl App {
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
             told: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
             transport: Transport::new(config.ts_cache_bytes),
+            footage: Footages::new(),
         };
         let tests = Semaphore::new(TESTS);
-        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches, edges }))
+        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx }))
     }
 
     pub(crate) fn signer(&self) -> &Signer {

@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use moka::future::Cache;
 use reelmill_shared::db::sets::{self, Rendition, Segment, SetReference, TrackKind};
 use reelmill_shared::ids::SetId;
+use reelmill_shared::media::cmaf;
 use reelmill_shared::media::grid::AAC_FRAME;
 use reelmill_shared::media::hls::{Bandwidth, MeasuredSegment, Ticks, measure_bandwidth};
 use reelmill_shared::media::presentation;
@@ -31,7 +32,8 @@ pub(crate) struct Transport {
     memory: Semaphore,
 }
 
-type SegmentName = (SetId, String, u32);
+/// A set, what of it, and which segment.
+pub(crate) type SegmentName = (SetId, String, u32);
 
 impl Transport {
     /// With room for `bytes` of segments.
@@ -97,16 +99,29 @@ pub(crate) async fn segment(
         return Ok(None);
     }
     let name = (set.set_id, rung.to_owned(), number);
-    let making = make(app, number, rendition.kind, main, beside);
+    made(app, name, rendition.kind, main, beside).await.map(Some)
+}
+
+/// A segment of parts that are known; `name` is what it is kept by.
+pub(crate) async fn made(
+    app: &App,
+    name: SegmentName,
+    kind: TrackKind,
+    main: Part,
+    beside: Option<Part>,
+) -> Answer<MediaBytes> {
+    let making = make(app, name.2, kind, main, beside);
     let made = app.caches.transport.segments.try_get_with(name, making).await;
-    made.map(Some).map_err(|problem: Arc<Problem>| Problem::clone(&problem))
+    made.map_err(|problem: Arc<Problem>| Problem::clone(&problem))
 }
 
 /// Where a rendition's part of a segment lies.
-struct Part {
-    init: MediaFile,
+pub(crate) struct Part {
+    pub(crate) init: MediaFile,
     /// `None` where it has no segment of this number.
-    segment: Option<MediaFile>,
+    pub(crate) segment: Option<MediaFile>,
+    /// Ticks of its timeline from which nothing is taken; `None` for all of it.
+    pub(crate) end: Option<i64>,
 }
 
 impl Part {
@@ -115,21 +130,29 @@ impl Part {
         let (ordinal, container) = (set.ordinal, Container::Fmp4);
         let segment = StreamFile::Segment { rung: rung.clone(), ordinal, number, container };
         let init = MediaFile { key: rendition.init_key.clone(), bytes: rendition.init_bytes };
-        Ok(Self { init, segment: locate(app, set, rung, &segment).await? })
+        Ok(Self { init, segment: locate(app, set, rung, &segment).await?, end: None })
     }
 
     fn bytes(&self) -> u64 {
         self.init.bytes + self.segment.as_ref().map_or(0, |segment| segment.bytes)
     }
 
-    async fn read(self, app: &App) -> Answer<(Bytes, Bytes)> {
+    /// Its init segment and its segment, which is empty where there is none.
+    pub(crate) async fn read(self, app: &App) -> Answer<(Bytes, Bytes)> {
         let segment = async {
             match &self.segment {
                 Some(segment) => read(app, segment).await,
                 None => Ok(Bytes::new()),
             }
         };
-        tokio::try_join!(read(app, &self.init), segment)
+        let (init, segment) = tokio::try_join!(read(app, &self.init), segment)?;
+        match self.end.filter(|_| !segment.is_empty()) {
+            None => Ok((init, segment)),
+            Some(end) => {
+                let cut = cmaf::cut_off(&init, &segment, end).map_err(|error| failed(&error))?;
+                Ok((init, cut.into()))
+            }
+        }
     }
 }
 
@@ -174,8 +197,8 @@ fn media((init, segment): &(Bytes, Bytes)) -> Media<'_> {
 }
 
 /// What is stored is ours, so that it does not read is our fault.
-fn failed(error: &dyn std::fmt::Display) -> Problem {
-    tracing::error!(%error, request_id = request_id(), "an MPEG-TS segment could not be made");
+pub(crate) fn failed(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, request_id = request_id(), "a segment could not be made");
     Problem::new(Kind::Internal, "the segment could not be made")
 }
 

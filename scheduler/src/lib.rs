@@ -12,6 +12,7 @@ use reelmill_shared::db::leader::{self, Leadership};
 use reelmill_shared::db::{Db, DbError, migrate};
 use reelmill_shared::ids::SchedulerId;
 use reelmill_shared::lifecycle::wait_for_schema;
+use reelmill_shared::net::Mediamtx;
 use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -34,7 +35,10 @@ pub async fn run(
     let health = health::serve(config.listen, db.clone(), shutdown.clone()).await?;
     let holder = SchedulerId::new();
     let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
-    let context = Context { db, broker, storage, config, sender, background: TaskTracker::new() };
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let mediamtx = config.mediamtx.clone().map(|config| Mediamtx::new(http, config));
+    let background = TaskTracker::new();
+    let context = Context { db, broker, storage, config, sender, mediamtx, background };
     if context.config.migrate {
         migrate_when_reachable(&context.db, &shutdown).await?;
     } else {

@@ -58,6 +58,8 @@ ids! {
     LivestreamId
     /// One time a livestream was on air.
     BroadcastId
+    /// Somebody plays footage of a livestream, chosen by its time.
+    PlaybackSessionId
     /// A worker process.
     WorkerId
     /// A scheduler process.

@@ -6,6 +6,7 @@ pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod live_history;
 pub(crate) mod livestream;
+pub(crate) mod playback;
 pub(crate) mod profile;
 pub(crate) mod project;
 pub(crate) mod quality;

@@ -74,6 +74,11 @@ impl Edges {
         })
     }
 
+    /// What speaks to servers of ours.
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// What is known here of a stream that somebody watches.
     pub(crate) fn known<T>(&self, livestream: LivestreamId, look: impl FnOnce(&Window) -> T) -> Option<T> {
         let view = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream).cloned();

@@ -70,6 +70,13 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: LivestreamId) -> Answer
     found.ok_or_else(|| Problem::not_found("livestream", id))
 }
 
+/// Where a livestream is fetched from by RTSP, with its credentials; `None` of one that comes otherwise.
+pub(crate) fn source_url(app: &App, livestream: &Livestream) -> Answer<Option<String>> {
+    let is_camera = livestream.terms.spec.source == SourceKind::Rtsp;
+    let source = open_source(app, livestream.id, &livestream.terms)?;
+    Ok(source.and_then(|source| source.url).filter(|_| is_camera))
+}
+
 /// A livestream as this caller may see it. A secret that cannot be read any more does not hide the rest.
 fn told(app: &App, caller: &Caller, headers: &HeaderMap, livestream: Livestream) -> LivestreamDto {
     let source = open_source(app, livestream.id, &livestream.terms).ok().flatten();

@@ -9,6 +9,8 @@ pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod live_viewer;
 pub(crate) mod livestreams;
+pub(crate) mod playback;
+pub(crate) mod playback_viewer;
 pub(crate) mod profiles;
 pub(crate) mod projects;
 pub(crate) mod quality;
@@ -53,6 +55,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(thumbnails::of_recording))
         .routes(routes!(storyboard::of_recording))
         .merge(live())
+        .merge(playback())
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))
         .merge(tus())
@@ -99,6 +102,17 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(live_viewer::stream))
         .routes(routes!(live_viewer::recorded))
         .routes(routes!(live_viewer::thumbnail))
+}
+
+fn playback() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(playback::start))
+        .routes(routes!(playback::start_live))
+        .routes(routes!(playback::get, playback::end))
+        .routes(routes!(playback::extend))
+        .routes(routes!(playback::playlist))
+        .routes(routes!(playback::segment))
+        .routes(routes!(playback::export))
 }
 
 fn tus() -> OpenApiRouter<App> {

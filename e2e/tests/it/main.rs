@@ -4,6 +4,7 @@
 
 mod browser;
 mod browser_dash;
+mod browser_footage;
 mod dev;
 mod docs;
 mod faults;
@@ -17,6 +18,8 @@ mod http_livestreams;
 mod http_livestreams_watching;
 mod http_media;
 mod http_openapi;
+mod http_playback;
+mod http_playback_live;
 mod http_serving;
 mod http_uploads;
 mod job_path;

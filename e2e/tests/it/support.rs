@@ -158,6 +158,12 @@ impl Site {
                         }
                     }
                     let head = String::from_utf8_lossy(&head);
+                    // What is left unread is taken for a mishap by whoever sent it.
+                    let length = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| {
+                        rest.split_whitespace().next().and_then(|length| length.parse().ok()).unwrap_or(0)
+                    });
+                    let mut body = vec![0; length];
+                    let _ = socket.read_exact(&mut body).await;
                     let path = head.split([' ', '?']).nth(1).unwrap_or_default();
                     let (line, body) = match answer(path) {
                         Page::Bytes(bytes) => ("200 OK".to_owned(), bytes),

@@ -8,6 +8,7 @@ mod live_windows;
 mod livestream_secrets;
 mod livestreams;
 mod metrics;
+mod playback_sessions;
 mod progress;
 mod quarantine;
 mod retention;
@@ -27,6 +28,7 @@ use reelmill_shared::broker::Broker;
 use reelmill_shared::config::SchedulerConfig;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{Db, DbError};
+use reelmill_shared::net::Mediamtx;
 use reelmill_shared::storage::{Storage, StorageError};
 use reelmill_shared::webhook::Sender;
 use tokio_util::task::TaskTracker;
@@ -38,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) storage: Storage,
     pub(crate) config: SchedulerConfig,
     pub(crate) sender: Sender,
+    pub(crate) mediamtx: Option<Mediamtx>,
     /// What duties have begun and do not wait for.
     pub(crate) background: TaskTracker,
 }
@@ -88,6 +91,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),
         reconciler("livestream_secrets", Duration::from_secs(300), Box::new(livestream_secrets::Secrets)),
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
+        reconciler("playback_sessions", sweep * 30, Box::new(playback_sessions::Over)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
     ]

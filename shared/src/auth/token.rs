@@ -20,6 +20,8 @@ pub enum Purpose {
     Login = 3,
     /// Playing one livestream.
     PlayLivestream = 4,
+    /// Playing footage of one playback session.
+    PlaySession = 6,
 }
 
 /// Signs with the first key, verifies with all: keys rotate without breaking what is out there.

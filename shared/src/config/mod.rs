@@ -18,7 +18,7 @@ use crate::auth::seal::Sealer;
 use crate::auth::token::Signer;
 use crate::job::capability::Pool;
 use crate::job::retention::{Age, Kept, Retention};
-use crate::net::NetPolicy;
+use crate::net::{MediamtxConfig, NetPolicy};
 
 /// `REELMILL_DATABASE_URL`, `REELMILL_DATABASE_POOL_SIZE` (16).
 #[derive(Debug, Clone)]
@@ -126,6 +126,31 @@ impl WebhookConfig {
     }
 }
 
+/// `REELMILL_MEDIAMTX_API_URL`, with `REELMILL_MEDIAMTX_RTSP_URL` and `REELMILL_MEDIAMTX_WEBRTC_URL`; `None` where none of them is set.
+fn mediamtx(vars: &mut Vars) -> Option<MediamtxConfig> {
+    let mut url = |name: &'static str, schemes: &[&str], form: &str| {
+        let url: Option<Url> = vars.value(name).optional();
+        if url.as_ref().is_some_and(|url| !schemes.contains(&url.scheme()) || !url.has_host()) {
+            vars.fault(name, format!("must have the form {form}"));
+        }
+        url
+    };
+    let api = url("REELMILL_MEDIAMTX_API_URL", &["http", "https"], "http://host:9997");
+    let rtsp = url("REELMILL_MEDIAMTX_RTSP_URL", &["rtsp", "rtsps"], "rtsp://host:8554");
+    let webrtc = url("REELMILL_MEDIAMTX_WEBRTC_URL", &["http", "https"], "http://host:8889");
+    match (api, rtsp, webrtc) {
+        (Some(api), Some(rtsp), Some(webrtc)) => Some(MediamtxConfig { api, rtsp, webrtc }),
+        (None, None, None) => None,
+        _ => {
+            vars.fault(
+                "REELMILL_MEDIAMTX_API_URL",
+                "goes together with REELMILL_MEDIAMTX_RTSP_URL and REELMILL_MEDIAMTX_WEBRTC_URL",
+            );
+            None
+        }
+    }
+}
+
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -158,6 +183,8 @@ pub struct ApiConfig {
     pub edge_cache_bytes: u64,
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
+    /// What plays cameras over RTSP and WebRTC.
+    pub mediamtx: Option<MediamtxConfig>,
     pub webhooks: WebhookConfig,
     pub retention: RetentionConfig,
 }
@@ -194,6 +221,7 @@ impl ApiConfig {
             token_lifetime: Duration::from_secs(
                 vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
             ),
+            mediamtx: mediamtx(vars),
             webhooks: WebhookConfig::read(vars),
             retention: RetentionConfig::read(vars),
         }
@@ -409,6 +437,8 @@ pub struct SchedulerConfig {
     pub webhook_concurrency: usize,
     /// `REELMILL_WEBHOOK_DISABLE_SECONDS` (5 days): an endpoint to which everything failed for so long is disabled.
     pub webhook_patience: Duration,
+    /// Where sessions that are over are forgotten, too.
+    pub mediamtx: Option<MediamtxConfig>,
     /// Migrate at start, under a lock; off with `--no-migrate`.
     pub migrate: bool,
 }
@@ -447,6 +477,7 @@ impl SchedulerConfig {
             webhook_patience: Duration::from_secs(
                 vars.value("REELMILL_WEBHOOK_DISABLE_SECONDS").or(5 * 24 * 3600),
             ),
+            mediamtx: mediamtx(vars),
             listen: vars.value("REELMILL_SCHEDULER_LISTEN").optional(),
             leader_lease: Duration::from_secs_f64(leader_lease.clamp(0.05, 3600.0)),
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),

@@ -34,7 +34,8 @@ pub use listeners::{Listener, hang_up, keep_listening, listen, unheard};
 
 pub use sweep::{Outdated, forget, outdated, over};
 pub use window::{
-    Follower, Kept, StoredRun, StoredSegment, StoredWindow, aired, kept, listed, recorded, whole, window,
+    Follower, Kept, StoredRun, StoredSegment, StoredWindow, aired, kept, left_out, listed, recorded, runs,
+    whole, window,
 };
 
 /// The right to carry a livestream until its lease ends.

@@ -22,6 +22,7 @@ pub mod livestream_figures;
 pub mod livestreams;
 pub mod migrate;
 pub mod pictures;
+pub mod playback;
 pub mod pools;
 pub mod profiles;
 pub mod progress;

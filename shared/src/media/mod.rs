@@ -5,6 +5,7 @@ pub mod cmaf;
 pub mod codec;
 pub mod complexity;
 pub mod dash;
+pub mod footage;
 pub mod grid;
 pub mod hls;
 pub mod ladder;

@@ -1,4 +1,4 @@
-//! Outgoing HTTP: the one guarded client for downloads and webhooks.
+//! Outgoing HTTP: the one guarded client for downloads and webhooks; and servers of ours, whose addresses are settings.
 //!
 //! Addresses come from users, so every request could be aimed at the farm's own network (SSRF). Resolving,
 //! checking and connecting therefore happen in one place: [`NetPolicy`] decides which addresses may be
@@ -8,6 +8,7 @@
 
 mod client;
 mod error;
+mod mediamtx;
 mod policy;
 mod ranges;
 mod redirect;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use client::{GuardedClient, Limits};
 pub use error::NetError;
+pub use mediamtx::{Mediamtx, MediamtxConfig, MediamtxError};
 pub use policy::{NetPolicy, PolicyError};
 pub use ranges::{IpNet, IpNetError, is_public};
 pub use redirect::{check_target, redacted};

@@ -95,13 +95,8 @@ pub async fn whole(db: &Db, on_air: &OnAir, place: String) -> Result<Window, DbE
 
 /// The segments of a broadcast that lie within `seconds` of its end, and all its runs.
 pub async fn window(db: &Db, on_air: &OnAir, seconds: u32) -> Result<StoredWindow, DbError> {
+    let runs = runs(db, on_air.id).await?;
     let client = db.get().await?;
-    let runs = client
-        .query(
-            "select epoch, first_number, inits from broadcast_runs where broadcast_id = $1 order by epoch",
-            &[&on_air.id.0],
-        )
-        .await?;
     let segments = client
         .query(
             "with track as (
@@ -115,39 +110,46 @@ pub async fn window(db: &Db, on_air: &OnAir, seconds: u32) -> Result<StoredWindo
             &[&on_air.set.0, &i64::from(seconds)],
         )
         .await?;
-    Ok(StoredWindow {
-        left_out: vec![],
-        runs: runs
-            .iter()
-            .map(|row| StoredRun {
-                epoch: row.get::<_, i32>("epoch") as u32,
-                first_number: row.get::<_, i32>("first_number") as u64,
-                inits: row.get("inits"),
-            })
-            .collect(),
-        segments: segments.iter().map(read).collect(),
-    })
+    Ok(StoredWindow { left_out: vec![], runs, segments: segments.iter().map(read).collect() })
 }
 
 /// All of a broadcast that is recorded: without what was published while that was paused.
 pub async fn recorded(db: &Db, on_air: &OnAir) -> Result<StoredWindow, DbError> {
     let mut all = window(db, on_air, u32::MAX).await?;
+    all.left_out = left_out(db, on_air.id).await?;
+    let segments = std::mem::take(&mut all.segments);
+    all.segments = segments.into_iter().filter(|segment| !all.leaves_out(segment.number)).collect();
+    Ok(all)
+}
+
+/// The runs of a broadcast, oldest first.
+pub async fn runs(db: &Db, id: BroadcastId) -> Result<Vec<StoredRun>, DbError> {
     let rows = db
         .get()
         .await?
         .query(
-            "select first_number, until_number from broadcast_pauses where broadcast_id = $1",
-            &[&on_air.id.0],
+            "select epoch, first_number, inits from broadcast_runs where broadcast_id = $1 order by epoch",
+            &[&id.0],
         )
         .await?;
+    let run = |row: &Row| StoredRun {
+        epoch: row.get::<_, i32>("epoch") as u32,
+        first_number: row.get::<_, i32>("first_number") as u64,
+        inits: row.get("inits"),
+    };
+    Ok(rows.iter().map(run).collect())
+}
+
+/// Numbers of a broadcast that its recording leaves out: from the first, to the one before the second.
+pub async fn left_out(db: &Db, id: BroadcastId) -> Result<Vec<(u64, u64)>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query("select first_number, until_number from broadcast_pauses where broadcast_id = $1", &[&id.0])
+        .await?;
     let number = |number: i32| u64::from(number.unsigned_abs());
-    all.left_out = rows
-        .iter()
-        .map(|row| (number(row.get(0)), row.get::<_, Option<i32>>(1).map_or(u64::MAX, number)))
-        .collect();
-    let segments = std::mem::take(&mut all.segments);
-    all.segments = segments.into_iter().filter(|segment| !all.leaves_out(segment.number)).collect();
-    Ok(all)
+    let span = |row: &Row| (number(row.get(0)), row.get::<_, Option<i32>>(1).map_or(u64::MAX, number));
+    Ok(rows.iter().map(span).collect())
 }
 
 fn read(row: &Row) -> StoredSegment {

@@ -17,6 +17,9 @@ const BRANDS: &[u8] = b"iso6cmfccmf2mp41";
 /// The same with an edit list, which `cmf2` forbids.
 const BRANDS_WITH_EDIT: &[u8] = b"iso6cmfcmp41";
 
+/// CMAF allows one track, so what has several is plain ISO.
+const BRANDS_OF_SEVERAL: &[u8] = b"iso6mp41";
+
 /// No rotation and no scaling (14496-12, 6.2.2): fixed point 16.16, the last column 2.30.
 const UNITY_MATRIX: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
 
@@ -35,45 +38,21 @@ impl Track {
     /// Offsets below zero would do without an edit, but FFmpeg and what is built on it then show the picture late by the
     /// reordering delay while the sound is on time.
     pub fn init_segment_delayed(&self, delay: u32) -> Bytes {
-        let mut out = Vec::with_capacity(680 + self.sample_entry.len());
-        write_box(&mut out, b"ftyp", |out| {
-            out.extend_from_slice(b"iso6");
-            put_u32(out, 0);
-            out.extend_from_slice(if delay == 0 { BRANDS } else { BRANDS_WITH_EDIT });
-        });
-        write_box(&mut out, b"moov", |out| {
-            self.write_mvhd(out);
-            write_box(out, b"trak", |out| {
-                self.write_tkhd(out);
-                if delay > 0 {
-                    write_box(out, b"edts", |out| write_elst(out, delay));
-                }
-                write_box(out, b"mdia", |out| self.write_mdia(out));
-            });
-            write_box(out, b"mvex", write_trex);
-        });
-        out.into()
+        write_init(if delay == 0 { BRANDS } else { BRANDS_WITH_EDIT }, &[(self, delay)])
     }
 
-    /// Movie header (14496-12, 8.2.2). Created at no time, of no length.
-    fn write_mvhd(&self, out: &mut Vec<u8>) {
-        write_full_box(out, b"mvhd", 0, 0, |out| {
-            put_u32(out, 0);
-            put_u32(out, 0);
-            put_u32(out, self.timescale);
-            put_u32(out, 0);
-            // Rate 1.0 and volume 1.0.
-            put_u32(out, 0x0001_0000);
-            put_u16(out, 0x0100);
-            out.extend_from_slice(&[0; 10]);
-            put_matrix(out);
-            out.extend_from_slice(&[0; 24]);
-            put_u32(out, TRACK_ID + 1);
+    fn write_trak(&self, out: &mut Vec<u8>, id: u32, delay: u32) {
+        write_box(out, b"trak", |out| {
+            self.write_tkhd(out, id);
+            if delay > 0 {
+                write_box(out, b"edts", |out| write_elst(out, delay));
+            }
+            write_box(out, b"mdia", |out| self.write_mdia(out));
         });
     }
 
     /// Track header (14496-12, 8.3.2): enabled, and part of the presentation.
-    fn write_tkhd(&self, out: &mut Vec<u8>) {
+    fn write_tkhd(&self, out: &mut Vec<u8>, id: u32) {
         const ENABLED_AND_IN_MOVIE: u32 = 3;
         let volume = match self.config {
             TrackConfig::Video { .. } => 0,
@@ -82,7 +61,7 @@ impl Track {
         write_full_box(out, b"tkhd", 0, ENABLED_AND_IN_MOVIE, |out| {
             put_u32(out, 0);
             put_u32(out, 0);
-            put_u32(out, TRACK_ID);
+            put_u32(out, id);
             put_u32(out, 0);
             // Duration, reserved, layer and alternate group.
             put_u32(out, 0);
@@ -148,6 +127,47 @@ impl Track {
     }
 }
 
+/// Writes one init segment for several tracks, each with its delay ([`Track::init_segment_delayed`]); their ids count from 1. For fragments that
+/// [`place`](super::place) gave those ids.
+pub fn muxed_init(tracks: &[(&Track, u32)]) -> Bytes {
+    write_init(BRANDS_OF_SEVERAL, tracks)
+}
+
+fn write_init(brands: &[u8], tracks: &[(&Track, u32)]) -> Bytes {
+    let entries: usize = tracks.iter().map(|(track, _)| 600 + track.sample_entry.len()).sum();
+    let mut out = Vec::with_capacity(160 + entries);
+    write_box(&mut out, b"ftyp", |out| {
+        out.extend_from_slice(b"iso6");
+        put_u32(out, 0);
+        out.extend_from_slice(brands);
+    });
+    let ids = || (TRACK_ID..).zip(tracks);
+    write_box(&mut out, b"moov", |out| {
+        let timescale = tracks.first().map_or(1, |(track, _)| track.timescale);
+        write_mvhd(out, timescale, ids().count() as u32 + TRACK_ID);
+        ids().for_each(|(id, (track, delay))| track.write_trak(out, id, *delay));
+        write_box(out, b"mvex", |out| ids().for_each(|(id, _)| write_trex(out, id)));
+    });
+    out.into()
+}
+
+/// Movie header (14496-12, 8.2.2). Created at no time, of no length.
+fn write_mvhd(out: &mut Vec<u8>, timescale: u32, next_track: u32) {
+    write_full_box(out, b"mvhd", 0, 0, |out| {
+        put_u32(out, 0);
+        put_u32(out, 0);
+        put_u32(out, timescale);
+        put_u32(out, 0);
+        // Rate 1.0 and volume 1.0.
+        put_u32(out, 0x0001_0000);
+        put_u16(out, 0x0100);
+        out.extend_from_slice(&[0; 10]);
+        put_matrix(out);
+        out.extend_from_slice(&[0; 24]);
+        put_u32(out, next_track);
+    });
+}
+
 /// The delay an init segment of ours was written with ([`Track::init_segment_delayed`]), in ticks of its track.
 ///
 /// # Errors
@@ -171,9 +191,9 @@ pub fn delay_of(init: &[u8]) -> Result<u32, CmafError> {
 }
 
 /// Track extends (14496-12, 8.8.3). The defaults are zero: our fragments state their own, as `cmf2` asks.
-fn write_trex(out: &mut Vec<u8>) {
+fn write_trex(out: &mut Vec<u8>, id: u32) {
     write_full_box(out, b"trex", 0, 0, |out| {
-        put_u32(out, TRACK_ID);
+        put_u32(out, id);
         put_u32(out, 1);
         out.extend_from_slice(&[0; 12]);
     });

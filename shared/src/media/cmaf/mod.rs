@@ -20,6 +20,7 @@ mod error;
 mod flags;
 mod fragment;
 mod init;
+mod mux;
 mod sample_entry;
 mod segment;
 mod track;
@@ -29,7 +30,8 @@ pub use boxes::FourCc;
 pub use decoder_config::{AacConfig, DecoderConfig, NalConfig};
 pub use demuxer::{Demuxer, Event};
 pub use error::CmafError;
-pub use init::delay_of;
+pub use init::{delay_of, muxed_init};
+pub use mux::{Place, cut_off, place, read};
 pub use segment::media_segment;
 pub use track::{Track, TrackConfig};
 

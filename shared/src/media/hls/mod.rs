@@ -9,7 +9,7 @@ mod master;
 mod media;
 mod text;
 
-pub(super) use text::decimal;
+pub(super) use text::{date_time, decimal};
 
 pub use bandwidth::{Bandwidth, MeasuredSegment, measure_bandwidth};
 pub use master::{AudioRendition, IframeVariant, MasterPlaylist, SubtitleRendition, Variant};

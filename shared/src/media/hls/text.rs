@@ -25,6 +25,13 @@ pub(in crate::media) fn decimal(numerator: u64, denominator: u32, digits: u32) -
     format!("{}.{:0width$}", scaled / scale, scaled % scale, width = digits as usize)
 }
 
+/// Microseconds since 1970 as RFC 3339 to the millisecond, in UTC.
+pub(in crate::media) fn date_time(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
 /// `numerator / denominator * scale`, rounded half up. A denominator of zero counts as one.
 pub(super) fn scaled(numerator: u64, denominator: u32, scale: u128) -> u128 {
     let denominator = u128::from(denominator.max(1));

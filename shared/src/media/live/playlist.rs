@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::names::LiveFile;
 use super::window::{Segment, Track, Window};
+use crate::media::hls::date_time;
 
 /// Which form of a playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,11 +161,4 @@ fn seconds(micros: u64) -> String {
 
 fn decimal(ticks: u64, timescale: u32) -> String {
     crate::media::hls::decimal(ticks, timescale, 6)
-}
-
-/// Microseconds since 1970 as RFC 3339 to the millisecond, in UTC.
-fn date_time(micros: i64) -> String {
-    chrono::DateTime::from_timestamp_micros(micros)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

@@ -3,6 +3,7 @@
 mod demux;
 pub(in crate::media) mod ffmpeg;
 mod hostile;
+mod mux;
 pub(in crate::media) mod round_trip;
 
 use bytes::Bytes;

@@ -1,0 +1,216 @@
+//! Sessions: what is asked for, found and kept, and for how long.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use reelmill_shared::db::livestreams::Livestream;
+use reelmill_shared::db::playback::{self, PlaybackFormat, PlaybackKind, Session, Source, Stretch};
+use reelmill_shared::db::{broadcasts, recordings};
+use reelmill_shared::ids::{PlaybackSessionId, ProjectId};
+use reelmill_shared::media::footage::{Picked, stitch};
+
+use crate::problem::{Answer, Kind, Problem};
+use crate::state::App;
+
+/// A session of what was recorded lasts so long where nothing else is said, and one of what is on air.
+const RECORDED: TimeDelta = TimeDelta::hours(1);
+pub(crate) const LIVE: TimeDelta = TimeDelta::hours(24);
+/// No session is extended further than that from when it began.
+const LONGEST: TimeDelta = TimeDelta::days(7);
+/// The longest span that one session plays.
+const SPAN: TimeDelta = TimeDelta::days(31);
+/// The most segments of one session: a month of two seconds each has 1.3 million.
+const SEGMENTS: u32 = 200_000;
+
+/// What somebody wants to play.
+pub(crate) struct Wanted {
+    pub(crate) livestream: Livestream,
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) to: DateTime<Utc>,
+    pub(crate) exact: bool,
+}
+
+/// Finds the footage and opens a session for it.
+pub(crate) async fn start(app: &App, project: ProjectId, wanted: Wanted) -> Answer<Arc<Session>> {
+    let Wanted { livestream, from, to, exact } = wanted;
+    if to <= from {
+        return Err(Problem::field("/end_time", "is not after start_time"));
+    }
+    let now = Utc::now();
+    if from > now {
+        return Err(Problem::field("/start_time", "lies in the future"));
+    }
+    if to > now {
+        return Err(Problem::field(
+            "/end_time",
+            "lies in the future; POST /playback/live plays what is on air",
+        ));
+    }
+    if to - from > SPAN {
+        return Err(Problem::field(
+            "/end_time",
+            format!("is more than {} days after start_time", SPAN.num_days()),
+        ));
+    }
+    let stretches = find_stretches(app, &livestream, from, to).await?;
+    let count: u64 = stretches.iter().map(|stretch| u64::from(stretch.len())).sum();
+    if count > u64::from(SEGMENTS) {
+        let detail =
+            format!("these are {count} segments; a session plays at most {SEGMENTS}: ask for less time");
+        return Err(Problem::field("/end_time", detail));
+    }
+    let session = Session {
+        id: PlaybackSessionId::new(),
+        project,
+        livestream: livestream.id,
+        kind: PlaybackKind::Recorded,
+        format: PlaybackFormat::Hls,
+        span: Some((from, to)),
+        exact,
+        stretches,
+        url: None,
+        path: None,
+        created_at: now,
+        expires_at: now + RECORDED,
+    };
+    keep(app, &session).await?;
+    playback::create(&app.db, &session).await?;
+    Ok(Arc::new(session))
+}
+
+async fn find_stretches(
+    app: &App,
+    livestream: &Livestream,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Answer<Vec<Stretch>> {
+    let sources = playback::sources(&app.db, livestream.id, from, to).await?;
+    let (start, end) = (from.timestamp_micros(), to.timestamp_micros());
+    let mut shots = vec![];
+    for source in &sources {
+        shots.push(playback::shots(&app.db, source, start, end).await?);
+    }
+    let picked = stitch(&shots, start, end);
+    // What nobody has is no footage.
+    let there = shots.iter().flatten().any(|shot| !shot.gap && shot.end > start && shot.start < end);
+    if !there {
+        return Err(nothing(app, livestream, from, to).await?);
+    }
+    let stretch = |Picked { source, first, until }: Picked| {
+        let Source { broadcast, set, started, recording } = sources.get(source)?;
+        Some(Stretch {
+            broadcast: *broadcast,
+            set: *set,
+            started: *started,
+            first,
+            until,
+            recording: *recording,
+        })
+    };
+    Ok(picked.into_iter().filter_map(stretch).collect())
+}
+
+/// Says that there is nothing, and where there is something.
+async fn nothing(
+    app: &App,
+    livestream: &Livestream,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Answer<Problem> {
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let (before, after) = playback::nearest(&app.db, livestream.id, from).await?;
+    let known = [
+        before.map(|at| format!("what was recorded before ends at {}", time(at))),
+        after.map(|at| format!("what comes next begins at {}", time(at))),
+    ];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    let rest = if known.is_empty() { "nothing ever was".to_owned() } else { known.join(", ") };
+    let (from, to) = (time(from), time(to));
+    Ok(Problem::new(Kind::NotFound, format!("nothing was recorded from {from} to {to}; {rest}")))
+}
+
+/// Keeps what a session plays from being deleted by its age before that ends.
+async fn keep(app: &App, session: &Session) -> Answer<()> {
+    let mut before = None;
+    for stretch in &session.stretches {
+        if before.replace(stretch.broadcast) == Some(stretch.broadcast) {
+            continue;
+        }
+        match stretch.recording {
+            Some(recording) => drop(recordings::keep(&app.db, recording, session.expires_at).await?),
+            None => {
+                broadcasts::keep(&app.db, session.livestream, stretch.broadcast, session.expires_at).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is on air, as somebody wants to see it.
+pub(crate) struct WantedLive {
+    pub(crate) livestream: Livestream,
+    pub(crate) format: PlaybackFormat,
+    /// Of a media server: the address, and what it calls it.
+    pub(crate) served: Option<(String, String)>,
+}
+
+/// Opens a session of what is on air.
+pub(crate) async fn start_live(
+    app: &App,
+    project: ProjectId,
+    id: PlaybackSessionId,
+    wanted: WantedLive,
+) -> Answer<Arc<Session>> {
+    let now = Utc::now();
+    let (url, path) = wanted.served.unzip();
+    let session = Session {
+        id,
+        project,
+        livestream: wanted.livestream.id,
+        kind: PlaybackKind::Live,
+        format: wanted.format,
+        span: None,
+        exact: false,
+        stretches: vec![],
+        url,
+        path,
+        created_at: now,
+        expires_at: now + LIVE,
+    };
+    playback::create(&app.db, &session).await?;
+    Ok(Arc::new(session))
+}
+
+/// A session that is not over. Any api process knows it.
+pub(crate) async fn find(app: &App, id: PlaybackSessionId) -> Answer<Arc<Session>> {
+    let sessions = &app.caches.footage.sessions;
+    let reading = async { Ok(playback::find(&app.db, id).await?.map(Arc::new)) };
+    let found = sessions.try_get_with(id, reading).await;
+    let found = found.map_err(|problem: Arc<Problem>| Problem::clone(&problem))?;
+    let session = found.ok_or_else(|| Problem::not_found("playback session", id))?;
+    if session.expires_at <= Utc::now() {
+        let ended = session.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        return Err(Problem::new(
+            Kind::Gone,
+            format!("the playback session ended at {ended}; start another"),
+        ));
+    }
+    Ok(session)
+}
+
+/// Lets a session last for so long from now.
+pub(crate) async fn extend(app: &App, session: &Session, by: TimeDelta) -> Answer<Arc<Session>> {
+    let until = (Utc::now() + by).min(session.created_at + LONGEST);
+    let extended = playback::extend(&app.db, session.id, until).await?;
+    let extended = extended.ok_or_else(|| Problem::new(Kind::Gone, "the playback session has ended"))?;
+    keep(app, &extended).await?;
+    app.caches.footage.sessions.invalidate(&session.id).await;
+    Ok(Arc::new(extended))
+}
+
+/// Ends a session, and lets go of what was made for it.
+pub(crate) async fn end(app: &App, id: PlaybackSessionId) -> Answer<Option<Session>> {
+    let ended = playback::end(&app.db, id).await?;
+    app.caches.footage.forget(id).await;
+    Ok(ended)
+}

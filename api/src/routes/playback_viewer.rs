@@ -1,0 +1,80 @@
+//! `/v/{token}/playback/{id}/…`: what a playback session plays, without a key.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, header};
+use axum::response::Response;
+use axum::routing::get;
+use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::db::playback::Session;
+use reelmill_shared::ids::PlaybackSessionId;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::extract::{Path, Query};
+use crate::footage::{self, FootageFile};
+use crate::problem::{Answer, Kind, Problem, method_not_allowed};
+use crate::routes::playback::{FootageQuery, exported, footage_of, named};
+use crate::state::{App, now};
+
+/// Players of other sites may use them: the token is the permission.
+pub(crate) fn routes() -> Router<App> {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH])
+        .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
+    Router::new()
+        .route("/v/{token}/playback/{id}/playlist.m3u8", get(playlist))
+        .route("/v/{token}/playback/{id}/segment/{file}", get(segment))
+        .route("/v/{token}/playback/{id}/export.mp4", get(export))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(cors)
+}
+
+/// The session that a token opens.
+pub(crate) async fn opened(app: &App, token: &str, id: PlaybackSessionId) -> Answer<Arc<Session>> {
+    let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
+    let verified = app.signer().verify(Purpose::PlaySession, token, now()).map_err(|error| match error {
+        TokenError::Invalid => refused("the playback token is not valid"),
+        TokenError::Expired => refused("the playback token has ended"),
+    })?;
+    if verified.subject != id.0 {
+        return Err(refused("the playback token is for another session"));
+    }
+    footage::find(app, id).await
+}
+
+async fn playlist(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path((token, id)): Path<(String, PlaybackSessionId)>,
+    Query(query): Query<FootageQuery>,
+) -> Answer<Response> {
+    let footage = footage_of(&app, &opened(&app, &token, id).await?).await?;
+    let file = FootageFile::Playlist(query.wrapping());
+    footage::serve(&app, &footage, file, query.quality.as_deref(), &method, &headers).await
+}
+
+async fn segment(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path((token, id, name)): Path<(String, PlaybackSessionId, String)>,
+    Query(query): Query<FootageQuery>,
+) -> Answer<Response> {
+    let footage = footage_of(&app, &opened(&app, &token, id).await?).await?;
+    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), &method, &headers).await
+}
+
+async fn export(
+    State(app): State<App>,
+    method: Method,
+    Path((token, id)): Path<(String, PlaybackSessionId)>,
+    Query(query): Query<FootageQuery>,
+) -> Answer<Response> {
+    let session = opened(&app, &token, id).await?;
+    exported(&app, &session, query, &method).await
+}
