@@ -69,7 +69,9 @@ function draw() {
   document.getElementById("gaps").hidden = gaps.length === 0;
   document.getElementById("gap-rows").replaceChildren(...gaps.map((gap) => {
     const row = document.createElement("tr");
-    for (const text of [dated.format(gap.from), dated.format(gap.to), `${((gap.to - gap.from) / 1000).toFixed(1)} s`]) {
+    // The day is said above, where it is one day.
+    const moment = new Date(asked.from).toDateString() === new Date(asked.to).toDateString() ? time : dated;
+    for (const text of [moment.format(gap.from), moment.format(gap.to), `${((gap.to - gap.from) / 1000).toFixed(1)} s`]) {
       const cell = row.insertCell();
       cell.textContent = text;
     }

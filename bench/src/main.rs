@@ -21,6 +21,7 @@ mod claimer;
 mod claims;
 mod cost;
 mod figures;
+mod footage;
 mod listeners;
 mod live;
 mod memory;
@@ -88,6 +89,8 @@ enum Command {
     Broadcasts(live::broadcasts::Options),
     /// Viewers' quality of experience on changing networks, with the rule that chooses their rungs and with rules from papers: simulated.
     Abr(abr::Options),
+    /// Footage by its time: an hour remuxed against FFmpeg that copies, and the playlist of a day.
+    Footage(footage::Options),
     /// Serves the files of a directory from memory: what `parts` compares with.
     #[command(hide = true)]
     BareFiles(live::bare::Options),
@@ -108,6 +111,7 @@ fn main() -> anyhow::Result<()> {
             Command::Viewers(options) => live::viewers::run(options).await,
             Command::Parts(options) => live::parts::run(options).await,
             Command::Broadcasts(options) => live::broadcasts::run(options).await,
+            Command::Footage(options) => footage::run(options).await,
             Command::Abr(options) => abr::run(&options),
             Command::BareFiles(options) => live::bare::run(options).await,
         }

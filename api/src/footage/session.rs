@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use reelmill_shared::db::livestreams::Livestream;
 use reelmill_shared::db::playback::{self, PlaybackFormat, PlaybackKind, Session, Source, Stretch};
 use reelmill_shared::db::{broadcasts, recordings};
@@ -22,6 +22,9 @@ const SPAN: TimeDelta = TimeDelta::days(31);
 /// The most segments of one session: a month of two seconds each has 1.3 million.
 const SEGMENTS: u32 = 200_000;
 
+/// Digits of a second that the database keeps.
+const MICROS: u16 = 6;
+
 /// What somebody wants to play.
 pub(crate) struct Wanted {
     pub(crate) livestream: Livestream,
@@ -36,7 +39,7 @@ pub(crate) async fn start(app: &App, project: ProjectId, wanted: Wanted) -> Answ
     if to <= from {
         return Err(Problem::field("/end_time", "is not after start_time"));
     }
-    let now = Utc::now();
+    let now = Utc::now().trunc_subsecs(MICROS);
     if from > now {
         return Err(Problem::field("/start_time", "lies in the future"));
     }
@@ -161,7 +164,7 @@ pub(crate) async fn start_live(
     id: PlaybackSessionId,
     wanted: WantedLive,
 ) -> Answer<Arc<Session>> {
-    let now = Utc::now();
+    let now = Utc::now().trunc_subsecs(MICROS);
     let (url, path) = wanted.served.unzip();
     let session = Session {
         id,
