@@ -1,5 +1,6 @@
 //! The front door: takes jobs, tells how they are, serves what was made.
 
+mod abr;
 mod assets;
 mod auth;
 mod downloads;

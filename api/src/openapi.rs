@@ -19,6 +19,7 @@ use utoipa::{Modify, OpenApi};
         (name = "recordings", description = "A video and everything made of it."),
         (name = "livestreams", description = "Channels that may be on air."),
         (name = "playback", description = "Footage of cameras, by its time. A camera is a livestream."),
+        (name = "abr", description = "Players whose quality the farm chooses."),
         (name = "uploads", description = "Files on their way in: tus 1.0."),
         (name = "profiles", description = "Named recipes."),
         (name = "projects", description = "Tenants, their share of the farm and their limits."),

@@ -13,7 +13,7 @@ mod view;
 pub(crate) use archive::serve_archived;
 pub(crate) use audience::{Audience, Report, Visitor, keep};
 pub(crate) use pictures::{live_thumbnail, recorded_thumbnail};
-pub(crate) use serve::{LiveQuery, TakesGzip, serve};
+pub(crate) use serve::{LiveQuery, TakesGzip, serve, window};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

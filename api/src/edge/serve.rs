@@ -1,6 +1,7 @@
 //! Answers the requests of players (draft-pantos-hls-rfc8216bis, 6.2.5).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -57,11 +58,7 @@ pub(crate) async fn serve(
     if query.part.is_some() && query.msn.is_none() {
         return Err(Problem::new(Kind::Malformed, "_HLS_part needs _HLS_msn beside it"));
     }
-    let view = app.edges.view(livestream);
-    let known = tokio::time::timeout(FIRST_LOOK, view.presence()).await;
-    if !matches!(known, Ok(Presence::Here)) && view.look(|_| ()).is_none() {
-        return Err(Problem::new(Kind::NotReady, "this stream is not on air").with_retry_after(2));
-    }
+    let view = on_air(app, livestream).await?;
     let reply = Reply { private, gzip };
     match &file {
         LiveFile::Master => {
@@ -81,6 +78,29 @@ pub(crate) async fn serve(
             media(app, &view, &file, &reply).await
         }
     }
+}
+
+/// The view of a stream that is on air, or was a moment ago.
+async fn on_air(app: &App, livestream: LivestreamId) -> Answer<Arc<View>> {
+    let view = app.edges.view(livestream);
+    let known = tokio::time::timeout(FIRST_LOOK, view.presence()).await;
+    if !matches!(known, Ok(Presence::Here)) && view.look(|_| ()).is_none() {
+        return Err(not_on_air());
+    }
+    Ok(view)
+}
+
+fn not_on_air() -> Problem {
+    Problem::new(Kind::NotReady, "this stream is not on air").with_retry_after(2)
+}
+
+/// Looks at what is listed of a livestream.
+pub(crate) async fn window<T>(
+    app: &App,
+    livestream: LivestreamId,
+    look: impl FnOnce(&Window) -> T,
+) -> Answer<T> {
+    on_air(app, livestream).await?.look(look).ok_or_else(not_on_air)
 }
 
 async fn playlist(app: &App, view: &View, track: &str, query: &LiveQuery, reply: &Reply) -> Answer<Response> {

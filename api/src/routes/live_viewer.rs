@@ -22,8 +22,8 @@ use crate::auth::Caller;
 use crate::edge::{LiveQuery, TakesGzip, Visitor, live_thumbnail, recorded_thumbnail, serve, serve_archived};
 use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
-use crate::routes::livestreams;
 use crate::routes::livestreams::control::live_token;
+use crate::routes::{abr, livestreams};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}/live/{id}`. Players of other sites may use them: the token is the permission.
@@ -39,6 +39,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/live/{id}/thumbnail.jpg", get(viewers_thumbnail))
         .route("/v/{token}/live/{id}/recordings/{rid}/thumbnail.jpg", get(archived_thumbnail))
         .route("/v/{token}/live/{id}/viewers/track", post(track))
+        .route("/v/{token}/live/{id}/abr/metrics", post(abr::live_metrics))
+        .route("/v/{token}/live/{id}/abr/select", post(abr::live_select))
         .route("/v/{token}/live/{id}/{file}", get(file))
         .route("/v/{token}/live/{id}/recordings/{rid}/{file}", get(archived))
         .method_not_allowed_fallback(method_not_allowed)

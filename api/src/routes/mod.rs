@@ -1,5 +1,6 @@
 //! One file a resource. A new one is a file and a line in [`api`].
 
+pub(crate) mod abr;
 pub(crate) mod deliveries;
 pub(crate) mod downloads;
 pub(crate) mod events;
@@ -48,6 +49,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(recordings::playback_token))
         .routes(routes!(transcode::quality))
         .routes(routes!(quality::recommended))
+        .routes(routes!(quality::prefer, quality::preferred, quality::forget))
         .routes(routes!(transcode::progress))
         .routes(routes!(stream::file))
         .routes(routes!(downloads::download))
@@ -56,6 +58,9 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(storyboard::of_recording))
         .merge(live())
         .merge(playback())
+        .routes(routes!(abr::metrics))
+        .routes(routes!(abr::select))
+        .routes(routes!(abr::session))
         .routes(routes!(profiles::create, profiles::list))
         .routes(routes!(profiles::get, profiles::replace, profiles::delete))
         .merge(tus())

@@ -1,37 +1,44 @@
-//! Which rendition of a recording suits a viewer now.
+//! Which rendition of a recording suits a viewer now, and which one they prefer.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::Scope;
+use reelmill_shared::db::preferences;
 use reelmill_shared::db::recordings::Recording;
-use reelmill_shared::db::sets::{Rendition, SetReference, TrackKind};
 use reelmill_shared::ids::RecordingId;
-use reelmill_shared::media::abr::{Bandwidth, Cap, Caps, Choice, Engine, Rung, Situation};
-use serde::Serialize;
+use reelmill_shared::media::abr::{Bandwidth, Cap, Caps, Engine, Preference, Rung, Situation};
+use reelmill_shared::media::profile::FieldError;
 
+use crate::abr::{Watched, preference};
 use crate::auth::Caller;
-use crate::dto::quality::{RecommendQuery, RecommendedDto, RungDto};
-use crate::extract::{Path, Query};
-use crate::playback::{active_set, renditions};
+use crate::dto::quality::{
+    PreferenceDto, PreferenceQuery, PutPreferenceDto, RecommendQuery, RecommendedDto, RungDto,
+};
+use crate::extract::{Body, Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::abr::bad_user;
 use crate::routes::recordings::find;
 use crate::routes::viewer::named_by;
 use crate::state::App;
+use crate::submit::fault;
 
 /// Seconds that players buffer where they do not say.
 const BUFFER: f64 = 30.0;
+/// Seconds of a segment where nobody knows.
+const SEGMENT: f64 = 6.0;
+/// Lines that a preference may name.
+const LINES: std::ops::RangeInclusive<u32> = 1..=16_384;
 
 /// Recommend a quality.
 ///
-/// By what the player says of its network, its buffer and its screen; nothing is kept. Below a fifth of its buffer it is told the lowest,
-/// below two fifths one less than is carried.
+/// By what the player says of its network, its buffer and its screen, and what its viewer prefers; nothing is kept. Below a fifth of its
+/// buffer it is told the lowest, below two fifths one less than is carried.
 #[utoipa::path(get, path = "/recordings/{id}/quality/recommended", tag = "recordings", operation_id = "recommended_quality",
     params(("id" = RecordingId, Path), RecommendQuery), responses(
     (status = 200, description = "What suits best, and why.", body = RecommendedDto),
-    (status = 404, description = "There is no such recording.", body = ProblemDocument),
-    (status = 409, description = "There is nothing to play yet.", body = ProblemDocument),
+    (status = 404, description = "There is no such recording, or nothing to play of it yet.", body = ProblemDocument),
     (status = 422, description = "A parameter is out of its range.", body = ProblemDocument),
 ))]
 pub(crate) async fn recommended(
@@ -63,85 +70,35 @@ async fn recommend(app: &App, recording: &Recording, query: &RecommendQuery) -> 
     if query.buffer.is_some_and(|buffer| !buffer.is_finite() || buffer < 0.0) {
         return Err(Problem::field("/buffer", "is a number of seconds, 0 or more"));
     }
-    let nothing = || Problem::new(Kind::NotReady, "there is nothing to play of this recording yet");
-    let set = active_set(app, recording.id).await?.ok_or_else(nothing)?;
-    let all = renditions(app, &set).await?;
-    let rungs = rungs(&all);
-    let caps = caps(query).judge(&rungs);
-    let chosen = choose(query, full, &set, &rungs, &caps)?.ok_or_else(nothing)?;
+    if let Some(bad) = query.user_id.as_deref().and_then(bad_user) {
+        return Err(Problem::fields(vec![bad]));
+    }
+    let watched = Watched::recording(app, recording).await?;
+    let rungs = &watched.rungs;
+    let current = match &query.current {
+        Some(name) => Some(rungs.iter().position(|rung| rung.name == *name).ok_or_else(|| {
+            Problem::field("/current", format!("is none of the qualities: {}", watched.names.join(", ")))
+        })?),
+        None => None,
+    };
+    let preference = preference(app, recording.id, query.user_id.as_deref()).await?;
+    let caps = caps(query, preference).judge(rungs);
+    let bandwidth = query.bandwidth.map(|rate| Bandwidth::told(rate as f64)).unwrap_or_default();
+    let mut engine = Engine::resumed(bandwidth, current, query.buffer.is_some());
+    let segment = watched.segment.unwrap_or(SEGMENT);
+    let buffer = query.buffer.unwrap_or(0.0);
+    let choice = engine.choose(&Situation { rungs, caps: &caps, buffer, full, segment });
     let mut told: Vec<RungDto> = rungs.iter().zip(&caps).map(|(rung, cap)| told(rung, *cap)).collect();
-    let Choice { rung, reason } = chosen.choice;
     let answer = RecommendedDto {
-        rung: told.remove(rung),
-        reason: name(&reason),
-        predicted_bandwidth: chosen.predicted.map(|rate| rate as u64),
+        rung: told.remove(choice.rung),
+        reason: choice.reason,
+        predicted_bandwidth: bandwidth.predicted().map(|rate| rate as u64),
         alternatives: told,
     };
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(answer)).into_response())
 }
 
-/// What was chosen, and by what.
-struct Chosen {
-    choice: Choice,
-    predicted: Option<f64>,
-}
-
-/// `None` where there is nothing to choose from.
-fn choose(
-    query: &RecommendQuery,
-    full: f64,
-    set: &SetReference,
-    rungs: &[Rung],
-    caps: &[Option<Cap>],
-) -> Answer<Option<Chosen>> {
-    if rungs.is_empty() {
-        return Ok(None);
-    }
-    let current = match &query.current {
-        Some(name) => Some(rungs.iter().position(|rung| rung.name == *name).ok_or_else(|| {
-            let names: Vec<&str> = rungs.iter().map(|rung| rung.name.as_str()).collect();
-            Problem::field("/current", format!("is none of the qualities: {}", names.join(", ")))
-        })?),
-        None => None,
-    };
-    let bandwidth = query.bandwidth.map(|rate| Bandwidth::told(rate as f64)).unwrap_or_default();
-    let mut engine = Engine::resumed(bandwidth, current, query.buffer.is_some());
-    let segment = set.target_duration.map_or(6.0, f64::from);
-    let buffer = query.buffer.unwrap_or(0.0);
-    let choice = engine.choose(&Situation { rungs, caps, buffer, full, segment });
-    Ok(Some(Chosen { choice, predicted: engine.bandwidth.predicted() }))
-}
-
-/// Pictures with the sound that goes with them, the lowest first; where there are none, sound alone.
-fn rungs(renditions: &[Rendition]) -> Vec<Rung> {
-    let of = |kind: TrackKind| renditions.iter().filter(move |rendition| rendition.kind == kind);
-    let sound = of(TrackKind::Audio).min_by_key(|rendition| rendition.position);
-    let rung = |picture: &Rendition| Rung {
-        name: picture.rung.clone(),
-        bitrate: picture.average_bandwidth + sound.map_or(0, |sound| sound.average_bandwidth),
-        width: picture.width.unwrap_or_default(),
-        height: picture.height.unwrap_or_default(),
-        codecs: [picture.codec.as_str()]
-            .into_iter()
-            .chain(sound.map(|sound| sound.codec.as_str()))
-            .collect::<Vec<_>>()
-            .join(","),
-    };
-    let mut rungs: Vec<Rung> = of(TrackKind::Video).map(rung).collect();
-    if rungs.is_empty() {
-        rungs.extend(sound.map(|sound| Rung {
-            name: sound.rung.clone(),
-            bitrate: sound.average_bandwidth,
-            width: 0,
-            height: 0,
-            codecs: sound.codec.clone(),
-        }));
-    }
-    rungs.sort_by_key(|rung| rung.bitrate);
-    rungs
-}
-
-fn caps(query: &RecommendQuery) -> Caps {
+fn caps(query: &RecommendQuery, preference: Preference) -> Caps {
     let codecs = query
         .codecs
         .iter()
@@ -154,6 +111,7 @@ fn caps(query: &RecommendQuery) -> Caps {
             .then(|| (query.width.unwrap_or(u32::MAX), query.height.unwrap_or(u32::MAX))),
         codecs: codecs.map(str::to_owned).collect(),
         data_saver: query.data_saver.unwrap_or(false),
+        preference,
     }
 }
 
@@ -164,11 +122,104 @@ fn told(rung: &Rung, cap: Option<Cap>) -> RungDto {
         width: rung.width,
         height: rung.height,
         codecs: rung.codecs.clone(),
-        ruled_out: cap.map(|cap| name(&cap)),
+        ruled_out: cap,
     }
 }
 
-/// A word as it is written in JSON.
-fn name(word: &impl Serialize) -> String {
-    serde_json::to_value(word).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+/// Keep a viewer's preferred quality.
+///
+/// No more than that is recommended to them or selected for them, of this recording; less is where the network carries less. It takes the
+/// place of what was kept.
+#[utoipa::path(put, path = "/recordings/{id}/quality/preference", tag = "recordings", operation_id = "prefer_quality",
+    params(("id" = RecordingId, Path)), request_body = PutPreferenceDto, responses(
+    (status = 200, description = "What is kept.", body = PreferenceDto),
+    (status = 404, description = "There is no such recording, or no rendition of it to be named yet.", body = ProblemDocument),
+    (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
+))]
+pub(crate) async fn prefer(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+    Body(body): Body<PutPreferenceDto>,
+) -> Answer<Json<PreferenceDto>> {
+    caller.need(Scope::Write)?;
+    let recording = find(&app, &caller, id).await?;
+    let mut faults: Vec<FieldError> = bad_user(&body.user_id).into_iter().collect();
+    if body.max_height.is_some_and(|height| !LINES.contains(&height)) {
+        faults.push(fault("/max_height", format!("must be from {} to {}", LINES.start(), LINES.end())));
+    }
+    if body.rendition.is_some() && body.max_height.is_some() {
+        faults.push(fault("/max_height", "cannot stand beside rendition"));
+    }
+    if body.rendition.is_none() && body.max_height.is_none() && body.data_saver.is_none() {
+        faults.push(fault("/rendition", "is needed, or max_height, or data_saver"));
+    }
+    if let Some(name) = &body.rendition {
+        let watched = Watched::recording(&app, &recording).await?;
+        if !watched.names.contains(name) {
+            let detail = format!("is none of the qualities: {}", watched.names.join(", "));
+            faults.push(fault("/rendition", detail));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Problem::fields(faults));
+    }
+    let preference = Preference {
+        rendition: body.rendition,
+        max_height: body.max_height,
+        data_saver: body.data_saver.unwrap_or(false),
+    };
+    preferences::put(&app.db, id, &body.user_id, &preference).await?;
+    Ok(Json(PreferenceDto::new(body.user_id, preference)))
+}
+
+/// Read a viewer's preferred quality.
+#[utoipa::path(get, path = "/recordings/{id}/quality/preference", tag = "recordings", operation_id = "preferred_quality",
+    params(("id" = RecordingId, Path), PreferenceQuery), responses(
+    (status = 200, description = "What they prefer.", body = PreferenceDto),
+    (status = 404, description = "There is no such recording, or nothing is kept of them.", body = ProblemDocument),
+    (status = 422, description = "user_id is missing, or too long.", body = ProblemDocument),
+))]
+pub(crate) async fn preferred(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+    Query(query): Query<PreferenceQuery>,
+) -> Answer<Json<PreferenceDto>> {
+    caller.need(Scope::Read)?;
+    let id = find(&app, &caller, id).await?.id;
+    let user = user(query)?;
+    let found = preferences::get(&app.db, id, &user).await?.ok_or_else(not_kept)?;
+    Ok(Json(PreferenceDto::new(user, found)))
+}
+
+/// Forget a viewer's preferred quality.
+#[utoipa::path(delete, path = "/recordings/{id}/quality/preference", tag = "recordings", operation_id = "forget_quality",
+    params(("id" = RecordingId, Path), PreferenceQuery), responses(
+    (status = 204, description = "Nothing is kept of them any more."),
+    (status = 404, description = "There is no such recording, or nothing was kept of them.", body = ProblemDocument),
+    (status = 422, description = "user_id is missing, or too long.", body = ProblemDocument),
+))]
+pub(crate) async fn forget(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+    Query(query): Query<PreferenceQuery>,
+) -> Answer<StatusCode> {
+    caller.need(Scope::Write)?;
+    let id = find(&app, &caller, id).await?.id;
+    if preferences::delete(&app.db, id, &user(query)?).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(not_kept())
+    }
+}
+
+fn not_kept() -> Problem {
+    Problem::new(Kind::NotFound, "this viewer prefers no quality of this recording")
+}
+
+fn user(query: PreferenceQuery) -> Answer<String> {
+    let user = query.user_id.ok_or_else(|| Problem::field("/user_id", "is missing"))?;
+    bad_user(&user).map_or(Ok(user), |bad| Err(Problem::fields(vec![bad])))
 }

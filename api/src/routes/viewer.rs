@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use reelmill_shared::auth::token::{Purpose, TokenError};
 use reelmill_shared::db::jobs::{self, JobFilter};
@@ -28,15 +28,15 @@ use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
-use crate::routes::{quality, storyboard};
+use crate::routes::{abr, quality, storyboard};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
 pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
     Router::new()
         .route("/v/{token}/stream/{file}", get(file))
@@ -45,6 +45,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/storyboard.vtt", get(storyboard))
         .route("/v/{token}/info", get(info))
         .route("/v/{token}/quality/recommended", get(quality::viewers_recommended))
+        .route("/v/{token}/abr/metrics", post(abr::viewers_metrics))
+        .route("/v/{token}/abr/select", post(abr::viewers_select))
         .route("/v/{token}/renew", get(renew))
         // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
         .method_not_allowed_fallback(method_not_allowed)

@@ -33,6 +33,31 @@ pub(crate) struct Options {
     /// The player never gives up a download
     #[arg(long)]
     patient: bool,
+    /// Which networks: those that the rule was tuned on, or those that were held back
+    #[arg(long, value_enum, default_value_t = Half::HeldBack)]
+    half: Half,
+}
+
+/// Every other network was held back when the rule was tuned.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Half {
+    Tuned,
+    HeldBack,
+}
+
+impl Half {
+    /// Seeds of Markov chains.
+    fn seeds(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Tuned => 1000..1500,
+            Self::HeldBack => 0..200,
+        }
+    }
+
+    /// Of traces in the order of their names.
+    fn of<T>(self, traces: Vec<T>) -> Vec<T> {
+        traces.into_iter().skip(usize::from(self == Self::HeldBack)).step_by(2).collect()
+    }
 }
 
 /// Megabits per second, and lines.
@@ -53,15 +78,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     if options.traces.is_empty() {
         for (name, markov) in markovs() {
+            let seeds = options.half.seeds();
             println!(
-                "\n{name}: 200 Markov chains of {:?} Mb/s, {} s, stays with {}, within {} of its level, {} s to the first byte",
-                markov.levels, markov.seconds, markov.stays, markov.jitter, markov.latency
+                "\n{name}: {} Markov chains of {:?} Mb/s, {} s, stays with {}, within {} of its level, {} s to the first byte",
+                seeds.end - seeds.start,
+                markov.levels,
+                markov.seconds,
+                markov.stays,
+                markov.jitter,
+                markov.latency
             );
-            compare(&video, &(0..200).map(|seed| markov.trace(seed)).collect::<Vec<_>>());
+            compare(&video, &seeds.map(|seed| markov.trace(seed)).collect::<Vec<_>>());
         }
     }
     for dir in &options.traces {
-        let traces = Trace::read_all(dir)?;
+        let traces = options.half.of(Trace::read_all(dir)?);
         println!("\n{}: {} traces", dir.display(), traces.len());
         compare(&video, &traces);
     }
@@ -122,22 +153,41 @@ const RULES: [(&str, NewRule); 4] = [
 
 fn compare(video: &Video, traces: &[Trace]) {
     println!(
-        "  {:26} {:>7} {:>11} {:>7} {:>9} {:>9} {:>9}",
-        "", "QoE", "worst tenth", "Mb/s", "stalled s", "startup s", "switches"
+        "  {:26} {:>16} {:>11} {:>16} {:>6} {:>9} {:>9} {:>8}",
+        "", "QoE", "worst tenth", "behind ours", "Mb/s", "stalled s", "startup s", "switches"
     );
+    let mut ours: Vec<f64> = vec![];
     for (name, rule) in RULES {
         let outcomes: Vec<Outcome> =
             traces.iter().map(|trace| play(video, trace, &mut *rule(video.full))).collect();
-        let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / outcomes.len() as f64;
         let mut all: Vec<f64> = outcomes.iter().map(Outcome::qoe).collect();
+        if ours.is_empty() {
+            ours.clone_from(&all);
+        }
+        // On the same network: what differs between networks is the most of how single figures spread.
+        let behind: Vec<f64> = ours.iter().zip(&all).map(|(ours, other)| ours - other).collect();
+        let of = |figure: fn(&Outcome) -> f64| mean(&outcomes.iter().map(figure).collect::<Vec<_>>()).0;
         println!(
-            "  {name:26} {:7.3} {:11.3} {:7.2} {:9.1} {:9.2} {:9.1}",
-            mean(Outcome::qoe),
+            "  {name:26} {} {:11.3} {} {:6.2} {:9.1} {:9.2} {:8.1}",
+            spread(mean(&all)),
             quantile(&mut all, 0.1),
-            mean(|outcome| outcome.bitrate),
-            mean(|outcome| outcome.stalled),
-            mean(|outcome| outcome.startup),
-            mean(|outcome| outcome.switches as f64)
+            spread(mean(&behind)),
+            of(|outcome| outcome.bitrate),
+            of(|outcome| outcome.stalled),
+            of(|outcome| outcome.startup),
+            of(|outcome| outcome.switches as f64)
         );
     }
+}
+
+/// The mean, and its standard error.
+fn mean(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (mean, (square / (count - 1.0) / count).sqrt())
+}
+
+fn spread((mean, error): (f64, f64)) -> String {
+    format!("{mean:8.3} ± {error:5.3}")
 }

@@ -9,6 +9,7 @@ mod dev;
 mod docs;
 mod faults;
 mod fleet;
+mod http_abr;
 mod http_auth;
 mod http_auth_viewers;
 mod http_events;

@@ -1,12 +1,12 @@
 //! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress, workers long gone,
-//! and what was seen of livestreams.
+//! what was seen of livestreams, and players that left.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{
-    idempotency, livestream_events, livestream_figures, progress, uploads, viewers, workers,
+    abr, idempotency, livestream_events, livestream_figures, progress, uploads, viewers, workers,
 };
 
 use super::{Context, Duty, Failure};
@@ -18,7 +18,7 @@ const WORKERS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Figures, events and viewers of livestreams are kept for so long.
 const LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Rows of each of them deleted at a time.
+/// Rows of each of them, and sessions of players, deleted at a time.
 const LIVE_BATCH: i64 = 20_000;
 
 /// Sources deleted at a time.
@@ -37,6 +37,7 @@ impl Duty for Tidy {
         let live = livestream_figures::delete_old(&context.db, LIVE, LIVE_BATCH).await?
             + livestream_events::delete_old(&context.db, LIVE, LIVE_BATCH).await?
             + viewers::delete_old(&context.db, LIVE, LIVE_BATCH).await?;
-        Ok(answers + uploads + stale + gone + live)
+        let players = abr::delete_old(&context.db, LIVE_BATCH).await?;
+        Ok(answers + uploads + stale + gone + live + players)
     }
 }

@@ -7,7 +7,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first: their names and what they do. A released file is never edited.
-pub const MIGRATIONS: [(&str, &str); 25] = [
+pub const MIGRATIONS: [(&str, &str); 26] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -32,7 +32,8 @@ pub const MIGRATIONS: [(&str, &str); 25] = [
     ("V22__broadcasts_kept", include_str!("../../../migrations/0022_broadcasts_kept.sql")),
     ("V23__live_figures", include_str!("../../../migrations/0023_live_figures.sql")),
     ("V24__imported", include_str!("../../../migrations/0024_imported.sql")),
-    ("V27__playback", include_str!("../../../migrations/0027_playback.sql")),
+    ("V25__playback", include_str!("../../../migrations/0025_playback.sql")),
+    ("V26__abr", include_str!("../../../migrations/0026_abr.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

@@ -2,6 +2,7 @@
 //!
 //! Times are the database's clock. Nothing here decides on policy beyond what must be atomic.
 
+pub mod abr;
 pub mod broadcasts;
 pub mod cluster;
 pub mod deliveries;
@@ -24,6 +25,7 @@ pub mod migrate;
 pub mod pictures;
 pub mod playback;
 pub mod pools;
+pub mod preferences;
 pub mod profiles;
 pub mod progress;
 pub mod projects;

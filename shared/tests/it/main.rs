@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod abr;
 mod broadcasts;
 mod claims;
 mod deletion;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::state::words;
+
 /// What can be chosen from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rung {
@@ -17,6 +19,7 @@ pub struct Rung {
 
 /// What a viewer's device and wishes allow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Caps {
     /// Device pixels that the picture is shown in.
     pub screen: Option<(u32, u32)>,
@@ -24,15 +27,28 @@ pub struct Caps {
     pub codecs: Vec<String>,
     /// Whoever pays for each byte: no more than 480 lines.
     pub data_saver: bool,
+    pub preference: Preference,
 }
 
-/// Why a rung is out of question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cap {
-    Codec,
-    Screen,
-    DataSaver,
+/// What a viewer prefers: no more than this, and less where the network carries less.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preference {
+    /// Name of a rung; no limit where there is none of this name.
+    pub rendition: Option<String>,
+    /// Of the shorter side, so that it means the same for a portrait picture.
+    pub max_height: Option<u32>,
+    pub data_saver: bool,
+}
+
+words! {
+    /// Why a rung is out of question.
+    Cap("cap") {
+        Codec = "codec",
+        Screen = "screen",
+        DataSaver = "data_saver",
+        Preference = "preference",
+    }
 }
 
 /// What a data saver gets at most: enough to read a caption on a phone, at a fraction of the bytes of 720 lines.
@@ -59,8 +75,16 @@ impl Caps {
         if !self.codecs.is_empty() && !rung.codecs.split(',').all(|codec| self.decodes(codec.trim())) {
             return Some(Cap::Codec);
         }
-        if self.data_saver && rung.width.min(rung.height) > SAVED_LINES {
+        let lines = rung.width.min(rung.height);
+        if (self.data_saver || self.preference.data_saver) && lines > SAVED_LINES {
             return Some(Cap::DataSaver);
+        }
+        let Preference { rendition, max_height, .. } = &self.preference;
+        let preferred = rungs.iter().find(|other| Some(&other.name) == rendition.as_ref());
+        if preferred.is_some_and(|preferred| rung.bitrate > preferred.bitrate)
+            || max_height.is_some_and(|most| lines > most)
+        {
+            return Some(Cap::Preference);
         }
         // The smallest that fills the screen one way is not too large; what is larger than that is.
         let reaches = |pixels: u32, screen: u32| f64::from(pixels) * NEARLY >= f64::from(screen);
@@ -125,5 +149,21 @@ mod tests {
         let av1 = Caps { codecs: vec!["av01".into()], ..Caps::default() };
         assert_eq!(av1.judge(&rungs())[0], None);
         assert!(Caps::default().judge(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_preferred_is_the_most_that_is_played() {
+        let of = |preference| Caps { preference, ..Caps::default() }.judge(&rungs());
+        let named = |name: &str| Preference { rendition: Some(name.into()), ..Preference::default() };
+        let dearer = Some(Cap::Preference);
+        assert_eq!(of(named("480p")), [None, None, dearer, dearer]);
+        assert_eq!(of(named("gone")), [None; 4]);
+        assert_eq!(
+            of(Preference { max_height: Some(720), ..Preference::default() }),
+            [None, None, None, dearer]
+        );
+        let saver = Some(Cap::DataSaver);
+        assert_eq!(of(Preference { data_saver: true, ..Preference::default() }), [None, None, saver, saver]);
+        assert_eq!(of(Preference { max_height: Some(100), ..Preference::default() })[0], None);
     }
 }

@@ -1,9 +1,10 @@
 //! Which rung is played next.
 
-use serde::{Deserialize, Serialize};
-
 use super::bandwidth::Bandwidth;
 use super::caps::{Cap, Rung};
+use super::ladder::Ladder;
+use super::lookahead::{Outlook, best};
+use crate::job::state::words;
 
 /// How things stand when a segment is to be chosen.
 #[derive(Debug, Clone, Copy)]
@@ -20,24 +21,24 @@ pub struct Situation<'a> {
     pub segment: f64,
 }
 
-/// What decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// Nothing is known of the network yet.
-    Start,
-    /// The buffer is nearly empty: the lowest.
-    BufferCritical,
-    /// The buffer is low: one less than the network seems to carry.
-    BufferLow,
-    /// What the network carries.
-    Throughput,
-    /// The buffer is nearly full: one more than the network carries.
-    BufferHigh,
-    /// Another would fit a little better; so little is not worth a change.
-    Steady,
-    /// More would be carried, and the device has no use for it.
-    Capped,
+words! {
+    /// What decided.
+    Reason("reason") {
+        /// Nothing is known of the network yet.
+        Start = "start",
+        /// The buffer is nearly empty: the lowest.
+        BufferCritical = "buffer_critical",
+        /// The buffer is low: one less than the network seems to carry.
+        BufferLow = "buffer_low",
+        /// What promises the most on what the network is likely to carry.
+        Throughput = "throughput",
+        /// The buffer is nearly full: one more is tried.
+        BufferHigh = "buffer_high",
+        /// Another would fit a little better; so little is not worth a change.
+        Steady = "steady",
+        /// More would be carried, and the device or the viewer has no use for it.
+        Capped = "capped",
+    }
 }
 
 /// What is played next, and why.
@@ -49,13 +50,13 @@ pub struct Choice {
 }
 
 /// One viewer's choices so far.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Engine {
     pub bandwidth: Bandwidth,
     /// The rung played now.
     current: Option<usize>,
     /// The buffer was well filled once: what empties it since is the network, and not that playback has just begun.
-    filled: bool,
+    pub(super) filled: bool,
 }
 
 /// Of a full buffer: below is played the lowest rung; below, one less than is carried; above, one more.
@@ -63,12 +64,11 @@ const CRITICAL: f64 = 0.2;
 const LOW: f64 = 0.4;
 const HIGH: f64 = 0.85;
 
-/// Segments over which what the buffer holds beyond [`LOW`] may be spent.
-const AHEAD: f64 = 2.0;
-/// Another rung has to fit so much better, or the one played so much worse, that a change is worth it.
-const WORTHWHILE: f64 = 1.15;
-/// How much of what is carried is asked for while the buffer fills for the first time.
-const FILLING: f64 = 0.9;
+/// How much of what is carried may be asked for while the buffer fills for the first time: what is fetched then is there at once.
+const FILLING: f64 = 1.4;
+/// How far the prediction may be off at least, and how many times as far as predictions were of late (deviations of the logarithm).
+const LEAST_DEVIATION: f64 = 0.07;
+const DEVIATES: f64 = 1.4;
 
 impl Engine {
     /// Of somebody whose choices were made elsewhere so far: what is played now, and whether its buffer was filled before.
@@ -76,97 +76,59 @@ impl Engine {
         Self { bandwidth, current, filled }
     }
 
+    /// A buffer of so many seconds has been well filled.
+    pub(super) fn fills(buffer: f64, full: f64) -> bool {
+        buffer / full >= LOW
+    }
+
     /// The rung of the next segment. Without any rungs it is number 0.
     pub fn choose(&mut self, situation: &Situation<'_>) -> Choice {
         let share = situation.buffer / situation.full;
-        self.filled |= share >= LOW;
+        self.filled |= Self::fills(situation.buffer, situation.full);
         let choice = self.judge(situation, share);
         self.current = Some(choice.rung);
         choice
     }
 
     fn judge(&self, situation: &Situation<'_>, share: f64) -> Choice {
-        let ladder = Ladder::of(situation);
+        let ladder = Ladder::of(situation.rungs, situation.caps);
         let current = self.current.map_or_else(|| ladder.lowest(), |rung| ladder.nearest(rung));
         let Some(carried) = self.bandwidth.predicted() else {
             return Choice { rung: current, reason: Reason::Start };
         };
-        if share < LOW && !self.filled {
-            return Choice { rung: ladder.highest(carried * FILLING), reason: Reason::Throughput };
-        }
-        if share < CRITICAL {
+        if self.filled && share < CRITICAL {
             return Choice { rung: ladder.lowest(), reason: Reason::BufferCritical };
         }
-        if share < LOW {
-            let rung = ladder.below(ladder.highest(carried)).min(current);
+        let fits = ladder.highest(carried);
+        let best = best(
+            &ladder,
+            &Outlook {
+                predicted: carried,
+                deviation: LEAST_DEVIATION + DEVIATES * self.bandwidth.deviation(),
+                buffer: situation.buffer,
+                full: situation.full,
+                segment: situation.segment,
+                current,
+            },
+        );
+        if self.filled && share < LOW {
+            let rung = best.min(ladder.below(fits)).min(current);
             return Choice { rung, reason: Reason::BufferLow };
         }
-        // What is held beyond the reserve may be spent, the more of it the better the network is known.
-        let spare = (situation.buffer - LOW * situation.full) / (AHEAD * situation.segment);
-        let affordable = carried * (1.0 + spare * self.bandwidth.confidence().powi(2));
-        let fits = ladder.highest(affordable);
-        let (rung, reason) = if fits > current {
-            match ladder.highest(affordable / WORTHWHILE) {
-                worth if worth > current => (worth, Reason::Throughput),
-                _ if share > HIGH => (ladder.above(current), Reason::BufferHigh),
-                _ => (current, Reason::Steady),
-            }
-        } else if fits < current && ladder.rate(current) > affordable * WORTHWHILE {
-            (fits, Reason::Throughput)
+        let most = if self.filled { ladder.top() } else { ladder.highest(carried * FILLING) };
+        // A buffer that is nearly full loses nothing by one more.
+        let least = if share > HIGH { fits.min(ladder.above(current)) } else { ladder.lowest() };
+        let rung = best.min(most).max(least);
+        let reason = if rung == ladder.top() && ladder.holds_back(carried) {
+            Reason::Capped
+        } else if share > HIGH && rung > current && rung > best.min(fits) {
+            Reason::BufferHigh
+        } else if rung == current && rung != fits {
+            Reason::Steady
         } else {
-            (current, if fits < current { Reason::Steady } else { Reason::Throughput })
+            Reason::Throughput
         };
-        let capped = rung == ladder.top() && ladder.holds_back(affordable);
-        Choice { rung, reason: if capped { Reason::Capped } else { reason } }
-    }
-}
-
-/// The rungs that are not out of question.
-struct Ladder<'a> {
-    rungs: &'a [Rung],
-    allowed: Vec<usize>,
-}
-
-impl<'a> Ladder<'a> {
-    fn of(situation: &Situation<'a>) -> Self {
-        let allowed = |rung: &usize| situation.caps.get(*rung).is_none_or(Option::is_none);
-        Self { rungs: situation.rungs, allowed: (0..situation.rungs.len()).filter(allowed).collect() }
-    }
-
-    fn rate(&self, rung: usize) -> f64 {
-        self.rungs.get(rung).map_or(0.0, |rung| rung.bitrate as f64)
-    }
-
-    fn lowest(&self) -> usize {
-        self.allowed.first().copied().unwrap_or(0)
-    }
-
-    fn top(&self) -> usize {
-        self.allowed.last().copied().unwrap_or(0)
-    }
-
-    /// The highest of at most so many bits per second; the lowest where none is.
-    fn highest(&self, rate: f64) -> usize {
-        let fits = |rung: &usize| self.rate(*rung) <= rate;
-        self.allowed.iter().rev().copied().find(fits).unwrap_or(self.lowest())
-    }
-
-    fn below(&self, rung: usize) -> usize {
-        self.allowed.iter().rev().copied().find(|other| *other < rung).unwrap_or(self.lowest())
-    }
-
-    fn above(&self, rung: usize) -> usize {
-        self.allowed.iter().copied().find(|other| *other > rung).unwrap_or(self.top())
-    }
-
-    /// The same rung, or the next below where it has gone out of question.
-    fn nearest(&self, rung: usize) -> usize {
-        self.allowed.iter().rev().copied().find(|other| *other <= rung).unwrap_or(self.lowest())
-    }
-
-    /// A rung that would be affordable is out of question.
-    fn holds_back(&self, rate: f64) -> bool {
-        self.rungs.len() > self.top() + 1 && self.rate(self.top() + 1) <= rate
+        Choice { rung, reason }
     }
 }
 
@@ -242,14 +204,37 @@ mod tests {
 
     #[test]
     fn a_little_more_or_less_changes_nothing() {
-        let mut engine = carrying(4e6);
-        assert_eq!(chosen(&mut engine, 0.42).0, "720p");
+        let mut engine = carrying(3e6);
+        assert_eq!(chosen(&mut engine, 0.5).0, "720p");
         engine.bandwidth = carrying(2.6e6).bandwidth;
-        assert_eq!(chosen(&mut engine, 0.42), ("720p".into(), Reason::Steady));
-        engine.bandwidth = carrying(2.2e6).bandwidth;
+        assert_eq!(chosen(&mut engine, 0.5), ("720p".into(), Reason::Steady));
+        engine.bandwidth = carrying(0.9e6).bandwidth;
         assert_eq!(chosen(&mut engine, 0.42), ("480p".into(), Reason::Throughput));
-        engine.bandwidth = carrying(3e6).bandwidth;
-        assert_eq!(chosen(&mut engine, 0.4), ("480p".into(), Reason::Steady));
+        engine.bandwidth = carrying(2e6).bandwidth;
+        assert_eq!(chosen(&mut engine, 0.42), ("480p".into(), Reason::Throughput));
+    }
+
+    #[test]
+    fn what_is_in_the_buffer_is_spent_where_that_is_worth_it() {
+        // Between two rungs: the higher one for a while, as long as there is enough.
+        let mut engine = carrying(4e6);
+        assert_eq!(chosen(&mut engine, 0.87).0, "1080p");
+        assert_eq!(chosen(&mut engine, 0.6), ("1080p".into(), Reason::Steady));
+        assert_eq!(chosen(&mut engine, 0.39), ("480p".into(), Reason::BufferLow));
+    }
+
+    #[test]
+    fn who_was_surprised_of_late_gets_less() {
+        let restless = || {
+            let mut engine = Engine::default();
+            for n in 0..20 {
+                engine.bandwidth.sample(if n % 2 == 0 { 1_600_000 } else { 800_000 }, 2.0);
+            }
+            engine
+        };
+        let (mut restless, mut steady) = (restless(), carrying(5.4e6));
+        assert_eq!(chosen(&mut steady, 0.45).0, "1080p");
+        assert_ne!(chosen(&mut restless, 0.45).0, "1080p");
     }
 
     #[test]
@@ -260,16 +245,6 @@ mod tests {
         // The window grew.
         assert_eq!(with(&mut engine, 0.6, &Caps::default()).0, "1080p");
         assert_eq!(with(&mut engine, 0.6, &small), ("480p".into(), Reason::Capped));
-    }
-
-    #[test]
-    fn the_same_is_chosen_whatever_is_kept_between() {
-        let mut engine = carrying(3e6);
-        chosen(&mut engine, 0.7);
-        let kept = serde_json::to_string(&engine).unwrap();
-        let mut read: Engine = serde_json::from_str(&kept).unwrap();
-        assert_eq!(read, engine);
-        assert_eq!(chosen(&mut read, 0.3), chosen(&mut engine, 0.3));
     }
 
     #[test]

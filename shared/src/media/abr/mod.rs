@@ -5,7 +5,11 @@
 mod bandwidth;
 mod caps;
 mod engine;
+mod ladder;
+mod lookahead;
+mod session;
 
 pub use bandwidth::Bandwidth;
-pub use caps::{Cap, Caps, Rung};
+pub use caps::{Cap, Caps, Preference, Rung};
 pub use engine::{Choice, Engine, Reason, Situation};
+pub use session::{Chosen, Download, Session, Switch};
