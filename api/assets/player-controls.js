@@ -12,8 +12,8 @@ const KEY = "reelmill.volume";
 const MENUS = ["quality", "speed", "sound", "captions"];
 
 export class Controls {
-  constructor(root, video, { isLive, findStoryboard, rewrite }) {
-    Object.assign(this, { root, video, isLive, engine: null, knownDuration: 0, scrubbing: false, previewed: null });
+  constructor(root, video, { isLive, steering, findStoryboard, rewrite }) {
+    Object.assign(this, { root, video, isLive, steering, engine: null, knownDuration: 0, scrubbing: false, previewed: null });
     this.storyboard = isLive ? null : new Storyboard(findStoryboard, rewrite);
     this.restoreVolume();
     this.wireButtons();
@@ -289,9 +289,13 @@ export class Controls {
   fillQuality() {
     const { engine } = this;
     const now = engine.playing;
-    const items = [this.item("Auto", engine.auto && now ? `now ${now.name}` : "fits the connection", engine.auto, "quality", () => { engine.select(-1); this.paintQuality(); })];
+    const steered = this.steering?.on ?? false;
+    const choose = (index, steer) => { engine.select(index); this.steering?.turn(steer); this.paintQuality(); };
+    const auto = (name, sub, on, steer) => this.item(name, on && now ? `now ${now.name}` : sub, on, "quality", () => choose(-1, steer));
+    const items = [auto("Auto", "fits the connection", engine.auto && !steered, false)];
+    if (this.steering?.possible) items.push(auto("Automatic (Reelmill)", "the farm chooses", engine.auto && steered, true));
     for (const l of engine.levels) {
-      const node = this.item(l.name, l.detail, !engine.auto && engine.current?.index === l.index, "quality", () => { engine.select(l.index); this.paintQuality(); this.osd(l.name); });
+      const node = this.item(l.name, l.detail, !engine.auto && engine.current?.index === l.index, "quality", () => { choose(l.index, false); this.osd(l.name); });
       node.dataset.level = l.index;
       items.push(node);
     }
@@ -309,8 +313,10 @@ export class Controls {
     if (!engine) return;
     $("quality").hidden = engine.levels.length === 0;
     const now = engine.auto ? engine.playing : engine.current;
-    const text = engine.auto ? (now ? `Auto ${now.name}` : "Auto") : now?.name ?? "Auto";
+    const by = this.steering?.on ? "Automatic (Reelmill)" : "Auto";
+    const text = engine.auto ? (now ? `${by} ${now.name}` : by) : now?.name ?? "Auto";
     $("quality-auto").hidden = !engine.auto;
+    $("quality-auto").textContent = this.steering?.on ? "Reelmill" : "Auto";
     $("quality-label").textContent = now?.name ?? "";
     $("quality").setAttribute("aria-label", `Quality: ${text}`);
     if (!$("quality-menu").hidden) {

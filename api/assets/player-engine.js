@@ -22,7 +22,7 @@ function loadLibrary() {
 
 export const playsNatively = (video) => video.canPlayType("application/vnd.apple.mpegurl") !== "";
 
-/** Picks an engine. `onerror(title, text, retryable)`, `onnotice(text)`, `onlevels()`, `onswitch()`, `ontracks()` tell the page. */
+/** Picks an engine. `onerror(title, text, retryable)`, `onnotice(text)`, `onlevels()`, `onswitch()`, `ontracks()`, `onsegment(segment)` tell the page. */
 export async function createEngine(video, token, { available, events, isLive, startAt }) {
   const Hls = available ? await loadLibrary() : null;
   if (Hls?.isSupported()) return new MseEngine(Hls, video, token, events, isLive, startAt);
@@ -40,20 +40,35 @@ export async function createEngine(video, token, { available, events, isLive, st
   return null;
 }
 
-/** A rung's name: what the recording calls it, else what the playlist or the picture says. */
-export function nameLevel(level, renditions) {
+/** What the recording knows of a level. */
+function renditionOf(level, renditions) {
   const path = decodeURIComponent(level.url?.[0] ?? level.uri ?? "");
   const fitting = renditions.filter((r) => !r.height || !level.height || r.height === level.height);
   const named = fitting.find((r) => new RegExp(`[/=_.-]${r.name.replace(/[^\w]/g, "\\$&")}(?![\\w])`).test(path));
   const close = [...fitting].sort((a, b) => Math.abs(a.bandwidth - level.bitrate) - Math.abs(b.bandwidth - level.bitrate))[0];
-  const name = (named ?? (level.height ? close : null))?.name || level.name || (level.height ? `${level.height}p` : "audio");
+  return named ?? (level.height ? close : null);
+}
+
+/** A rung's name: what the recording calls it, else what the playlist or the picture says. */
+export function nameLevel(level, renditions) {
+  const name = renditionOf(level, renditions)?.name || level.name || (level.height ? `${level.height}p` : "audio");
   // A profile's "720p" holds smaller sources at their own size: people choose by the size they get.
   const side = Math.min(level.width || level.height, level.height || level.width);
   return side && /^\d+p$/.test(name) ? `${side}p` : name;
 }
 
+/** hls.js's own choice, except where there is a wish: it stands until hls.js itself wants another level, as when it gives up a download. */
+const steered = (Base, wish) => class extends Base {
+  get nextAutoLevel() { return wish.level === null ? super.nextAutoLevel : Math.min(wish.level, this.hls.maxAutoLevel); }
+  set nextAutoLevel(level) {
+    if (wish.level !== null && level !== this.nextAutoLevel) wish.level = null;
+    super.nextAutoLevel = level;
+  }
+};
+
 class MseEngine {
   kind = "hls.js";
+  #wish = { level: null };
   #recoveries = 0;
   #mediaRecoveredAt = 0;
   #timer = 0;
@@ -78,17 +93,19 @@ class MseEngine {
       capLevelToPlayerSize: true,
       testBandwidth: false, // the first picture is not spent on a measurement
       abrEwmaDefaultEstimate: firstGuess(),
+      abrController: steered(Hls.DefaultConfig.abrController, this.#wish),
       xhrSetup: (xhr, url) => {
         const now = token.rewrite(url);
         if (now !== url) xhr.open("GET", now, true);
       },
     });
     const E = Hls.Events;
-    this.hls.on(E.MANIFEST_PARSED, () => { this.levels = this.#read(); this.#chooseAgain(); events.onlevels(); });
-    this.hls.on(E.LEVELS_UPDATED, () => { this.levels = this.#read(); events.onlevels(); });
+    // A wish is for a level's place, which may be another's now.
+    this.hls.on(E.MANIFEST_PARSED, () => { this.#wish.level = null; this.levels = this.#read(); this.#chooseAgain(); events.onlevels(); });
+    this.hls.on(E.LEVELS_UPDATED, () => { this.#wish.level = null; this.levels = this.#read(); events.onlevels(); });
     this.hls.on(E.LEVEL_SWITCHED, () => events.onswitch());
     for (const e of [E.AUDIO_TRACKS_UPDATED, E.AUDIO_TRACK_SWITCHED, E.SUBTITLE_TRACKS_UPDATED, E.SUBTITLE_TRACK_SWITCH]) this.hls.on(e, () => events.ontracks());
-    this.hls.on(E.FRAG_BUFFERED, () => { this.#recoveries = 0; this.#missed = false; events.onrecovered(); });
+    this.hls.on(E.FRAG_BUFFERED, (_, data) => { this.#recoveries = 0; this.#missed = false; events.onrecovered(); this.#came(data); });
     video.addEventListener("waiting", () => { if (this.#missed || !navigator.onLine) events.ontrouble(trouble()); });
     this.hls.on(E.ERROR, (_, data) => this.#failed(data));
     video.addEventListener("play", () => { this.hls.config.maxBufferLength = 40; }, { once: true });
@@ -114,10 +131,33 @@ class MseEngine {
     return this.hls.levels.map((l, index) => ({
       index,
       name: nameLevel(l, this.renditions),
+      rung: renditionOf(l, this.renditions)?.name ?? null,
       width: l.width, height: l.height,
       bandwidth: l.averageBitrate || l.bitrate,
       detail: [l.height ? `${l.width}×${l.height}` : "", bitrate(l.averageBitrate || l.bitrate)].filter(Boolean).join(" · "),
     })).sort((a, b) => b.height - a.height || b.bandwidth - a.bandwidth);
+  }
+
+  // ---- steering: who is not hls.js chooses, while no level is chosen by hand
+
+  get steerable() { return true; }
+  /** A level's index, or null to leave it to hls.js. What is buffered stays. */
+  steer(index) { this.#wish.level = index; }
+  /** Seconds of the buffer, and those that are in it. */
+  get bufferTarget() { return this.hls.config.maxBufferLength; }
+  get ahead() {
+    const { buffered, currentTime: now } = this.video;
+    for (let i = 0; i < buffered.length; i += 1) if (buffered.start(i) <= now + 0.1 && buffered.end(i) > now) return buffered.end(i) - now;
+    return 0;
+  }
+  get codecs() { return [...new Set(this.hls.levels.map((l) => l.videoCodec).filter(Boolean))]; }
+  get guess() { return Math.max(1, Math.round(this.hls.bandwidthEstimate)); }
+
+  #came({ frag, part, stats }) {
+    const rung = this.levels.find((l) => l.index === frag.level)?.rung;
+    const [ms, bytes] = [stats.loading.end - stats.loading.start, stats.loaded];
+    if (frag.type !== "main" || part || stats.aborted || !rung || !(ms > 0) || !(bytes > 0)) return;
+    this.events.onsegment({ bytes, download_ms: ms, duration: frag.duration, rung, buffer_seconds: this.ahead });
   }
 
   get auto() { return this.hls.autoLevelEnabled; }
@@ -252,6 +292,7 @@ const codecsOf = (hls) => [...new Set((hls.levels ?? []).flatMap((l) => [l.video
 
 class NativeEngine {
   kind = "native HLS";
+  steerable = false;
   hls = null;
   auto = true;
   levels = [];

@@ -2,6 +2,7 @@
 // keeps `data-state` on <html> true: loading | processing | playing | paused | ended | failed.
 
 import { $, clock, freshenTimes, percent } from "./format.js";
+import { Steering } from "./player-abr.js";
 import { Beacon } from "./player-beacon.js";
 import { Controls } from "./player-controls.js";
 import { createEngine } from "./player-engine.js";
@@ -17,7 +18,8 @@ const page = root.dataset;
 const video = $("video");
 const isLive = page.kind === "livestream";
 const token = new Token({ masterUrl: page.master, renewUrl: page.renew, expiresAt: page.expires });
-const controls = new Controls(root, video, { isLive, findStoryboard, rewrite: (url) => token.rewrite(url) });
+const steering = isLive ? null : new Steering(video, token, page.info.replace(/info$/, "abr/"), () => controls.paintQuality());
+const controls = new Controls(root, video, { isLive, steering, findStoryboard, rewrite: (url) => token.rewrite(url) });
 window.reelmill = { video, hls: null, token };
 const beacon = isLive ? new Beacon(video, token, page.info.replace(/info$/, "viewers/track"), () => engine) : null;
 
@@ -148,7 +150,8 @@ async function start(atOnce) {
     events: {
       onerror: (...what) => { beacon?.failed(); fail(...what); },
       onnotice: notice,
-      onlevels: () => controls.paintQuality(),
+      onlevels: () => { steering?.say(); controls.paintQuality(); },
+      onsegment: (segment) => steering?.came(segment),
       onswitch: () => { beacon?.switched(); controls.paintQuality(); },
       ontracks: () => controls.paintTracks(),
       ontrouble: (text) => { troubled = true; notice(text); },
@@ -160,6 +163,7 @@ async function start(atOnce) {
   if (!engine) return;
   adopt();
   controls.use(engine);
+  steering?.use(engine);
   engine.load(page.master);
   const ready = () => {
     controls.show();

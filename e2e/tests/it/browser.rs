@@ -1,5 +1,6 @@
 //! The pages in a real browser: logging in, waiting for a recording, watching it.
 
+mod abr;
 mod codecs;
 mod live;
 mod tracks;
