@@ -8,6 +8,7 @@ import { Controls } from "./player-controls.js";
 import { createEngine } from "./player-engine.js";
 import { cover, paintHead, paintLadder, paintMill } from "./player-progress.js";
 import { Token } from "./player-token.js";
+import { Viewing } from "./player-viewing.js";
 
 const POLL_MS = 2000;
 const WAITING = new Set(["pending", "processing", "idle", "starting"]);
@@ -22,6 +23,13 @@ const steering = isLive ? null : new Steering(video, token, page.info.replace(/i
 const controls = new Controls(root, video, { isLive, steering, findStoryboard, rewrite: (url) => token.rewrite(url) });
 window.reelmill = { video, hls: null, token };
 const beacon = isLive ? new Beacon(video, token, page.info.replace(/info$/, "viewers/track"), () => engine) : null;
+
+const viewing = isLive ? null : new Viewing(video, {
+  url: (name) => token.rewrite(page.info.replace(/info$/, name)),
+  engine: () => engine,
+  // What is there of a recording that is still made is not all of it.
+  duration: () => Math.max(info.duration_seconds || 0, Number.isFinite(video.duration) ? video.duration : 0),
+});
 
 const query = new URLSearchParams(location.search);
 const startAt = Number(query.get("t")) || 0;
@@ -152,7 +160,7 @@ async function start(atOnce) {
       onnotice: notice,
       onlevels: () => { steering?.say(); controls.paintQuality(); },
       onsegment: (segment) => steering?.came(segment),
-      onswitch: () => { beacon?.switched(); controls.paintQuality(); },
+      onswitch: () => { beacon?.switched(); viewing?.switched(); controls.paintQuality(); },
       ontracks: () => controls.paintTracks(),
       ontrouble: (text) => { troubled = true; notice(text); },
       onrecovered: () => { if (troubled) notice(""); troubled = false; },

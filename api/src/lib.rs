@@ -2,6 +2,7 @@
 
 mod abr;
 mod assets;
+mod audience;
 mod auth;
 mod downloads;
 mod dry_run;
@@ -90,8 +91,8 @@ pub async fn run(
     let edges = Arc::new(Edges::new(db.clone(), storage.clone(), config.edge_cache_bytes)?);
     let tls = config.tls.clone();
     let counting = CancellationToken::new();
-    let keeping = tokio::spawn(edge::keep(Arc::clone(&edges), counting.clone()));
     let app = App::new(config, db, broker, storage, hub, sender, edges);
+    let keeping = tokio::spawn(audience::keep(Arc::clone(&app.audience), app.db.clone(), counting.clone()));
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });

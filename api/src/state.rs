@@ -11,13 +11,14 @@ use reelmill_shared::config::ApiConfig;
 use reelmill_shared::db::Db;
 use reelmill_shared::db::keys::ApiKey;
 use reelmill_shared::db::sets::{Rendition, SetReference};
-use reelmill_shared::ids::{RecordingId, SetId};
+use reelmill_shared::ids::{ProjectId, RecordingId, SetId};
 use reelmill_shared::net::Mediamtx;
 use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::audience::Audience;
 use crate::dto::recording::ViewerInfoDto;
 use crate::edge::Edges;
 use crate::footage::Footages;
@@ -44,6 +45,7 @@ pub struct Inner {
     pub(crate) edges: Arc<Edges>,
     /// What plays cameras over RTSP and WebRTC.
     pub(crate) mediamtx: Option<Mediamtx>,
+    pub(crate) audience: Arc<Audience>,
 }
 
 /// A set, the ordinal that its files are named by, and which of its listings.
@@ -66,6 +68,8 @@ pub(crate) struct Caches {
     pub(crate) references: Cache<RecordingId, Arc<Vec<SetReference>>>,
     /// What viewers are told of a recording, each of whom asks every other second while it is made; for a moment, so that many cost one look.
     pub(crate) told: Cache<RecordingId, Arc<ViewerInfoDto>>,
+    /// Recordings that a project has: who tells of their viewers does so all the time.
+    pub(crate) owned: Cache<(ProjectId, RecordingId), ()>,
     pub(crate) transport: Transport,
     pub(crate) footage: Footages,
 }
@@ -104,11 +108,14 @@ impl App {
             unsettled: listings().time_to_live(MOMENT).build(),
             references: Cache::builder().max_capacity(10_000).time_to_live(short).build(),
             told: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build(),
+            owned: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(60)).build(),
             transport: Transport::new(config.ts_cache_bytes),
             footage: Footages::new(),
         };
         let tests = Semaphore::new(TESTS);
-        Self(Arc::new(Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx }))
+        let audience = Arc::new(Audience::new());
+        let inner = Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx, audience };
+        Self(Arc::new(inner))
     }
 
     pub(crate) fn signer(&self) -> &Signer {

@@ -15,6 +15,7 @@ pub(crate) mod queue;
 pub(crate) mod recording;
 pub(crate) mod retention;
 pub(crate) mod transcode;
+pub(crate) mod viewing;
 pub(crate) mod webhook;
 pub(crate) mod worker;
 

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::edit::EditDto;
 use super::job::{InputDto, PosterDto, SeriesDto};
+use super::viewing::ViewingDto;
 use super::{DownloadDto, ErrorDto};
 
 /// Body of `POST /recordings`.
@@ -274,7 +275,7 @@ pub(crate) struct RecordingInfoDto {
     pub(crate) streams: Vec<Value>,
     pub(crate) streaming: StreamingDto,
     /// `null` until somebody has watched.
-    pub(crate) analytics: Option<Value>,
+    pub(crate) analytics: Option<ViewingDto>,
 }
 
 /// What can be streamed.

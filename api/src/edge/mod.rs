@@ -2,7 +2,6 @@
 //! playlists are rendered once a version, and a file is asked for upstream once, however many viewers wait for it.
 
 mod archive;
-mod audience;
 mod files;
 mod follower;
 mod pictures;
@@ -11,7 +10,6 @@ mod serve;
 mod view;
 
 pub(crate) use archive::serve_archived;
-pub(crate) use audience::{Audience, Report, Visitor, keep};
 pub(crate) use pictures::{live_thumbnail, recorded_thumbnail};
 pub(crate) use serve::{LiveQuery, TakesGzip, serve, window};
 
@@ -40,7 +38,6 @@ pub(crate) struct Edges {
     views: Mutex<HashMap<LivestreamId, Arc<View>>>,
     /// Requests that may wait for what is yet to come.
     waiting: Semaphore,
-    pub(crate) audience: Audience,
 }
 
 /// Requests that wait at once; more are told to come again.
@@ -70,7 +67,6 @@ impl Edges {
             pictures: pictures::pictures(),
             views: Mutex::default(),
             waiting: Semaphore::new(WAITING),
-            audience: Audience::new(),
         })
     }
 
@@ -86,7 +82,7 @@ impl Edges {
     }
 
     /// How many requests wait for what is yet to come.
-    fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         WAITING - self.waiting.available_permits()
     }
 

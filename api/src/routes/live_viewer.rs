@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{broadcasts, livestreams as livestreams_db};
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
 use reelmill_shared::live::state::LiveStatus;
@@ -18,12 +19,13 @@ use serde::Serialize;
 use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::audience::Visitor;
 use crate::auth::Caller;
-use crate::edge::{LiveQuery, TakesGzip, Visitor, live_thumbnail, recorded_thumbnail, serve, serve_archived};
+use crate::edge::{LiveQuery, TakesGzip, live_thumbnail, recorded_thumbnail, serve, serve_archived};
 use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams::control::live_token;
-use crate::routes::{abr, livestreams};
+use crate::routes::{abr, livestreams, viewing};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}/live/{id}`. Players of other sites may use them: the token is the permission.
@@ -38,6 +40,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/live/{id}/renew", get(renew))
         .route("/v/{token}/live/{id}/thumbnail.jpg", get(viewers_thumbnail))
         .route("/v/{token}/live/{id}/recordings/{rid}/thumbnail.jpg", get(archived_thumbnail))
+        .route("/v/{token}/live/{id}/sessions", post(session))
         .route("/v/{token}/live/{id}/viewers/track", post(track))
         .route("/v/{token}/live/{id}/abr/metrics", post(abr::live_metrics))
         .route("/v/{token}/live/{id}/abr/select", post(abr::live_select))
@@ -71,7 +74,16 @@ fn count(app: &App, id: LivestreamId, name: &str, answer: &Answer<Response>, vis
         metrics::counter!("reelmill_live_parts_total").increment(1);
     }
     let plays = matches!(file, Some(LiveFile::Playlist { .. } | LiveFile::Manifest));
-    app.edges.audience.served(id, bytes, failed, visitor.filter(|_| plays && answer.is_ok()));
+    app.audience.served(id, bytes, failed, visitor.filter(|_| plays && answer.is_ok()));
+}
+
+/// A name for a viewer.
+async fn session(
+    State(app): State<App>,
+    Path((token, id)): Path<(String, LivestreamId)>,
+) -> Answer<Response> {
+    check(&app, &token, id)?;
+    Ok(viewing::given(&app, Watched::Livestream(id)))
 }
 
 /// A player tells of itself, as it does with a key under `/api/v1/livestreams/{id}/viewers/track`.

@@ -24,6 +24,7 @@ pub(crate) mod thumbnails;
 pub(crate) mod transcode;
 pub(crate) mod uploads;
 pub(crate) mod viewer;
+pub(crate) mod viewing;
 pub(crate) mod webhooks;
 pub(crate) mod workers;
 
@@ -50,6 +51,9 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(transcode::quality))
         .routes(routes!(quality::recommended))
         .routes(routes!(quality::prefer, quality::preferred, quality::forget))
+        .routes(routes!(viewing::progress))
+        .routes(routes!(viewing::access_log))
+        .routes(routes!(viewing::analytics))
         .routes(routes!(transcode::progress))
         .routes(routes!(stream::file))
         .routes(routes!(downloads::download))

@@ -32,6 +32,7 @@ use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::jobs::CreateQuery;
 use crate::routes::thumbnails::has_poster;
+use crate::routes::viewing;
 use crate::state::{App, now};
 use crate::submit::{Wish, bad_title, check_early, submit};
 use crate::trace::traceparent;
@@ -288,6 +289,7 @@ pub(crate) async fn info(
         Some(source) => sources::get(&app.db, source).await?.and_then(|source| source.probe),
         None => None,
     };
+    let analytics = viewing::summary(&app, &recording).await?;
     let dto = gather(&app, recording).await?;
     let video = probe.as_ref().and_then(|probe| probe.video.as_ref());
     let audio = probe.iter().flat_map(|probe| &probe.audio);
@@ -329,7 +331,7 @@ pub(crate) async fn info(
             hls_url: dto.hls_url,
             dash_url: dto.dash_url,
         },
-        analytics: None,
+        analytics,
     }))
 }
 

@@ -28,7 +28,7 @@ use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
-use crate::routes::{abr, quality, storyboard};
+use crate::routes::{abr, quality, storyboard, viewing};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
@@ -48,19 +48,26 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/abr/metrics", post(abr::viewers_metrics))
         .route("/v/{token}/abr/select", post(abr::viewers_select))
         .route("/v/{token}/renew", get(renew))
+        .route("/v/{token}/sessions", post(viewing::viewers_session))
+        .route("/v/{token}/progress", post(viewing::viewers_progress))
         // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
 }
 
-/// The recording a token names.
-pub(crate) async fn named_by(app: &App, token: &str) -> Answer<Recording> {
+/// The recording a token names; there may be none by now.
+pub(crate) fn opened_by(app: &App, token: &str) -> Answer<RecordingId> {
     let verified =
         app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
             TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),
             TokenError::Expired => Problem::new(Kind::BadToken, "the playback token has ended"),
         })?;
-    let id = RecordingId(verified.subject);
+    Ok(RecordingId(verified.subject))
+}
+
+/// The recording a token names.
+pub(crate) async fn named_by(app: &App, token: &str) -> Answer<Recording> {
+    let id = opened_by(app, token)?;
     recordings::find(&app.db, id).await?.ok_or_else(|| Problem::not_found("recording", id))
 }
 

@@ -4,6 +4,7 @@ mod abr;
 mod codecs;
 mod live;
 mod tracks;
+mod viewing;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

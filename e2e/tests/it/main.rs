@@ -23,6 +23,7 @@ mod http_playback;
 mod http_playback_live;
 mod http_serving;
 mod http_uploads;
+mod http_viewing;
 mod job_path;
 mod judge;
 mod live;

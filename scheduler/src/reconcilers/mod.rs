@@ -14,6 +14,7 @@ mod quarantine;
 mod retention;
 mod tidy;
 mod unserved;
+mod viewing;
 mod webhook_deliveries;
 mod webhook_fan_out;
 mod webhook_figures;
@@ -93,6 +94,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
         reconciler("playback_sessions", sweep * 30, Box::new(playback_sessions::Over)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
+        reconciler("viewing", Duration::from_secs(300), Box::new(viewing::Viewing)),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),
     ]
 }

@@ -1,12 +1,13 @@
 //! Forgets what has served its time: kept answers, uploads that were abandoned or never used, stale progress, workers long gone,
-//! what was seen of livestreams, and players that left.
+//! what was seen of livestreams, who watched, and players that left.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{
-    abr, idempotency, livestream_events, livestream_figures, progress, uploads, viewers, workers,
+    abr, idempotency, livestream_events, livestream_figures, progress, uploads, viewers, viewing, workers,
 };
 
 use super::{Context, Duty, Failure};
@@ -16,8 +17,10 @@ pub(super) struct Tidy;
 /// Workers that went away are shown, with what they did, for so long.
 const WORKERS: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Figures, events and viewers of livestreams are kept for so long.
+/// Figures and events of livestreams, and viewers, are kept for so long.
 const LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How recordings were watched hour by hour is kept for so long.
+const HOURS: TimeDelta = TimeDelta::days(180);
 /// Rows of each of them, and sessions of players, deleted at a time.
 const LIVE_BATCH: i64 = 20_000;
 
@@ -38,6 +41,7 @@ impl Duty for Tidy {
             + livestream_events::delete_old(&context.db, LIVE, LIVE_BATCH).await?
             + viewers::delete_old(&context.db, LIVE, LIVE_BATCH).await?;
         let players = abr::delete_old(&context.db, LIVE_BATCH).await?;
-        Ok(answers + uploads + stale + gone + live + players)
+        let sums = viewing::delete_old_hours(&context.db, HOURS, LIVE_BATCH).await?;
+        Ok(answers + uploads + stale + gone + live + players + sums)
     }
 }

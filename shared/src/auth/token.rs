@@ -20,8 +20,12 @@ pub enum Purpose {
     Login = 3,
     /// Playing one livestream.
     PlayLivestream = 4,
+    /// Being counted as one viewer of one recording.
+    WatchRecording = 5,
+    /// The same of one livestream.
+    WatchLivestream = 6,
     /// Playing footage of one playback session.
-    PlaySession = 6,
+    PlaySession = 7,
 }
 
 /// Signs with the first key, verifies with all: keys rotate without breaking what is out there.
@@ -53,6 +57,9 @@ pub struct Verified {
     pub expires: u64,
 }
 
+/// What makes a token the only one of its kind.
+const NONCE_BYTES: usize = 16;
+
 /// 128 bits are plenty against guessing online, and keep the path short.
 const MAC_BYTES: usize = 16;
 const BODY_BYTES: usize = 1 + 16 + 8;
@@ -65,10 +72,17 @@ impl Signer {
 
     /// A token that ends at `expires` (Unix seconds).
     pub fn sign(&self, purpose: Purpose, subject: Uuid, expires: u64) -> String {
-        let mut bytes = Vec::with_capacity(BODY_BYTES + MAC_BYTES);
-        bytes.push(purpose as u8);
-        bytes.extend(subject.as_bytes());
-        bytes.extend(expires.to_be_bytes());
+        self.seal(body(purpose, subject, expires))
+    }
+
+    /// A token that is like no other, however often one is asked for.
+    pub fn sign_unique(&self, purpose: Purpose, subject: Uuid, expires: u64) -> String {
+        let mut bytes = body(purpose, subject, expires);
+        bytes.extend(rand::random::<[u8; NONCE_BYTES]>());
+        self.seal(bytes)
+    }
+
+    fn seal(&self, mut bytes: Vec<u8>) -> String {
         let key = self.keys.first().map(Vec::as_slice).unwrap_or_default();
         let mac = mac(key, &bytes);
         bytes.extend(mac);
@@ -94,8 +108,20 @@ impl Signer {
     /// # Errors
     /// It is forged, mangled, of another purpose, or over.
     pub fn verify(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
+        self.open(purpose, token, now, 0)
+    }
+
+    /// The same of a token that is like no other.
+    ///
+    /// # Errors
+    /// As of [`Self::verify`].
+    pub fn verify_unique(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
+        self.open(purpose, token, now, NONCE_BYTES)
+    }
+
+    fn open(&self, purpose: Purpose, token: &str, now: u64, nonce: usize) -> Result<Verified, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Invalid)?;
-        let Some((body, given)) = bytes.split_at_checked(BODY_BYTES) else {
+        let Some((body, given)) = bytes.split_at_checked(BODY_BYTES + nonce) else {
             return Err(TokenError::Invalid);
         };
         let known = self.keys.iter().any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
@@ -105,11 +131,20 @@ impl Signer {
         if !known || *found != purpose as u8 {
             return Err(TokenError::Invalid);
         }
-        let (subject, expires) = rest.split_at(16);
+        let (subject, rest) = rest.split_at(16);
         let subject = Uuid::from_slice(subject).map_err(|_| TokenError::Invalid)?;
+        let (expires, _) = rest.split_at(8);
         let expires = u64::from_be_bytes(expires.try_into().map_err(|_| TokenError::Invalid)?);
         if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires }) }
     }
+}
+
+fn body(purpose: Purpose, subject: Uuid, expires: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BODY_BYTES + NONCE_BYTES + MAC_BYTES);
+    bytes.push(purpose as u8);
+    bytes.extend(subject.as_bytes());
+    bytes.extend(expires.to_be_bytes());
+    bytes
 }
 
 fn mac(key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
@@ -147,6 +182,25 @@ mod tests {
         let new = Signer::new(&["b".repeat(32), "a".repeat(32)]);
         let token = old.sign(Purpose::Session, Uuid::nil(), 10);
         assert!(new.verify(Purpose::Session, &token, 0).is_ok());
+    }
+
+    #[test]
+    fn unique_tokens_are_each_their_own() {
+        let signer = Signer::new(&["a".repeat(32)]);
+        let subject = Uuid::now_v7();
+        let sign = || signer.sign_unique(Purpose::WatchRecording, subject, 100);
+        let (one, other) = (sign(), sign());
+        assert_ne!(one, other);
+        let verify = |token: &str, now| signer.verify_unique(Purpose::WatchRecording, token, now);
+        assert_eq!(verify(&one, 99), Ok(Verified { subject, expires: 100 }));
+        assert_eq!(verify(&one, 100), Err(TokenError::Expired));
+        let plain = signer.sign(Purpose::WatchRecording, subject, 100);
+        let mangled = format!("{}{}", &one[..60], &other[60..]);
+        for bad in [plain.as_str(), &mangled, &one[4..], ""] {
+            assert_eq!(verify(bad, 0), Err(TokenError::Invalid), "{bad}");
+        }
+        assert_eq!(signer.verify_unique(Purpose::WatchLivestream, &one, 0), Err(TokenError::Invalid));
+        assert_eq!(signer.verify(Purpose::WatchRecording, &one, 0), Err(TokenError::Invalid));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub mod tasks;
 pub mod unserved;
 pub mod uploads;
 pub mod viewers;
+pub mod viewing;
 pub mod webhooks;
 pub mod workers;
 

@@ -430,6 +430,8 @@ pub async fn discard(db: &Db, id: RecordingId) -> Result<(), DbError> {
     .await?;
     tx.execute("delete from pictures where recording_id = $1", &[&id.0]).await?;
     tx.execute("delete from downloads where recording_id = $1", &[&id.0]).await?;
+    tx.execute("delete from viewer_sessions where recording_id = $1", &[&id.0]).await?;
+    tx.execute("delete from viewing_sums where recording_id = $1", &[&id.0]).await?;
     stills::discard(&tx, id).await?;
     tx.execute("update recordings set discarded_at = now() where id = $1", &[&id.0]).await?;
     tx.commit().await?;

@@ -1,5 +1,9 @@
-//! Viewer sessions: one player playing. Holders of a key tell of them one by one; what players tell edges, and what edges see of players that
-//! tell nothing, is written down together every few seconds.
+//! Viewer sessions: one player playing, of whatever. Holders of a key tell of those of livestreams one by one; what else apis are told, and what
+//! edges see of players that tell nothing, is written down together every few seconds.
+
+mod note;
+
+pub use note::{Noted, Point, ToldBy, Written, note};
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +16,25 @@ use uuid::Uuid;
 
 use super::livestreams::{WATCHED, WATCHING};
 use super::{Db, DbError, GenericClient};
-use crate::ids::{LivestreamId, ProjectId};
+use crate::ids::{LivestreamId, ProjectId, RecordingId};
 
-/// A session of a livestream as read back.
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Watched {
+    Livestream(LivestreamId),
+    Recording(RecordingId),
+}
+
+impl Watched {
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::Livestream(id) => id.0,
+            Self::Recording(id) => id.0,
+        }
+    }
+}
+
+/// A session as read back.
 #[derive(Debug, Clone)]
 pub struct ViewerSession {
     pub id: String,
@@ -24,8 +44,12 @@ pub struct ViewerSession {
     pub location: Option<String>,
     pub ip_address: Option<String>,
     pub user_agent: Option<String>,
-    pub buffer_events: i32,
-    pub quality_changes: i32,
+    /// `None` where a player of a recording did not tell.
+    pub buffer_events: Option<i32>,
+    pub quality_changes: Option<i32>,
+    /// Of a recording: where the player was last, and how much it has played.
+    pub position_seconds: Option<f64>,
+    pub played_seconds: Option<f64>,
     pub joined_at: DateTime<Utc>,
     pub seen_at: DateTime<Utc>,
     pub left_at: Option<DateTime<Utc>>,
@@ -58,7 +82,7 @@ pub fn watcher(address: &str, user_agent: &str) -> Uuid {
 
 const COLUMNS: &str =
     "id, user_id, resolution, device_type, location, ip_address, user_agent, buffer_events, quality_changes,
-    joined_at, seen_at, left_at";
+    position_seconds, played_seconds, joined_at, seen_at, left_at";
 
 fn read(row: &Row) -> ViewerSession {
     ViewerSession {
@@ -71,6 +95,8 @@ fn read(row: &Row) -> ViewerSession {
         user_agent: row.get("user_agent"),
         buffer_events: row.get("buffer_events"),
         quality_changes: row.get("quality_changes"),
+        position_seconds: row.get("position_seconds"),
+        played_seconds: row.get("played_seconds"),
         joined_at: row.get("joined_at"),
         seen_at: row.get("seen_at"),
         left_at: row.get("left_at"),
@@ -151,116 +177,15 @@ async fn raise_peaks(client: &impl GenericClient, livestreams: &[Uuid]) -> Resul
     Ok(())
 }
 
-/// Who told an edge of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToldBy {
-    /// The player itself.
-    Player,
-    /// Nobody: the edge saw its requests.
-    Edge,
-}
-
-impl ToldBy {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Player => "player",
-            Self::Edge => "edge",
-        }
-    }
-}
-
-/// What an edge knows of a session since it wrote it down last.
-#[derive(Debug, Clone)]
-pub struct Noted {
-    pub livestream: LivestreamId,
-    pub session: String,
-    pub told_by: ToldBy,
-    pub watcher: Uuid,
-    pub ip_address: String,
-    pub user_agent: Option<String>,
-    pub user_id: Option<String>,
-    pub resolution: Option<String>,
-    pub device_type: Option<String>,
-    pub location: Option<String>,
-    pub buffer_events: i32,
-    pub quality_changes: i32,
-    pub left: bool,
-}
-
-/// Writes down all sessions that an edge knows something new of. One that is of another livestream, or was told of by somebody else,
-/// stays as it is.
-pub async fn note(db: &Db, all: &[Noted]) -> Result<(), DbError> {
-    let client = db.get().await?;
-    let statement = client
-        .prepare_cached(
-            // In one order, so that two edges that know the same sessions wait for each other, and no more than that.
-            "insert into viewer_sessions as v (project_id, livestream_id, id, told_by, watcher, ip_address, user_agent, user_id, resolution,
-                                               device_type, location, buffer_events, quality_changes, left_at)
-             select distinct on (l.project_id, n.session) l.project_id, l.id, n.session, n.told_by, n.watcher, n.ip_address, n.user_agent,
-                    n.user_id, n.resolution, n.device_type, n.location, n.buffer_events, n.quality_changes,
-                    case when n.gone then now() end
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                         $10::text[], $11::int[], $12::int[], $13::bool[])
-                 as n (livestream, session, told_by, watcher, ip_address, user_agent, user_id, resolution, device_type, location,
-                       buffer_events, quality_changes, gone)
-             join livestreams l on l.id = n.livestream and l.deleted_at is null
-             order by l.project_id, n.session
-             on conflict (project_id, id) do update
-             set watcher = excluded.watcher, ip_address = excluded.ip_address, user_agent = excluded.user_agent,
-                 user_id = coalesce(excluded.user_id, v.user_id), resolution = coalesce(excluded.resolution, v.resolution),
-                 device_type = coalesce(excluded.device_type, v.device_type), location = coalesce(excluded.location, v.location),
-                 buffer_events = greatest(v.buffer_events, excluded.buffer_events),
-                 quality_changes = greatest(v.quality_changes, excluded.quality_changes), seen_at = now(), left_at = excluded.left_at
-             where v.livestream_id = excluded.livestream_id and v.told_by = excluded.told_by
-             returning livestream_id, xmax = 0 as is_new",
-        )
-        .await?;
-    let livestreams: Vec<Uuid> = all.iter().map(|it| it.livestream.0).collect();
-    let sessions: Vec<&str> = all.iter().map(|it| it.session.as_str()).collect();
-    let told_by: Vec<&str> = all.iter().map(|it| it.told_by.as_str()).collect();
-    let watchers: Vec<Uuid> = all.iter().map(|it| it.watcher).collect();
-    let addresses: Vec<&str> = all.iter().map(|it| it.ip_address.as_str()).collect();
-    let text = |field: fn(&Noted) -> &Option<String>| -> Vec<Option<&str>> {
-        all.iter().map(|it| field(it).as_deref()).collect()
-    };
-    let (agents, users) = (text(|it| &it.user_agent), text(|it| &it.user_id));
-    let (resolutions, devices) = (text(|it| &it.resolution), text(|it| &it.device_type));
-    let locations = text(|it| &it.location);
-    let buffer_events: Vec<i32> = all.iter().map(|it| it.buffer_events).collect();
-    let quality_changes: Vec<i32> = all.iter().map(|it| it.quality_changes).collect();
-    let left: Vec<bool> = all.iter().map(|it| it.left).collect();
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &livestreams,
-                &sessions,
-                &told_by,
-                &watchers,
-                &addresses,
-                &agents,
-                &users,
-                &resolutions,
-                &devices,
-                &locations,
-                &buffer_events,
-                &quality_changes,
-                &left,
-            ],
-        )
-        .await?;
-    let joined: Vec<Uuid> =
-        rows.iter().filter(|row| row.get("is_new")).map(|row| row.get("livestream_id")).collect();
-    if joined.is_empty() { Ok(()) } else { raise_peaks(&client, &joined).await }
-}
-
-/// Forgets sessions that were not heard of for `age`, at most so many. Gives how many that were.
+/// Forgets sessions that were not heard of for `age`, at most so many; of recordings only those that are summed up. Gives how many that were.
 pub async fn delete_old(db: &Db, age: Duration, most: i64) -> Result<u64, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
             "delete from viewer_sessions where ctid = any(array(
-                 select ctid from viewer_sessions where seen_at < now() - make_interval(secs => $1) limit $2))",
+                 select ctid from viewer_sessions
+                 where seen_at < now() - make_interval(secs => $1)
+                   and (recording_id is null or joined_at < (select until from viewing_summed)) limit $2))",
         )
         .await?;
     Ok(client.execute(&statement, &[&age.as_secs_f64(), &most]).await?)
@@ -295,26 +220,30 @@ impl FromStr for Place {
     }
 }
 
-/// Sessions of a livestream, the last to join first, after `after`; with `watching` only those that count as viewers now.
+/// Sessions of a livestream or a recording, the last to join first, after `after`; with `watching` only those that count as viewers now.
 pub async fn list(
     db: &Db,
-    livestream: LivestreamId,
+    watched: Watched,
     watching: bool,
     after: Option<&Place>,
     limit: i64,
 ) -> Result<Vec<ViewerSession>, DbError> {
+    let column = match watched {
+        Watched::Livestream(_) => "livestream_id",
+        Watched::Recording(_) => "recording_id",
+    };
     let rows = db
         .get()
         .await?
         .query(
             &format!(
                 "select {COLUMNS} from viewer_sessions
-                 where livestream_id = $1 and (not $2 or (left_at is null and seen_at > now() - {WATCHING}))
+                 where {column} = $1 and (not $2 or (left_at is null and seen_at > now() - {WATCHING}))
                    and ($3::timestamptz is null or (joined_at, id) < ($3, $4::text))
                  order by joined_at desc, id desc limit $5"
             ),
             &[
-                &livestream.0,
+                &watched.id(),
                 &watching,
                 &after.map(|place| place.joined_at),
                 &after.map(|place| place.session.as_str()),

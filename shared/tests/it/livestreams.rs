@@ -9,7 +9,7 @@ use reelmill_shared::db::livestreams::{
     self, KeptKey, LivestreamFilter, Page, Paused, Room, Sealed, Stopped, Terms,
 };
 use reelmill_shared::db::projects::Deleted;
-use reelmill_shared::db::viewers::{self, Noted, Sighting, ToldBy};
+use reelmill_shared::db::viewers::{self, Noted, Sighting, ToldBy, Watched};
 use reelmill_shared::db::{DbError, broadcasts, events, projects};
 use reelmill_shared::ids::{BroadcastId, LivestreamId, ProjectId, SetId, WorkerId};
 use reelmill_shared::live::event::{LiveEventType, Severity};
@@ -460,18 +460,25 @@ async fn a_player_counts_once_however_many_tell_of_it() {
     let (db, project) = (&fixture.db, fixture.project("p").await);
     let id = made(&fixture, project, &terms("a", None)).await;
     let noted = |session: &str, told_by, address: &str| Noted {
-        livestream: id,
+        watched: Watched::Livestream(id),
         session: session.to_owned(),
         told_by,
-        watcher: viewers::watcher(address, "player"),
-        ip_address: address.to_owned(),
+        watcher: Some(viewers::watcher(address, "player")),
+        ip_address: Some(address.to_owned()),
         user_agent: Some("player".to_owned()),
         user_id: None,
         resolution: None,
         device_type: None,
         location: None,
-        buffer_events: 0,
-        quality_changes: 0,
+        buffer_events: Some(0),
+        quality_changes: Some(0),
+        stalled_seconds: None,
+        startup_ms: None,
+        buffered_seconds: None,
+        bytes: None,
+        segments: None,
+        duration_seconds: None,
+        points: vec![],
         left: false,
     };
     let watched = async || livestreams::get(db, project, id).await.unwrap().unwrap().viewer_count;
@@ -496,7 +503,11 @@ async fn a_player_counts_once_however_many_tell_of_it() {
     // Nobody who has no key changes what was told with one, nor a session of another livestream.
     let elsewhere = made(&fixture, project, &terms("b", None)).await;
     let thief = Noted { left: true, ..noted("key-1", ToldBy::Player, "10.9.9.9") };
-    let stray = Noted { livestream: elsewhere, left: true, ..noted("web-1", ToldBy::Player, "10.0.0.1") };
+    let stray = Noted {
+        watched: Watched::Livestream(elsewhere),
+        left: true,
+        ..noted("web-1", ToldBy::Player, "10.0.0.1")
+    };
     viewers::note(db, &[thief]).await.unwrap();
     viewers::note(db, &[stray]).await.unwrap();
     assert_eq!(watched().await, 4);
@@ -533,17 +544,17 @@ async fn viewers_come_stay_and_go() {
     let told =
         Sighting { user_id: Some("u"), buffer_events: Some(4), quality_changes: Some(1), ..seen("one") };
     let one = viewers::track(db, project, id, &told).await.unwrap().unwrap();
-    assert_eq!((one.user_id.as_deref(), one.buffer_events), (Some("u"), 4));
+    assert_eq!((one.user_id.as_deref(), one.buffer_events), (Some("u"), Some(4)));
     assert!(one.seen_at - one.joined_at >= TimeDelta::seconds(19));
     // At once again: nothing is written.
     let hasty = Sighting { buffer_events: Some(9), ..seen("one") };
     let unheard = viewers::track(db, project, id, &hasty).await.unwrap().unwrap();
-    assert_eq!((unheard.buffer_events, unheard.seen_at), (4, one.seen_at));
+    assert_eq!((unheard.buffer_events, unheard.seen_at), (Some(4), one.seen_at));
     // A farewell always counts, and what is left out stays.
     let left = Sighting { left: true, buffer_events: Some(3), ..seen("one") };
     let gone = viewers::track(db, project, id, &left).await.unwrap().unwrap();
     assert!(gone.left_at.is_some());
-    assert_eq!((gone.user_id.as_deref(), gone.buffer_events), (Some("u"), 4), "counts only grow");
+    assert_eq!((gone.user_id.as_deref(), gone.buffer_events), (Some("u"), Some(4)), "counts only grow");
     assert_eq!(counts().await, (2, 3));
     let back = viewers::track(db, project, id, &seen("one")).await.unwrap().unwrap();
     assert!(back.left_at.is_none());
@@ -555,7 +566,7 @@ async fn viewers_come_stay_and_go() {
         let place = after
             .map(|row| viewers::Place { joined_at: row.joined_at, session: row.id.clone() })
             .map(|place| place.to_string().parse().unwrap());
-        viewers::list(db, id, watching, place.as_ref(), 10).await.unwrap()
+        viewers::list(db, Watched::Livestream(id), watching, place.as_ref(), 10).await.unwrap()
     };
     let ids = |rows: &[viewers::ViewerSession]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
     let all = list(false, None).await;

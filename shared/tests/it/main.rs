@@ -21,3 +21,4 @@ mod reuse;
 mod routing;
 mod scheduling;
 mod versions;
+mod viewing;

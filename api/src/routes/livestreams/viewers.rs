@@ -6,16 +6,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::viewers::{self, Place, Sighting};
+use reelmill_shared::db::viewers::{self, Place, Sighting, Watched};
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::profile::FieldError;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::find;
+use crate::audience::{Report, Visitor, session_id};
 use crate::auth::Caller;
 use crate::dto::live_history::{TrackDto, ViewerDto, ViewerListDto};
-use crate::edge::{Report, Visitor};
 use crate::extract::{Body, Path, Query, cursor, cut_page, limit, parse};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
@@ -65,7 +65,7 @@ pub(crate) async fn track(
         left: body.left,
     };
     let id = find(&app, &caller, id).await?.id;
-    app.edges.audience.told(id, at_least(body.latency), at_least(body.errors).unwrap_or_default());
+    app.audience.told(id, at_least(body.latency), at_least(body.errors).unwrap_or_default());
     let session = viewers::track(&app.db, caller.project_id, id, &seen).await?;
     let elsewhere = || Problem::new(Kind::Conflict, "the session_id is that of a session of something else");
     Ok(Json(session.ok_or_else(elsewhere)?.into()))
@@ -81,6 +81,7 @@ fn at_least(count: Option<i64>) -> Option<u32> {
 pub(crate) fn report(app: &App, id: LivestreamId, visitor: &Visitor, body: &[u8]) -> Answer<()> {
     let body: TrackDto = parse(body)?;
     check(&body)?;
+    session_id::check_given(app, Watched::Livestream(id), &body.session_id)?;
     let count = |count: Option<i64>| count.and_then(|count| i32::try_from(count).ok()).unwrap_or_default();
     let report = Report {
         session: body.session_id,
@@ -95,7 +96,7 @@ pub(crate) fn report(app: &App, id: LivestreamId, visitor: &Visitor, body: &[u8]
         errors: at_least(body.errors).unwrap_or_default().min(MOST_ERRORS),
         left: body.left,
     };
-    app.edges.audience.heard(id, visitor, report);
+    app.audience.heard(id, visitor, report);
     Ok(())
 }
 
@@ -163,7 +164,8 @@ pub(crate) async fn list(
     let limit = limit(query.limit)?;
     let after: Option<Place> = cursor(query.cursor.as_deref())?;
     let id = find(&app, &caller, id).await?.id;
-    let mut rows = viewers::list(&app.db, id, query.watching, after.as_ref(), limit + 1).await?;
+    let mut rows =
+        viewers::list(&app.db, Watched::Livestream(id), query.watching, after.as_ref(), limit + 1).await?;
     let place = |row: &viewers::ViewerSession| Place { joined_at: row.joined_at, session: row.id.clone() };
     let next_cursor = cut_page(&mut rows, limit, place);
     Ok(Json(ViewerListDto { viewers: rows.into_iter().map(ViewerDto::from).collect(), next_cursor }))
