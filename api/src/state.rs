@@ -114,7 +114,8 @@ impl App {
         };
         let tests = Semaphore::new(TESTS);
         let audience = Arc::new(Audience::new());
-        let inner = Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx, audience };
+        let inner =
+            Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx, audience };
         Self(Arc::new(inner))
     }
 

@@ -11,6 +11,7 @@
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench viewers
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench parts
 //! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services target/release/reelmill-bench broadcasts
+//! REELMILL_BIN_DIR=$PWD/target/release scripts/with-services --durable target/release/reelmill-bench viewing
 //! target/release/reelmill-bench abr
 //! ```
 
@@ -31,6 +32,7 @@ mod rows;
 mod split;
 mod start;
 mod storyboard;
+mod viewing;
 
 use clap::{Parser, Subcommand};
 
@@ -83,6 +85,8 @@ enum Command {
     Listeners(listeners::Options),
     /// Viewers of one low-latency stream: how late parts come, and what they cost the api.
     Viewers(live::viewers::Options),
+    /// Viewers of a recording that tell where they are: whether all are counted, and what is written for it.
+    Viewing(viewing::Options),
     /// Parts a second that one core serves, beside a bare axum server and nginx.
     Parts(live::parts::Options),
     /// Many broadcasts at once, alone and beside one that is too much.
@@ -109,6 +113,7 @@ fn main() -> anyhow::Result<()> {
             Command::Claims(options) => claims::run(options).await,
             Command::Listeners(options) => listeners::run(options).await,
             Command::Viewers(options) => live::viewers::run(options).await,
+            Command::Viewing(options) => viewing::run(options).await,
             Command::Parts(options) => live::parts::run(options).await,
             Command::Broadcasts(options) => live::broadcasts::run(options).await,
             Command::Footage(options) => footage::run(options).await,

@@ -163,11 +163,12 @@ fn sums(buckets: &str, wanted: &str) -> String {
          heat as (
              select recording_id, span, at, array_agg(count order by part) as heat from parts group by 1, 2, 3),
          named as (
-             select recording_id, span, at, kind, coalesce(name, '') as name, count(*) as sessions, sum(played_seconds) as played,
+             select recording_id, span, at, kind, name, count(*) as sessions, sum(played_seconds) as played,
                     row_number() over (partition by recording_id, span, at, kind order by count(*) desc, name) as place
              from s cross join lateral
-                 (values ('device', device_type), ('country', location), ('rendition', resolution)) as k (kind, name)
-             group by 1, 2, 3, 4, name),
+                 (values ('device', coalesce(device_type, '')), ('country', coalesce(location, '')),
+                         ('rendition', coalesce(resolution, ''))) as k (kind, name)
+             group by 1, 2, 3, 4, 5),
          kinds as (
              select recording_id, span, at, kind, jsonb_object_agg(name, jsonb_build_array(sessions, played)) as names
              from named where place <= {NAMES} group by 1, 2, 3, 4),
@@ -205,7 +206,7 @@ fn detailed_since(now: DateTime<Utc>) -> DateTime<Utc> {
     Step::Day.of(now - DETAILED)
 }
 
-/// Figures of the sessions of a recording that were joined within a span; of what is older than four weeks, of the days that begin in it.
+/// Figures of the sessions of a recording that were joined within a span; of what is older than four weeks, of all days that it touches.
 pub async fn totals(
     db: &Db,
     recording: RecordingId,
@@ -229,13 +230,13 @@ pub async fn totals(
     for row in client.query(&newer, &[&recording.0, &from.max(since), &to]).await? {
         totals.add(read_totals(&row));
     }
-    for row in client.query(&older, &[&recording.0, &from, &to.min(since)]).await? {
+    for row in client.query(&older, &[&recording.0, &Step::Day.of(from), &to.min(since)]).await? {
         totals.add(read_totals(&row));
     }
     Ok(totals)
 }
 
-/// The same of each hour or day that begins in a span and in which anybody joined, oldest first.
+/// The same of each hour or day that a span touches and in which anybody joined, oldest first.
 pub async fn series(
     db: &Db,
     recording: RecordingId,
@@ -260,7 +261,7 @@ pub async fn series(
         ))
         .await?;
     let name = step.as_str();
-    let mut rows = client.query(&older, &[&recording.0, &from, &to.min(since), &name]).await?;
+    let mut rows = client.query(&older, &[&recording.0, &step.of(from), &to.min(since), &name]).await?;
     rows.extend(client.query(&newer, &[&recording.0, &from.max(since), &to, &name]).await?);
     Ok(rows.iter().map(|row| (row.get("at"), read_sum(row))).collect())
 }

@@ -196,10 +196,10 @@ async fn a_day_of(fixture: &Fixture, id: RecordingId, day: &str) {
         .execute(&format!(
             "insert into viewer_sessions (project_id, recording_id, id, told_by, user_id, watcher, device_type, buffer_events,
                                           stalled_seconds, startup_ms, played_seconds, furthest_seconds, watched, completed,
-                                          joined_at, seen_at)
+                                          joined_at, seen_at, quality_changes)
              select project_id, r.id, s.id || r.id::text, 'player', s.user_id, gen_random_uuid(), s.device, s.stalls, s.stalled, s.startup,
                     s.played, s.played, rpad(repeat('1', s.played), 100, '0')::bit(100), s.played >= 95,
-                    {day} + s.at, {day} + s.at + interval '1 min'
+                    {day} + s.at, {day} + s.at + interval '1 min', null
              from recordings r, (values
                  ('a', 'ann', 'tv', 2, 10.0, 500, 90, interval '1 hour'), ('b', 'ann', null, null, null, null, 10, interval '1 hour'),
                  ('c', null, 'tv', 1, 0.0, 1500, 100, interval '5 hours'))
@@ -255,7 +255,11 @@ async fn sums_tell_what_the_sessions_told() {
     assert_eq!(viewers::delete_old(db, Duration::ZERO, 100).await.unwrap(), 6);
     fixture.execute("update viewing_sums set at = at - interval '60 days'").await;
     let (from, to) = (from - TimeDelta::days(60), to - TimeDelta::days(60));
-    assert_eq!(viewing::totals(db, id, from, Utc::now()).await.unwrap(), told);
+    assert_eq!(
+        viewing::totals(db, id, from + TimeDelta::hours(3), Utc::now()).await.unwrap(),
+        told,
+        "whole days"
+    );
     assert_eq!(viewing::totals(db, id, to, Utc::now()).await.unwrap(), viewing::Totals::default());
     let later = viewing::series(db, id, from, to, viewing::Step::Hour).await.unwrap();
     assert_eq!(

@@ -1,5 +1,6 @@
 //! What an api knows of sessions, written down together: one statement, however many there are and whatever they watch.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -75,12 +76,12 @@ pub struct Written {
 
 /// A viewer watches no faster than so many times.
 const FASTEST: f64 = 4.0;
-/// What is ahead of that by more seconds is a jump, and nothing of it was watched.
+/// A step that is ahead of that by more seconds is a jump, and nothing of it was watched.
 const SLACK: f64 = 2.0;
 /// Nobody knows what was watched by who told nothing for so many seconds.
 const SILENCE: f64 = 120.0;
 /// Statements take longer or shorter to reach the database: what seems to be older than what is known by so many seconds may be newer.
-const BLUR: f64 = 1.0;
+const BLUR: f64 = 0.1;
 /// Of a recording, what counts as all of it.
 const COMPLETE: f64 = 0.95;
 
@@ -159,8 +160,8 @@ impl<'a> Told<'a> {
 
 /// `known` are the sessions that are there, locked in one order, so that two apis that know the same ones wait for each other and no more
 /// than that. A path goes on from the last point that any api wrote down, and leaves out what is older: it may be cut anywhere, written by
-/// whichever api, and written again after a reply that was lost, and what was played is the same. What was played takes time, so nothing
-/// grows faster than that.
+/// whichever api, and written again after a reply that was lost, and what was played is the same. What a session has played is limited by
+/// all the time it has lasted, since a single step may seem to have taken less or more.
 const NOTE: &str = "with told as materialized (
         select distinct on (project_id, n.session) coalesce(l.project_id, r.project_id) as project_id, n.*,
                coalesce(r.duration_seconds, n.duration) as length
@@ -190,7 +191,7 @@ const NOTE: &str = "with told as materialized (
                lag(playing) over before as played, extract(epoch from at - lag(at) over before)::float8 as took
         from path window before as (partition by project_id, session order by at, nth)),
     played as (
-        select project_id, session, reached, least(reached - began, took * $2) as seconds,
+        select project_id, session, reached, reached - began as seconds,
                least(floor(round((began / length * 100)::numeric, 6)), 99)::int as first,
                least(ceil(round((reached / length * 100)::numeric, 6)) - 1, 99)::int as last
         from steps
@@ -212,7 +213,8 @@ const NOTE: &str = "with told as materialized (
            case when k.session is null then least(t.stalled, extract(epoch from newest.at - oldest.at)::float8) else t.stalled end,
            t.startup_ms, t.buffered, t.bytes,
            t.segments, t.length, newest.position, newest.playing, newest.at,
-           case when t.recording is not null then coalesce(sums.seconds, 0) end,
+           case when t.recording is null then null when k.session is not null then coalesce(sums.seconds, 0)
+                else least(coalesce(sums.seconds, 0), $2 * extract(epoch from newest.at - oldest.at)::float8) end,
            case when t.recording is not null then coalesce(sums.furthest, 0) end,
            case when t.recording is not null then coalesce(sums.watched, repeat('0', 100)::bit(100)) end,
            case when t.recording is not null then coalesce(sums.furthest >= t.length * $5, false) end,
@@ -234,7 +236,10 @@ const NOTE: &str = "with told as materialized (
         duration_seconds = coalesce(excluded.duration_seconds, v.duration_seconds),
         position_seconds = case when v.told_at > excluded.told_at then v.position_seconds else excluded.position_seconds end,
         playing = case when v.told_at > excluded.told_at then v.playing else excluded.playing end,
-        told_at = greatest(v.told_at, excluded.told_at), played_seconds = v.played_seconds + excluded.played_seconds,
+        told_at = greatest(v.told_at, excluded.told_at),
+        played_seconds = greatest(v.played_seconds, least(
+            v.played_seconds + excluded.played_seconds,
+            $2 * extract(epoch from greatest(v.seen_at, excluded.seen_at) - v.joined_at)::float8)),
         furthest_seconds = greatest(v.furthest_seconds, excluded.furthest_seconds), watched = v.watched | excluded.watched,
         completed = v.completed or excluded.completed, seen_at = greatest(v.seen_at, excluded.seen_at),
         left_at = case when v.told_at >= excluded.told_at then v.left_at else excluded.left_at end
@@ -253,7 +258,7 @@ pub async fn note(db: &Db, all: &[Noted]) -> Result<Written, DbError> {
     let rows = client.query(&statement, &[&Json(told), &FASTEST, &SLACK, &SILENCE, &COMPLETE, &BLUR]).await?;
     let mut written = Written { rows: rows.len() as u64, statements: 1, refused: vec![] };
     let mut joined: Vec<Uuid> = vec![];
-    let mut taken = std::collections::HashSet::new();
+    let mut taken = HashSet::new();
     for row in &rows {
         let livestream: Option<Uuid> = row.get("livestream_id");
         if row.get("is_new") {
