@@ -1,10 +1,10 @@
 //! What a viewer's quality is chosen from.
 
-use reelmill_shared::db::abr::Subject;
 use reelmill_shared::db::livestreams::Livestream;
 use reelmill_shared::db::preferences;
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{Rendition, TrackKind};
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::{ProjectId, RecordingId};
 use reelmill_shared::media::abr::{Preference, Rung};
 use reelmill_shared::media::live::plan::AUDIO;
@@ -16,9 +16,9 @@ use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
 
 /// Something that is watched, with what can be chosen of it.
-pub(crate) struct Watched {
+pub(crate) struct Offer {
     pub(crate) project: ProjectId,
-    pub(crate) subject: Subject,
+    pub(crate) watched: Watched,
     /// In ascending order of bitrate; at least one.
     pub(crate) rungs: Vec<Rung>,
     /// Names that a segment may be of: also those of rungs that a livestream has dropped.
@@ -27,7 +27,7 @@ pub(crate) struct Watched {
     pub(crate) segment: Option<f64>,
 }
 
-impl Watched {
+impl Offer {
     pub(crate) async fn recording(app: &App, recording: &Recording) -> Answer<Self> {
         let nothing = || Problem::new(Kind::NotReady, "there is nothing to play of this recording yet");
         let set = active_set(app, recording.id).await?.ok_or_else(nothing)?;
@@ -37,7 +37,7 @@ impl Watched {
         }
         Ok(Self {
             project: recording.project_id,
-            subject: Subject::Recording(recording.id),
+            watched: Watched::Recording(recording.id),
             names: rungs.iter().map(|rung| rung.name.clone()).collect(),
             rungs,
             segment: set.target_duration.map(f64::from),
@@ -57,7 +57,7 @@ impl Watched {
         }
         Ok(Self {
             project: livestream.project_id,
-            subject: Subject::Livestream(livestream.id),
+            watched: Watched::Livestream(livestream.id),
             rungs,
             names,
             segment: Some(segment),

@@ -20,6 +20,7 @@ use utoipa::{Modify, OpenApi};
         (name = "livestreams", description = "Channels that may be on air."),
         (name = "playback", description = "Footage of cameras, by its time. A camera is a livestream."),
         (name = "abr", description = "Players whose quality the farm chooses."),
+        (name = "streams", description = "Viewers who join something by name, so many at most."),
         (name = "uploads", description = "Files on their way in: tus 1.0."),
         (name = "profiles", description = "Named recipes."),
         (name = "projects", description = "Tenants, their share of the farm and their limits."),

@@ -33,6 +33,7 @@ pub enum Kind {
     RangeNotSatisfiable,
     BadToken,
     Gone,
+    TooMany,
     WrongHost,
     NotReady,
     Unavailable,
@@ -49,7 +50,7 @@ pub(crate) struct Meaning {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 18] = [
+    pub(crate) const ALL: [Kind; 19] = [
         Self::Validation,
         Self::Malformed,
         Self::Unauthorized,
@@ -64,6 +65,7 @@ impl Kind {
         Self::RangeNotSatisfiable,
         Self::BadToken,
         Self::Gone,
+        Self::TooMany,
         Self::WrongHost,
         Self::NotReady,
         Self::Unavailable,
@@ -169,6 +171,13 @@ impl Kind {
                 "It is over",
                 "What the address names was there for a time, and that has passed.",
                 "Start another: for playback sessions POST /api/v1/playback/start or /api/v1/playback/live.",
+            ),
+            Self::TooMany => (
+                "too-many",
+                StatusCode::TOO_MANY_REQUESTS,
+                "There is no more room",
+                "As many as may at once do what was asked for already.",
+                "Ask again after the time that Retry-After says.",
             ),
             Self::WrongHost => (
                 "wrong-host",

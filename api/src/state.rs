@@ -17,6 +17,7 @@ use reelmill_shared::storage::Storage;
 use reelmill_shared::webhook::Sender;
 use tokio::sync::Semaphore;
 use url::Url;
+use uuid::Uuid;
 
 use crate::audience::Audience;
 use crate::dto::recording::ViewerInfoDto;
@@ -72,6 +73,8 @@ pub(crate) struct Caches {
     pub(crate) owned: Cache<(ProjectId, RecordingId), ()>,
     pub(crate) transport: Transport,
     pub(crate) footage: Footages,
+    /// Whether a session has a place in the stream of what it watches: one that left is refused within seconds.
+    pub(crate) places: Cache<(Uuid, String), bool>,
 }
 
 /// Webhooks tried at once.
@@ -111,6 +114,7 @@ impl App {
             owned: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(60)).build(),
             transport: Transport::new(config.ts_cache_bytes),
             footage: Footages::new(),
+            places: Cache::builder().max_capacity(100_000).time_to_live(short).build(),
         };
         let tests = Semaphore::new(TESTS);
         let audience = Arc::new(Audience::new());

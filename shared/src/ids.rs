@@ -60,6 +60,8 @@ ids! {
     BroadcastId
     /// Somebody plays footage of a livestream, chosen by its time.
     PlaybackSessionId
+    /// A recording or livestream that viewers join by name.
+    StreamId
     /// A worker process.
     WorkerId
     /// A scheduler process.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use reelmill_shared::db::livestream_figures::{self, EdgeFigures, SPAN};
+use reelmill_shared::db::streams::{self, Served};
 use reelmill_shared::db::viewers::{self, Noted, ToldBy, Watched};
 use reelmill_shared::db::{Db, DbError};
 use reelmill_shared::ids::{LivestreamId, RecordingId};
@@ -38,6 +39,8 @@ pub(crate) struct Audience {
     /// Of this process, among those who measure.
     id: Uuid,
     crowds: Mutex<HashMap<Watched, Crowd>>,
+    /// What viewers of streams were given since it was written down: bytes and segments.
+    given: Mutex<HashMap<(Watched, String), (u64, u64)>>,
 }
 
 /// What a player of a livestream tells of itself.
@@ -81,7 +84,7 @@ pub(crate) struct Progress {
 
 impl Audience {
     pub(crate) fn new() -> Self {
-        Self { id: Uuid::now_v7(), crowds: Mutex::default() }
+        Self { id: Uuid::now_v7(), crowds: Mutex::default(), given: Mutex::default() }
     }
 
     fn crowds(&self) -> MutexGuard<'_, HashMap<Watched, Crowd>> {
@@ -134,6 +137,43 @@ impl Audience {
         self.crowds().entry(watched).or_default().progressed(watched, told_by, visitor, progress)
     }
 
+    /// A viewer of a stream was given so many bytes.
+    pub(crate) fn gave(&self, watched: Watched, session: &str, bytes: u64, is_segment: bool) {
+        let mut given = self.given();
+        let (sum, segments) = given.entry((watched, session.to_owned())).or_default();
+        *sum += bytes;
+        *segments += u64::from(is_segment);
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<(Watched, String), (u64, u64)>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what viewers of streams were given; what could not be is kept for the next time.
+    async fn write_given(&self, db: &Db) -> Result<(), DbError> {
+        let given = std::mem::take(&mut *self.given());
+        if given.is_empty() {
+            return Ok(());
+        }
+        let served = |((watched, session), (bytes, segments)): (&(Watched, String), &(u64, u64))| Served {
+            watched: *watched,
+            session: session.clone(),
+            bytes: *bytes,
+            segments: *segments,
+        };
+        let all: Vec<Served> = given.iter().map(served).collect();
+        let outcome = streams::serve(db, &all).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, viewers = all.len(), "could not write down what viewers of streams were given");
+            let mut kept = self.given();
+            for (viewer, (bytes, segments)) in given {
+                let known = kept.entry(viewer).or_default();
+                *known = (known.0 + bytes, known.1 + segments);
+            }
+        }
+        outcome
+    }
+
     /// How many players are known here: of livestreams, and of recordings.
     fn sessions(&self) -> (usize, usize) {
         let crowds = self.crowds();
@@ -166,6 +206,11 @@ impl Audience {
 
     /// Writes down what is due; what could not be is due again.
     async fn write(&self, db: &Db) -> Result<(), DbError> {
+        let given = self.write_given(db).await;
+        self.write_viewers(db).await.and(given)
+    }
+
+    async fn write_viewers(&self, db: &Db) -> Result<(), DbError> {
         let mut due = self.due();
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(BATCH));

@@ -1,7 +1,8 @@
 //! What players tell the farm of themselves, and which quality they are told, on the wire.
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::db::abr::{Kept, Subject};
+use reelmill_shared::db::abr::Kept;
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::{LivestreamId, RecordingId};
 use reelmill_shared::media::abr::{Bandwidth, Cap, Chosen, Reason, Rung, Session, Switch};
 use serde::{Deserialize, Serialize};
@@ -249,9 +250,9 @@ impl From<&Switch> for SwitchDto {
 
 impl From<Kept> for AbrSessionDto {
     fn from(kept: Kept) -> Self {
-        let (recording_id, livestream_id) = match kept.subject {
-            Subject::Recording(id) => (Some(id), None),
-            Subject::Livestream(id) => (None, Some(id)),
+        let (recording_id, livestream_id) = match kept.watched {
+            Watched::Recording(id) => (Some(id), None),
+            Watched::Livestream(id) => (None, Some(id)),
         };
         let session = kept.session;
         let preference = session.caps.preference;

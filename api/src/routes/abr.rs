@@ -5,15 +5,16 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::abr::{self, Kept, Subject};
+use reelmill_shared::db::abr::{self, Kept};
 use reelmill_shared::db::livestreams as livestreams_db;
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::{LivestreamId, ProjectId, RecordingId};
 use reelmill_shared::media::abr::{Bandwidth, Download, Preference, Session};
 use reelmill_shared::media::profile::FieldError;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use crate::abr::{Watched, preference};
+use crate::abr::{Offer, preference};
 use crate::auth::Caller;
 use crate::dto::abr::{AbrSessionDto, MetricsAnswerDto, MetricsDto, SegmentDto, SelectDto, SelectedDto};
 use crate::extract::{Body, Path, Query};
@@ -55,8 +56,8 @@ pub(crate) async fn metrics(
 ) -> Answer<Response> {
     check_metrics(&body)?;
     let named = named(body.recording_id, body.livestream_id)?;
-    let watched = watched(&app, &caller, named, Some(&body.session_id)).await?;
-    tell(&app, &watched, body).await
+    let offer = offer(&app, &caller, named, Some(&body.session_id)).await?;
+    tell(&app, &offer, body).await
 }
 
 /// Ask which rung to play next.
@@ -76,8 +77,8 @@ pub(crate) async fn select(
 ) -> Answer<Response> {
     check_select(&body)?;
     let named = named(body.recording_id, body.livestream_id)?;
-    let watched = watched(&app, &caller, named, body.session_id.as_deref()).await?;
-    choose(&app, &watched, &body).await
+    let offer = offer(&app, &caller, named, body.session_id.as_deref()).await?;
+    choose(&app, &offer, &body).await
 }
 
 /// Which session, where several are called so.
@@ -105,7 +106,7 @@ pub(crate) async fn session(
     let named = named(query.recording_id, query.livestream_id)?;
     let kept = known(&app, caller.project_id, &id, named).await?;
     let kept = kept.ok_or_else(|| Problem::not_found("session", &id))?;
-    caller.need(scope(kept.subject))?;
+    caller.need(scope(kept.watched))?;
     Ok(unstored(AbrSessionDto::from(kept)))
 }
 
@@ -117,8 +118,8 @@ pub(crate) async fn viewers_metrics(
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
     check_metrics(&body)?;
-    only(Subject::Recording(recording.id), body.recording_id, body.livestream_id)?;
-    tell(&app, &Watched::recording(&app, &recording).await?, body).await
+    only(Watched::Recording(recording.id), body.recording_id, body.livestream_id)?;
+    tell(&app, &Offer::recording(&app, &recording).await?, body).await
 }
 
 pub(crate) async fn viewers_select(
@@ -128,8 +129,8 @@ pub(crate) async fn viewers_select(
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
     check_select(&body)?;
-    only(Subject::Recording(recording.id), body.recording_id, body.livestream_id)?;
-    choose(&app, &Watched::recording(&app, &recording).await?, &body).await
+    only(Watched::Recording(recording.id), body.recording_id, body.livestream_id)?;
+    choose(&app, &Offer::recording(&app, &recording).await?, &body).await
 }
 
 pub(crate) async fn live_metrics(
@@ -139,7 +140,7 @@ pub(crate) async fn live_metrics(
 ) -> Answer<Response> {
     live_viewer::check(&app, &token, id)?;
     check_metrics(&body)?;
-    only(Subject::Livestream(id), body.recording_id, body.livestream_id)?;
+    only(Watched::Livestream(id), body.recording_id, body.livestream_id)?;
     tell(&app, &live(&app, id).await?, body).await
 }
 
@@ -150,29 +151,29 @@ pub(crate) async fn live_select(
 ) -> Answer<Response> {
     live_viewer::check(&app, &token, id)?;
     check_select(&body)?;
-    only(Subject::Livestream(id), body.recording_id, body.livestream_id)?;
+    only(Watched::Livestream(id), body.recording_id, body.livestream_id)?;
     choose(&app, &live(&app, id).await?, &body).await
 }
 
-async fn live(app: &App, id: LivestreamId) -> Answer<Watched> {
+async fn live(app: &App, id: LivestreamId) -> Answer<Offer> {
     let stream = livestreams_db::find(&app.db, id).await?;
-    Watched::livestream(app, &stream.ok_or_else(|| Problem::not_found("livestream", id))?).await
+    Offer::livestream(app, &stream.ok_or_else(|| Problem::not_found("livestream", id))?).await
 }
 
 /// What a body says is watched.
-fn named(recording: Option<RecordingId>, livestream: Option<LivestreamId>) -> Answer<Option<Subject>> {
+fn named(recording: Option<RecordingId>, livestream: Option<LivestreamId>) -> Answer<Option<Watched>> {
     match (recording, livestream) {
         (Some(_), Some(_)) => Err(Problem::field("/livestream_id", "cannot stand beside recording_id")),
         (recording, livestream) => {
-            Ok(recording.map(Subject::Recording).or(livestream.map(Subject::Livestream)))
+            Ok(recording.map(Watched::Recording).or(livestream.map(Watched::Livestream)))
         }
     }
 }
 
 /// A token is for one thing, whatever a body says.
-fn only(subject: Subject, recording: Option<RecordingId>, livestream: Option<LivestreamId>) -> Answer<()> {
+fn only(watched: Watched, recording: Option<RecordingId>, livestream: Option<LivestreamId>) -> Answer<()> {
     match named(recording, livestream)? {
-        Some(other) if other != subject => {
+        Some(other) if other != watched => {
             let field = if recording.is_some() { "/recording_id" } else { "/livestream_id" };
             Err(Problem::field(field, "is not what the token is for"))
         }
@@ -180,38 +181,33 @@ fn only(subject: Subject, recording: Option<RecordingId>, livestream: Option<Liv
     }
 }
 
-fn scope(subject: Subject) -> Scope {
-    match subject {
-        Subject::Recording(_) => Scope::Read,
-        Subject::Livestream(_) => Scope::LiveRead,
+fn scope(watched: Watched) -> Scope {
+    match watched {
+        Watched::Recording(_) => Scope::Read,
+        Watched::Livestream(_) => Scope::LiveRead,
     }
 }
 
 /// What the caller says is watched, else what the session is known to watch.
-async fn watched(
-    app: &App,
-    caller: &Caller,
-    named: Option<Subject>,
-    session: Option<&str>,
-) -> Answer<Watched> {
-    let subject = match (named, session) {
-        (Some(subject), _) => Some(subject),
-        (None, Some(id)) => known(app, caller.project_id, id, None).await?.map(|kept| kept.subject),
+async fn offer(app: &App, caller: &Caller, named: Option<Watched>, session: Option<&str>) -> Answer<Offer> {
+    let watched = match (named, session) {
+        (Some(watched), _) => Some(watched),
+        (None, Some(id)) => known(app, caller.project_id, id, None).await?.map(|kept| kept.watched),
         (None, None) => None,
     };
     let needed = || Problem::field("/recording_id", "is needed, or livestream_id: no such session is known");
-    let subject = subject.ok_or_else(needed)?;
-    caller.need(scope(subject))?;
-    match subject {
-        Subject::Recording(id) => Watched::recording(app, &recordings::find(app, caller, id).await?).await,
-        Subject::Livestream(id) => Watched::livestream(app, &livestreams::find(app, caller, id).await?).await,
+    let watched = watched.ok_or_else(needed)?;
+    caller.need(scope(watched))?;
+    match watched {
+        Watched::Recording(id) => Offer::recording(app, &recordings::find(app, caller, id).await?).await,
+        Watched::Livestream(id) => Offer::livestream(app, &livestreams::find(app, caller, id).await?).await,
     }
 }
 
 /// The session that is called so, of what is named where something is.
-async fn known(app: &App, project: ProjectId, id: &str, named: Option<Subject>) -> Answer<Option<Kept>> {
+async fn known(app: &App, project: ProjectId, id: &str, named: Option<Watched>) -> Answer<Option<Kept>> {
     let mut found = abr::find(&app.db, project, id).await?;
-    found.retain(|kept| named.is_none_or(|subject| kept.subject == subject));
+    found.retain(|kept| named.is_none_or(|watched| kept.watched == watched));
     if found.len() > 1 {
         let detail = "several sessions are called so: say recording_id or livestream_id";
         return Err(Problem::new(Kind::Conflict, detail));
@@ -219,15 +215,15 @@ async fn known(app: &App, project: ProjectId, id: &str, named: Option<Subject>) 
     Ok(found.pop())
 }
 
-async fn tell(app: &App, watched: &Watched, body: MetricsDto) -> Answer<Response> {
+async fn tell(app: &App, offer: &Offer, body: MetricsDto) -> Answer<Response> {
     let unknown = |(at, segment): (usize, &SegmentDto)| {
         let name = format!("/segments/{at}/rung");
-        let detail = || format!("is none of the qualities: {}", watched.names.join(", "));
-        (!watched.names.contains(&segment.rung)).then(|| fault(name, detail()))
+        let detail = || format!("is none of the qualities: {}", offer.names.join(", "));
+        (!offer.names.contains(&segment.rung)).then(|| fault(name, detail()))
     };
     refuse(body.segments.iter().enumerate().filter_map(unknown).collect())?;
     let id = &body.session_id;
-    let answer = abr::change(&app.db, watched.project, watched.subject, id, |session, at| {
+    let answer = abr::change(&app.db, offer.project, offer.watched, id, |session, at| {
         for segment in &body.segments {
             let download = Download {
                 bytes: segment.bytes,
@@ -238,26 +234,26 @@ async fn tell(app: &App, watched: &Watched, body: MetricsDto) -> Answer<Response
             };
             session.downloaded(&download, at);
         }
-        let chosen = body.select.then(|| session.choose(&watched.rungs, watched.segment, at)).flatten();
-        let selected = chosen.map(|chosen| SelectedDto::new(&chosen, &watched.rungs, &session.bandwidth));
+        let chosen = body.select.then(|| session.choose(&offer.rungs, offer.segment, at)).flatten();
+        let selected = chosen.map(|chosen| SelectedDto::new(&chosen, &offer.rungs, &session.bandwidth));
         MetricsAnswerDto::new(id.clone(), session, selected)
     })
     .await?;
     Ok(unstored(answer))
 }
 
-async fn choose(app: &App, watched: &Watched, body: &SelectDto) -> Answer<Response> {
-    let preference = match (watched.subject, &body.user_id) {
-        (Subject::Recording(id), Some(user)) => Some(preference(app, id, Some(user)).await?),
+async fn choose(app: &App, offer: &Offer, body: &SelectDto) -> Answer<Response> {
+    let preference = match (offer.watched, &body.user_id) {
+        (Watched::Recording(id), Some(user)) => Some(preference(app, id, Some(user)).await?),
         _ => None,
     };
     let choose = |session: &mut Session, at| {
         hear(session, body, preference);
-        let chosen = session.choose(&watched.rungs, watched.segment, at)?;
-        Some(SelectedDto::new(&chosen, &watched.rungs, &session.bandwidth))
+        let chosen = session.choose(&offer.rungs, offer.segment, at)?;
+        Some(SelectedDto::new(&chosen, &offer.rungs, &session.bandwidth))
     };
     let selected = match &body.session_id {
-        Some(id) => abr::change(&app.db, watched.project, watched.subject, id, choose).await?,
+        Some(id) => abr::change(&app.db, offer.project, offer.watched, id, choose).await?,
         None => choose(&mut Session::default(), chrono::Utc::now()),
     };
     let nothing = || Problem::new(Kind::NotReady, "there is nothing to choose from");

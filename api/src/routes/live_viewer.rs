@@ -25,7 +25,7 @@ use crate::edge::{LiveQuery, TakesGzip, live_thumbnail, recorded_thumbnail, serv
 use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams::control::live_token;
-use crate::routes::{abr, livestreams, viewing};
+use crate::routes::{abr, livestreams, streams, viewing};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}/live/{id}`. Players of other sites may use them: the token is the permission.
@@ -45,6 +45,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/live/{id}/abr/metrics", post(abr::live_metrics))
         .route("/v/{token}/live/{id}/abr/select", post(abr::live_select))
         .route("/v/{token}/live/{id}/{file}", get(file))
+        .route("/v/{token}/live/{id}/as/{session}/{file}", get(viewers_file))
         .route("/v/{token}/live/{id}/recordings/{rid}/{file}", get(archived))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
@@ -60,6 +61,25 @@ async fn file(
     check(&app, &token, id)?;
     let answer = serve(&app, id, &name, &query, false, gzip).await;
     count(&app, id, &name, &answer, Some(&visitor));
+    answer
+}
+
+/// The same for a viewer who joined a stream of it, and for whom it is counted.
+async fn viewers_file(
+    State(app): State<App>,
+    gzip: TakesGzip,
+    Path((token, id, session, name)): Path<(String, LivestreamId, String, String)>,
+    Query(query): Query<LiveQuery>,
+) -> Answer<Response> {
+    check(&app, &token, id)?;
+    let watched = Watched::Livestream(id);
+    streams::check_place(&app, watched, &session).await?;
+    let answer = serve(&app, id, &name, &query, true, gzip).await;
+    count(&app, id, &name, &answer, None);
+    let bytes = answer.as_ref().ok().and_then(|response| response.body().size_hint().exact());
+    let file = LiveFile::parse(&name);
+    let is_media = matches!(file, Some(LiveFile::Segment { .. } | LiveFile::Part { .. }));
+    app.audience.gave(watched, &session, bytes.unwrap_or_default(), is_media && answer.is_ok());
     answer
 }
 

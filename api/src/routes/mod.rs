@@ -20,6 +20,7 @@ pub(crate) mod recordings;
 pub(crate) mod retention;
 pub(crate) mod storyboard;
 pub(crate) mod stream;
+pub(crate) mod streams;
 pub(crate) mod thumbnails;
 pub(crate) mod transcode;
 pub(crate) mod uploads;
@@ -62,6 +63,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(storyboard::of_recording))
         .merge(live())
         .merge(playback())
+        .merge(distribution())
         .routes(routes!(abr::metrics))
         .routes(routes!(abr::select))
         .routes(routes!(abr::session))
@@ -122,6 +124,14 @@ fn playback() -> OpenApiRouter<App> {
         .routes(routes!(playback::playlist))
         .routes(routes!(playback::segment))
         .routes(routes!(playback::export))
+}
+
+fn distribution() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(streams::start))
+        .routes(routes!(streams::join, streams::get, streams::leave))
+        .routes(routes!(streams::adapt))
+        .routes(routes!(streams::metrics))
 }
 
 fn tus() -> OpenApiRouter<App> {

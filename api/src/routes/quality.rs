@@ -11,7 +11,7 @@ use reelmill_shared::ids::RecordingId;
 use reelmill_shared::media::abr::{Bandwidth, Cap, Caps, Engine, Preference, Rung, Situation};
 use reelmill_shared::media::profile::FieldError;
 
-use crate::abr::{Watched, preference};
+use crate::abr::{Offer, preference};
 use crate::auth::Caller;
 use crate::dto::quality::{
     PreferenceDto, PreferenceQuery, PutPreferenceDto, RecommendQuery, RecommendedDto, RungDto,
@@ -73,11 +73,11 @@ async fn recommend(app: &App, recording: &Recording, query: &RecommendQuery) -> 
     if let Some(bad) = query.user_id.as_deref().and_then(bad_user) {
         return Err(Problem::fields(vec![bad]));
     }
-    let watched = Watched::recording(app, recording).await?;
-    let rungs = &watched.rungs;
+    let offer = Offer::recording(app, recording).await?;
+    let rungs = &offer.rungs;
     let current = match &query.current {
         Some(name) => Some(rungs.iter().position(|rung| rung.name == *name).ok_or_else(|| {
-            Problem::field("/current", format!("is none of the qualities: {}", watched.names.join(", ")))
+            Problem::field("/current", format!("is none of the qualities: {}", offer.names.join(", ")))
         })?),
         None => None,
     };
@@ -85,7 +85,7 @@ async fn recommend(app: &App, recording: &Recording, query: &RecommendQuery) -> 
     let caps = caps(query, preference).judge(rungs);
     let bandwidth = query.bandwidth.map(|rate| Bandwidth::told(rate as f64)).unwrap_or_default();
     let mut engine = Engine::resumed(bandwidth, current, query.buffer.is_some());
-    let segment = watched.segment.unwrap_or(SEGMENT);
+    let segment = offer.segment.unwrap_or(SEGMENT);
     let buffer = query.buffer.unwrap_or(0.0);
     let choice = engine.choose(&Situation { rungs, caps: &caps, buffer, full, segment });
     let mut told: Vec<RungDto> = rungs.iter().zip(&caps).map(|(rung, cap)| told(rung, *cap)).collect();
@@ -155,9 +155,9 @@ pub(crate) async fn prefer(
         faults.push(fault("/rendition", "is needed, or max_height, or data_saver"));
     }
     if let Some(name) = &body.rendition {
-        let watched = Watched::recording(&app, &recording).await?;
-        if !watched.names.contains(name) {
-            let detail = format!("is none of the qualities: {}", watched.names.join(", "));
+        let offer = Offer::recording(&app, &recording).await?;
+        if !offer.names.contains(name) {
+            let detail = format!("is none of the qualities: {}", offer.names.join(", "));
             faults.push(fault("/rendition", detail));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::HttpBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +11,7 @@ use axum::{Json, Router};
 use reelmill_shared::auth::token::{Purpose, TokenError};
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording};
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{stills, tasks};
 use reelmill_shared::ids::RecordingId;
 use reelmill_shared::job::spec::JobKind;
@@ -22,13 +24,13 @@ use crate::dto::ErrorDto;
 use crate::dto::job::{JobDto, TaskDto};
 use crate::dto::recording::{RenditionDto, RenditionProgressDto, ViewerInfoDto};
 use crate::extract::{Path, Query};
-use crate::playback::{active_set, renditions, serve};
+use crate::playback::{StreamFile, active_set, renditions, serve};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
 use crate::routes::downloads::DownloadQuery;
 use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
-use crate::routes::{abr, quality, storyboard, viewing};
+use crate::routes::{abr, quality, storyboard, streams, viewing};
 use crate::state::{App, now};
 
 /// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
@@ -40,6 +42,7 @@ pub(crate) fn routes() -> Router<App> {
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
     Router::new()
         .route("/v/{token}/stream/{file}", get(file))
+        .route("/v/{token}/as/{session}/stream/{file}", get(viewers_file))
         .route("/v/{token}/download", get(download))
         .route("/v/{token}/thumbnail", get(thumbnail))
         .route("/v/{token}/storyboard.vtt", get(storyboard))
@@ -80,6 +83,29 @@ async fn file(
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
     serve(&app, &recording, &named(&name, &query)?, false, &method, &headers).await
+}
+
+/// The same for a viewer who joined a stream of the recording, and for whom it is counted.
+async fn viewers_file(
+    State(app): State<App>,
+    method: Method,
+    headers: HeaderMap,
+    Path((token, session, name)): Path<(String, String, String)>,
+    Query(query): Query<QualityQuery>,
+) -> Answer<Response> {
+    let recording = named_by(&app, &token).await?;
+    let watched = Watched::Recording(recording.id);
+    streams::check_place(&app, watched, &session).await?;
+    let file = named(&name, &query)?;
+    let answer = serve(&app, &recording, &file, true, &method, &headers).await?;
+    let bytes = answer.body().size_hint().exact().or_else(|| length(&answer)).unwrap_or_default();
+    app.audience.gave(watched, &session, bytes, matches!(file, StreamFile::Segment { .. }));
+    Ok(answer)
+}
+
+/// Bytes of an answer that is read while it is sent.
+fn length(answer: &Response) -> Option<u64> {
+    answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A rendition as a file, where there is one.

@@ -26,6 +26,22 @@ const PAGE: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:
   window.diagnosis = () => ({ dynamic: player.isDynamic(), log });
   // The best rung from the start, and no other unless it is asked for.
   player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false }, initialBitrate: { video: 1e6 } } } });
+  // Manifests are not asked for while they are held back.
+  const ask = XMLHttpRequest.prototype.send;
+  XMLHttpRequest.prototype.send = function (...body) {
+    const go = () => (window.held && /mpd/.test(this.asked) ? setTimeout(go, 100) : ask.apply(this, body));
+    go();
+  };
+  const open = XMLHttpRequest.prototype.open;
+  XMLHttpRequest.prototype.open = function (method, url, ...rest) {
+    this.asked = url;
+    return open.call(this, method, url, ...rest);
+  };
+  const fetched = window.fetch;
+  window.fetch = async (asked, ...rest) => {
+    while (window.held && /mpd/.test(asked.url ?? asked)) await new Promise((resolve) => setTimeout(resolve, 100));
+    return fetched(asked, ...rest);
+  };
   player.initialize(video, new URLSearchParams(location.search).get('manifest'), true);
 </script>";
 
@@ -69,6 +85,17 @@ async fn browser_dash_plays_to_the_end_from_the_api_and_from_the_store() {
 
 #[tokio::test]
 async fn browser_dash_follows_a_recording_that_grows() {
+    follow(false).await;
+}
+
+/// A player may be away just when the rest is made, and find another manifest than it knew: rates are measured then.
+#[tokio::test]
+async fn browser_dash_goes_on_with_a_recording_that_is_whole_by_now() {
+    follow(true).await;
+}
+
+/// Plays what there is of a recording that grows, and then the rest; `misses` what comes between.
+async fn follow(misses: bool) {
     let farm = Farm::builder()
         .set("REELMILL_LEASE_SECONDS", 600)
         .set("REELMILL_WORKER_SLOTS", 1)
@@ -100,9 +127,13 @@ async fn browser_dash_follows_a_recording_that_grows() {
     tab.holds("it to play", "video.currentTime > 0.5").await;
     assert!(tab.get::<bool>("player.isDynamic()").await);
     tab.holds("it to wait for more", "video.currentTime > 3 && video.readyState < 3").await;
+    tab.run(&format!("window.held = {misses}")).await;
     drop(paused);
-    tab.holds("it to play what was made since", "video.currentTime > 8").await;
+    if !misses {
+        tab.holds("it to play what was made since", "video.currentTime > 8").await;
+    }
     farm.client.wait_for(text(&job, "id")).await;
+    tab.run("window.held = false").await;
     tab.holds("the end", "video.ended").await;
     let duration: f64 = tab.get("video.duration").await;
     assert!((duration - 16.0).abs() < 0.1, "{duration} s");

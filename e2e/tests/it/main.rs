@@ -22,6 +22,7 @@ mod http_openapi;
 mod http_playback;
 mod http_playback_live;
 mod http_serving;
+mod http_streams;
 mod http_uploads;
 mod http_viewing;
 mod job_path;

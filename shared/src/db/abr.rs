@@ -5,31 +5,16 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::viewers::Watched;
 use super::{Db, DbError};
 use crate::ids::{LivestreamId, ProjectId, RecordingId};
 use crate::media::abr::Session;
-
-/// What is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
-    Recording(RecordingId),
-    Livestream(LivestreamId),
-}
-
-impl Subject {
-    fn columns(self) -> (Option<Uuid>, Option<Uuid>) {
-        match self {
-            Self::Recording(id) => (Some(id.0), None),
-            Self::Livestream(id) => (None, Some(id.0)),
-        }
-    }
-}
 
 /// A session as it is kept.
 #[derive(Debug, Clone)]
 pub struct Kept {
     pub id: String,
-    pub subject: Subject,
+    pub watched: Watched,
     pub session: Session,
     pub began_at: DateTime<Utc>,
     pub seen_at: DateTime<Utc>,
@@ -45,11 +30,11 @@ const FORGOTTEN: &str = "interval '1 hour'";
 pub async fn change<T>(
     db: &Db,
     project: ProjectId,
-    subject: Subject,
+    watched: Watched,
     id: &str,
     apply: impl FnOnce(&mut Session, DateTime<Utc>) -> T,
 ) -> Result<T, DbError> {
-    let (recording, livestream) = subject.columns();
+    let (recording, livestream) = watched.columns();
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let open = tx
@@ -100,12 +85,12 @@ pub async fn find(db: &Db, project: ProjectId, id: &str) -> Result<Vec<Kept>, Db
 }
 
 fn read(row: &Row) -> Option<Kept> {
-    let recording = row.get::<_, Option<Uuid>>("recording_id").map(|id| Subject::Recording(RecordingId(id)));
+    let recording = row.get::<_, Option<Uuid>>("recording_id").map(|id| Watched::Recording(RecordingId(id)));
     let livestream =
-        row.get::<_, Option<Uuid>>("livestream_id").map(|id| Subject::Livestream(LivestreamId(id)));
+        row.get::<_, Option<Uuid>>("livestream_id").map(|id| Watched::Livestream(LivestreamId(id)));
     Some(Kept {
         id: row.get("id"),
-        subject: recording.or(livestream)?,
+        watched: recording.or(livestream)?,
         session: session(row),
         began_at: row.get("began_at"),
         seen_at: row.get("seen_at"),

@@ -38,6 +38,7 @@ pub mod sets;
 pub mod snapshots;
 pub mod sources;
 pub mod stills;
+pub mod streams;
 pub mod tasks;
 pub mod unserved;
 pub mod uploads;

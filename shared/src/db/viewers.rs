@@ -32,6 +32,14 @@ impl Watched {
             Self::Recording(id) => id.0,
         }
     }
+
+    /// What a row names it by: a recording, or a livestream.
+    pub(super) fn columns(self) -> (Option<Uuid>, Option<Uuid>) {
+        match self {
+            Self::Recording(id) => (Some(id.0), None),
+            Self::Livestream(id) => (None, Some(id.0)),
+        }
+    }
 }
 
 /// A session as read back.
@@ -182,13 +190,23 @@ pub async fn delete_old(db: &Db, age: Duration, most: i64) -> Result<u64, DbErro
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "delete from viewer_sessions where ctid = any(array(
-                 select ctid from viewer_sessions
-                 where seen_at < now() - make_interval(secs => $1)
-                   and (recording_id is null or joined_at < (select until from viewing_summed)) limit $2))",
+            // Streams go on to say what they served.
+            "with gone as (
+                 delete from viewer_sessions where ctid = any(array(
+                     select ctid from viewer_sessions
+                     where seen_at < now() - make_interval(secs => $1)
+                       and (recording_id is null or joined_at < (select until from viewing_summed)) limit $2))
+                 returning stream_id, served_bytes, served_segments),
+             summed as (
+                 update streams s set past_bytes = s.past_bytes + g.bytes, past_segments = s.past_segments + g.segments
+                 from (select stream_id, sum(served_bytes)::bigint as bytes, sum(served_segments)::bigint as segments
+                       from gone where stream_id is not null group by stream_id) g
+                 where s.id = g.stream_id)
+             select count(*) from gone",
         )
         .await?;
-    Ok(client.execute(&statement, &[&age.as_secs_f64(), &most]).await?)
+    let gone: i64 = client.query_one(&statement, &[&age.as_secs_f64(), &most]).await?.get(0);
+    Ok(gone.unsigned_abs())
 }
 
 /// A place in a list of sessions.

@@ -1,7 +1,7 @@
 //! Sessions of players, and what viewers prefer.
 
-use reelmill_shared::db::abr::{self, Subject};
-use reelmill_shared::db::{DbError, jobs, preferences};
+use reelmill_shared::db::viewers::Watched;
+use reelmill_shared::db::{DbError, abr, jobs, preferences};
 use reelmill_shared::ids::{ProjectId, RecordingId};
 use reelmill_shared::media::abr::{Download, Preference};
 
@@ -13,7 +13,7 @@ async fn recording(f: &Fixture, project: ProjectId) -> RecordingId {
 }
 
 /// Counts a segment; gives the changes of the rung that are remembered then.
-async fn told(f: &Fixture, project: ProjectId, subject: Subject, id: &str, rung: &str) -> usize {
+async fn told(f: &Fixture, project: ProjectId, subject: Watched, id: &str, rung: &str) -> usize {
     let download = Download { bytes: 500_000, seconds: 1.0, duration: 4.0, rung, buffer: 10.0 };
     let count = abr::change(&f.db, project, subject, id, |session, at| {
         session.downloaded(&download, at);
@@ -26,7 +26,7 @@ async fn told(f: &Fixture, project: ProjectId, subject: Subject, id: &str, rung:
 async fn those_who_change_a_session_at_once_wait_for_each_other() {
     let f = Fixture::new().await;
     let project = f.project("p").await;
-    let subject = Subject::Recording(recording(&f, project).await);
+    let subject = Watched::Recording(recording(&f, project).await);
     let rungs: Vec<String> = (0..16).map(|n| format!("rung-{n}")).collect();
     futures::future::join_all(rungs.iter().map(|rung| told(&f, project, subject, "s", rung))).await;
     let found = abr::find(&f.db, project, "s").await.unwrap();
@@ -43,14 +43,14 @@ async fn those_who_change_a_session_at_once_wait_for_each_other() {
 async fn a_session_is_one_of_a_project_and_of_what_is_watched() {
     let f = Fixture::new().await;
     let (project, other) = (f.project("p").await, f.project("q").await);
-    let first = Subject::Recording(recording(&f, project).await);
-    let second = Subject::Recording(recording(&f, project).await);
-    let foreign = Subject::Recording(recording(&f, other).await);
+    let first = Watched::Recording(recording(&f, project).await);
+    let second = Watched::Recording(recording(&f, project).await);
+    let foreign = Watched::Recording(recording(&f, other).await);
     for (project, subject) in [(project, first), (project, second), (other, foreign)] {
         assert_eq!(told(&f, project, subject, "s", "720p").await, 1);
     }
     let found = abr::find(&f.db, project, "s").await.unwrap();
-    assert_eq!(found.iter().map(|kept| kept.subject).collect::<Vec<_>>(), [second, first]);
+    assert_eq!(found.iter().map(|kept| kept.watched).collect::<Vec<_>>(), [second, first]);
     assert!(abr::find(&f.db, project, "t").await.unwrap().is_empty());
     f.done().await;
 }
@@ -59,7 +59,7 @@ async fn a_session_is_one_of_a_project_and_of_what_is_watched() {
 async fn who_was_not_heard_of_for_an_hour_begins_anew() {
     let f = Fixture::new().await;
     let project = f.project("p").await;
-    let subject = Subject::Recording(recording(&f, project).await);
+    let subject = Watched::Recording(recording(&f, project).await);
     told(&f, project, subject, "s", "480p").await;
     assert_eq!(told(&f, project, subject, "s", "720p").await, 2);
     f.execute("update abr_sessions set seen_at = now() - interval '61 minutes'").await;
@@ -99,13 +99,13 @@ async fn what_a_viewer_prefers_is_replaced_and_forgotten() {
 async fn what_is_watched_takes_its_players_along() {
     let f = Fixture::new().await;
     let project = f.project("p").await;
-    let nowhere = Subject::Recording(RecordingId::new());
+    let nowhere = Watched::Recording(RecordingId::new());
     let refused = abr::change(&f.db, project, nowhere, "s", |_, _| ()).await;
     assert!(matches!(refused, Err(DbError::Gone)), "{refused:?}");
     let refused = preferences::put(&f.db, RecordingId::new(), "ada", &Preference::default()).await;
     assert!(matches!(refused, Err(DbError::Gone)), "{refused:?}");
     let id = recording(&f, project).await;
-    told(&f, project, Subject::Recording(id), "s", "720p").await;
+    told(&f, project, Watched::Recording(id), "s", "720p").await;
     preferences::put(&f.db, id, "ada", &Preference::default()).await.unwrap();
     f.execute(&format!("delete from tasks; delete from jobs; delete from recordings where id = '{id}'"))
         .await;

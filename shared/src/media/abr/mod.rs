@@ -7,9 +7,11 @@ mod caps;
 mod engine;
 mod ladder;
 mod lookahead;
+mod profile;
 mod session;
 
 pub use bandwidth::Bandwidth;
 pub use caps::{Cap, Caps, Preference, Rung};
 pub use engine::{Choice, Engine, Reason, Situation};
+pub use profile::BitrateProfile;
 pub use session::{Chosen, Download, Session, Switch};

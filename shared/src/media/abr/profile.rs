@@ -1,0 +1,86 @@
+//! Four bitrates that viewers of a distribution are told by name, and which rung each stands for.
+
+use super::Rung;
+use crate::job::state::words;
+
+words! {
+    /// A bitrate by name, the lowest first.
+    BitrateProfile("bitrate profile") {
+        VeryLow = "VeryLow",
+        Low = "Low",
+        Medium = "Medium",
+        High = "High",
+    }
+}
+
+/// Per cent of a buffer below which the lowest is played, below which one less, and above which one more.
+const CRITICAL: f64 = 20.0;
+const LOW: f64 = 40.0;
+const PLENTY: f64 = 85.0;
+
+impl BitrateProfile {
+    /// Bits a second.
+    pub fn bitrate(self) -> u64 {
+        match self {
+            Self::VeryLow => 500_000,
+            Self::Low => 1_000_000,
+            Self::Medium => 2_000_000,
+            Self::High => 4_000_000,
+        }
+    }
+
+    /// What to play next with a buffer that is so full, in per cent.
+    pub fn adapted(self, buffer_health: f64) -> Self {
+        match buffer_health {
+            full if full < CRITICAL => Self::VeryLow,
+            full if full < LOW => self.beside(-1),
+            full if full > PLENTY => self.beside(1),
+            _ => self,
+        }
+    }
+
+    /// The one so many steps above, as far as there are any.
+    fn beside(self, steps: isize) -> Self {
+        let at = Self::ALL.iter().position(|one| *one == self).unwrap_or_default();
+        let wanted = at.saturating_add_signed(steps).min(Self::ALL.len() - 1);
+        Self::ALL.get(wanted).copied().unwrap_or(self)
+    }
+
+    /// The rung it stands for: the best that takes no more, else the lowest there is. `rungs` are in ascending order.
+    pub fn rung(self, rungs: &[Rung]) -> Option<&Rung> {
+        rungs.iter().rfind(|rung| rung.bitrate <= self.bitrate()).or(rungs.first())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_move_it_by_one_and_an_empty_one_to_the_lowest() {
+        use BitrateProfile::{High, Low, Medium, VeryLow};
+        let moved =
+            |from: BitrateProfile| [0.0, 19.9, 20.0, 39.9, 40.0, 85.0, 85.1, 100.0].map(|b| from.adapted(b));
+        assert_eq!(moved(Medium), [VeryLow, VeryLow, Low, Low, Medium, Medium, High, High]);
+        assert_eq!(moved(VeryLow)[2..4], [VeryLow, VeryLow]);
+        assert_eq!(moved(High)[6], High);
+    }
+
+    #[test]
+    fn it_stands_for_the_best_rung_it_can_pay() {
+        let rung = |bitrate: u64| Rung {
+            name: bitrate.to_string(),
+            bitrate,
+            width: 1,
+            height: 1,
+            codecs: String::new(),
+        };
+        let rungs = [rung(700_000), rung(1_900_000), rung(5_000_000)];
+        let named = |profile: BitrateProfile| profile.rung(&rungs).unwrap().bitrate;
+        assert_eq!(
+            BitrateProfile::ALL.iter().map(|one| named(*one)).collect::<Vec<_>>(),
+            [700_000, 700_000, 1_900_000, 1_900_000]
+        );
+        assert_eq!(BitrateProfile::Low.rung(&[]).map(|rung| rung.bitrate), None);
+    }
+}
