@@ -251,7 +251,7 @@ async fn accept(app: &App, caller: &Caller, wish: Wish, dry_run: bool) -> Answer
             id: recording_id,
             title: wish.title.clone().or(resolved.name).unwrap_or_else(|| "Untitled".to_owned()),
             access: wish.access.unwrap_or(Access::Private),
-            source_id: spec.source,
+            source_id: Some(spec.source),
             metadata: recording_metadata,
         }),
         new_source: !resolved.stored,

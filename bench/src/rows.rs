@@ -31,7 +31,7 @@ impl Customer {
             id: customer.recording,
             title: name.to_owned(),
             access: Access::Private,
-            source_id: customer.source,
+            source_id: Some(customer.source),
             metadata: json!({}),
         });
         jobs::submit(db, project, &first).await?;

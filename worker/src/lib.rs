@@ -5,6 +5,7 @@ mod beat;
 mod cache;
 mod capabilities;
 mod claim_loop;
+mod collect;
 mod extent;
 pub mod ffmpeg;
 mod health;

@@ -31,6 +31,9 @@ pub(crate) struct InputDto {
     pub(crate) recording_id: Option<RecordingId>,
     /// A recording of a livestream that is over. All of it is encoded anew; `…/recordings/{rid}/convert` takes over what is there.
     pub(crate) broadcast_id: Option<BroadcastId>,
+    /// Of `POST /recordings` alone, with nothing else but `title`, `access` and `metadata`: there is nothing of it yet, and
+    /// `…/stream/start-live` brings it.
+    pub(crate) live: Option<bool>,
 }
 
 /// Body of `POST /jobs`.

@@ -465,8 +465,7 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_without_what_lets_one_in() {
-        let shown =
-            |url: &str| shown_url(&LiveSource { url: Some(url.to_owned()), passphrase: None, repeat: false });
+        let shown = |url: &str| shown_url(&LiveSource { url: Some(url.to_owned()), ..LiveSource::default() });
         assert_eq!(shown("rtsp://me:secret@cam/1?key=x").as_deref(), Some("rtsp://cam/1?…"));
     }
 }

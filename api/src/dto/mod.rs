@@ -6,6 +6,7 @@ pub(crate) mod edit;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod live_history;
+pub(crate) mod live_recording;
 pub(crate) mod livestream;
 pub(crate) mod playback;
 pub(crate) mod profile;

@@ -51,6 +51,20 @@ pub(crate) struct NewRecordingDto {
     pub(crate) force: bool,
 }
 
+impl NewRecordingDto {
+    /// Nothing is said of how it is to be made.
+    pub(crate) fn comes_alone(&self) -> bool {
+        let InputDto { url, upload_id, recording_id, broadcast_id, live: _ } = &self.input;
+        let inputs = url.is_none() && upload_id.is_none() && recording_id.is_none() && broadcast_id.is_none();
+        let pictures = self.thumbnail.is_none() && self.thumbnails.is_none();
+        let recipe =
+            self.profile.is_none() && self.outputs.is_none() && self.edit.is_none() && self.ladder.is_none();
+        let job =
+            self.priority.is_none() && self.quality.is_none() && self.callback_url.is_none() && !self.force;
+        inputs && pictures && recipe && job
+    }
+}
+
 /// The form of `POST /recordings`.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code, reason = "describes what is read as it comes")]

@@ -5,7 +5,7 @@ pub(crate) mod convert;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod viewers;
-mod wish;
+pub(crate) mod wish;
 
 use axum::Json;
 use axum::extract::State;
@@ -60,7 +60,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
 }
 
-fn sealed_key(app: &App, id: LivestreamId, key: &StreamKey) -> Answer<Vec<u8>> {
+/// A key as it is kept.
+pub(crate) fn sealed_key(app: &App, id: LivestreamId, key: &StreamKey) -> Answer<Vec<u8>> {
     Ok(app.config.secret.sealer.seal(&key_seal(id), key.reveal().as_bytes())?)
 }
 
@@ -93,6 +94,16 @@ fn stream_key(app: &App, livestream: &Livestream) -> Answer<String> {
     Ok(String::from_utf8(plain).map_err(|_| SealError)?)
 }
 
+/// Where a publisher sends to, and with which key; `None` of what is fetched.
+pub(crate) fn publishing(
+    app: &App,
+    headers: &HeaderMap,
+    livestream: &Livestream,
+) -> Answer<Option<(String, String)>> {
+    let key = stream_key(app, livestream)?;
+    Ok(ingest_url(app, headers, livestream, &key).map(|url| (url, key)))
+}
+
 /// Where a publisher sends to, if one does.
 fn ingest_url(app: &App, headers: &HeaderMap, livestream: &Livestream, key: &str) -> Option<String> {
     let is_sent = livestream.terms.spec.source == SourceKind::Push;
@@ -111,6 +122,8 @@ fn srt_ingest_url(livestream: &Livestream) -> Option<String> {
 pub(crate) struct LivestreamQuery {
     user_id: Option<String>,
     status: Option<LiveStatus>,
+    /// The one that a recording is live with in this room.
+    room_id: Option<String>,
     /// 1 to 200; 50 where it is left out.
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -138,7 +151,11 @@ pub(crate) async fn list(
     if offset > 0 && query.cursor.is_some() {
         return Err(Problem::new(Kind::Malformed, "cursor and offset do not go together"));
     }
-    let filter = LivestreamFilter { user_id: query.user_id.as_deref(), status: query.status };
+    let filter = LivestreamFilter {
+        user_id: query.user_id.as_deref(),
+        status: query.status,
+        room: query.room_id.as_deref(),
+    };
     let page = Page { after: cursor(query.cursor.as_deref())?, offset, limit: limit + 1 };
     let mut rows = livestreams::list(&app.db, caller.project_id, filter, page).await?;
     let next_cursor = cut_page(&mut rows, limit, |livestream| livestream.id);

@@ -8,6 +8,7 @@ pub(crate) mod health;
 pub(crate) mod job_control;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod live_recordings;
 pub(crate) mod live_viewer;
 pub(crate) mod livestreams;
 pub(crate) mod playback;
@@ -57,6 +58,8 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(viewing::analytics))
         .routes(routes!(transcode::progress))
         .routes(routes!(stream::file))
+        .routes(routes!(live_recordings::start))
+        .routes(routes!(live_recordings::stop))
         .routes(routes!(downloads::download))
         .routes(routes!(downloads::convert))
         .routes(routes!(thumbnails::of_recording))

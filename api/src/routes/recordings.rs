@@ -9,11 +9,11 @@ use chrono::DateTime;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::db::jobs;
-use reelmill_shared::db::recordings::{self, Recording, RecordingFilter};
+use reelmill_shared::db::recordings::{self, NewRecording, Recording, RecordingFilter};
 use reelmill_shared::db::{sources, stills};
 use reelmill_shared::ids::RecordingId;
 use reelmill_shared::job::spec::JobKind;
-use reelmill_shared::job::state::RecordingStatus;
+use reelmill_shared::job::state::{Access, RecordingStatus};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
@@ -28,13 +28,14 @@ use crate::dto::recording::{
     RecordingInfoDto, RecordingListDto, RenditionDto, StreamingDto,
 };
 use crate::extract::{Body, Path, Query, cursor, cut_page, is_json, limit};
+use crate::idempotency::reserved;
 use crate::playback::{active_set, renditions};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::jobs::CreateQuery;
 use crate::routes::thumbnails::has_poster;
 use crate::routes::viewing;
 use crate::state::{App, now};
-use crate::submit::{Wish, bad_title, check_early, submit};
+use crate::submit::{Wish, bad_title, check_early, fault, metadata, submit};
 use crate::trace::traceparent;
 use crate::uploads::store_whole;
 
@@ -67,6 +68,9 @@ pub(crate) async fn create(
     } else {
         from_form(&app, &caller, request).await?
     };
+    if body.input.live == Some(true) && query.dry_run != Some(true) && body.comes_alone() {
+        return create_live(&app, &caller, body).await;
+    }
     let wish = Wish {
         profile: body.profile,
         outputs: body.outputs,
@@ -93,8 +97,28 @@ pub(crate) async fn create(
     let Some(id) = job.recording_id else {
         return Err(Problem::new(Kind::Internal, "the job has no recording"));
     };
-    let recording = find(&app, &caller, id).await?;
-    let dto = gather(&app, recording).await?;
+    created(&app, &caller, id).await
+}
+
+/// A recording of which there is nothing yet: it is to come live.
+async fn create_live(app: &App, caller: &Caller, body: NewRecordingDto) -> Answer<Response> {
+    let mut faults = vec![];
+    let metadata = metadata(body.metadata, "/metadata", &mut faults);
+    let title = body.title.unwrap_or_else(|| "Untitled".to_owned());
+    faults.extend(bad_title(&title).map(|detail| fault("/title", detail)));
+    if !faults.is_empty() {
+        return Err(Problem::fields(faults));
+    }
+    // A request that is repeated makes one.
+    let id = reserved().map_or_else(RecordingId::new, RecordingId);
+    let access = body.access.unwrap_or(Access::Private);
+    let new = NewRecording { id, title, access, source_id: None, metadata };
+    recordings::create(&app.db, caller.project_id, &new).await?;
+    created(app, caller, id).await
+}
+
+async fn created(app: &App, caller: &Caller, id: RecordingId) -> Answer<Response> {
+    let dto = gather(app, find(app, caller, id).await?).await?;
     let location = format!("/api/v1/recordings/{id}");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(dto)).into_response())
 }

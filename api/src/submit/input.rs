@@ -36,6 +36,10 @@ pub(super) async fn resolve(
     input: &InputDto,
     faults: &mut Vec<FieldError>,
 ) -> Answer<Option<Resolved>> {
+    if input.live.is_some() {
+        faults.push(fault("/input/live", "only goes with POST /api/v1/recordings, and without a recipe"));
+        return Ok(None);
+    }
     match (&input.url, input.upload_id, input.recording_id, input.broadcast_id) {
         (Some(url), None, None, None) => Ok(fetchable(app, "/input/url", url, faults).map(from_url)),
         (None, Some(upload), None, None) => from_upload(app, caller, upload, faults).await,

@@ -34,6 +34,7 @@ mod live_health;
 mod live_import;
 mod live_ingest;
 mod live_passing;
+mod live_recordings;
 mod live_rtmp;
 mod live_takeover;
 mod live_vod;

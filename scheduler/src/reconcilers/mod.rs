@@ -4,6 +4,7 @@
 mod forgotten_rings;
 mod garbage;
 mod leases;
+mod live_recordings;
 mod live_windows;
 mod livestream_secrets;
 mod livestreams;
@@ -80,6 +81,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("leases", sweep, Box::new(leases::ExpiredLeases)),
         reconciler("forgotten_rings", sweep, Box::new(forgotten_rings::ForgottenRings)),
         reconciler("livestreams", sweep, Box::<livestreams::Livestreams>::default()),
+        reconciler("live_recordings", sweep, Box::new(live_recordings::LiveRecordings)),
         reconciler("live_windows", sweep * 5, Box::new(live_windows::LiveWindows)),
         reconciler("workers", sweep * 5, Box::new(workers::SilentWorkers)),
         reconciler("quarantine", sweep * 5, Box::new(quarantine::BadWorkers)),

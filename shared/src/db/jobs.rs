@@ -143,6 +143,9 @@ async fn submit_once(db: &Db, project: ProjectId, new: &NewJob) -> Result<Job, D
         },
         (None, None) => {}
     }
+    if let (true, None, Some(recording)) = (new.new_source, &new.new_recording, new.recording_id) {
+        recordings::take_source(&tx, recording, new.spec.source).await?;
+    }
     let job = insert(&tx, project, new).await?;
     let data = serde_json::json!({ "job_id": new.id, "kind": new.kind, "recording_id": new.recording_id });
     let event = NewEvent {

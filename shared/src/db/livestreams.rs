@@ -145,8 +145,18 @@ pub async fn create(
     terms: &Terms,
     key: &KeptKey<'_>,
 ) -> Result<(), DbError> {
-    db.get()
-        .await?
+    insert(&db.get().await?, project, id, terms, key).await
+}
+
+/// See [`create`]; in the caller's transaction.
+pub(super) async fn insert(
+    client: &impl GenericClient,
+    project: ProjectId,
+    id: LivestreamId,
+    terms: &Terms,
+    key: &KeptKey<'_>,
+) -> Result<(), DbError> {
+    client
         .execute(
             "insert into livestreams (id, project_id, title, description, user_id, spec, source, metadata, key_hash, key_sealed)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (id) do nothing",
@@ -185,6 +195,8 @@ pub async fn get(db: &Db, project: ProjectId, id: LivestreamId) -> Result<Option
 pub struct LivestreamFilter<'a> {
     pub user_id: Option<&'a str>,
     pub status: Option<LiveStatus>,
+    /// Where a recording is live.
+    pub room: Option<&'a str>,
 }
 
 /// Which part of a list.
@@ -212,6 +224,8 @@ pub async fn list(
                 "{} where l.project_id = $1 and l.deleted_at is null
                    and ($2::text is null or l.user_id = $2) and ($3::text is null or l.status = $3)
                    and ($4::uuid is null or l.id < $4)
+                   and ($7::text is null or exists (select 1 from live_recordings r
+                       where r.livestream_id = l.id and r.room_id = $7 and r.stopped_at is null))
                  order by l.id desc limit $5 offset $6",
                 select()
             ),
@@ -222,6 +236,7 @@ pub async fn list(
                 &page.after.map(|id| id.0),
                 &page.limit,
                 &page.offset,
+                &filter.room,
             ],
         )
         .await?;

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod leader;
 pub mod leases;
 pub mod live;
+pub mod live_recordings;
 pub mod livestream_events;
 pub mod livestream_figures;
 pub mod livestreams;

@@ -36,7 +36,8 @@ pub struct NewRecording {
     pub id: RecordingId,
     pub title: String,
     pub access: Access,
-    pub source_id: SourceId,
+    /// `None` where it is to come live.
+    pub source_id: Option<SourceId>,
     pub metadata: Value,
 }
 
@@ -60,6 +61,29 @@ fn read(row: &Row) -> Result<Recording, DbError> {
     })
 }
 
+/// Makes a recording of which there is nothing yet. One that has this id already stays as it is: a request that is repeated makes one.
+pub async fn create(db: &Db, project: ProjectId, new: &NewRecording) -> Result<(), DbError> {
+    match insert(&db.get().await?, project, new).await {
+        Err(error) if error.is_duplicate() => Ok(()),
+        other => other,
+    }
+}
+
+/// Says what a recording is made from, in the caller's transaction, which holds it.
+pub(super) async fn take_source(
+    client: &impl GenericClient,
+    id: RecordingId,
+    source: SourceId,
+) -> Result<(), DbError> {
+    client
+        .execute(
+            "update recordings set source_id = $2, updated_at = now() where id = $1",
+            &[&id.0, &source.0],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Writes a recording in the caller's transaction.
 pub(crate) async fn insert(
     client: &impl GenericClient,
@@ -70,7 +94,14 @@ pub(crate) async fn insert(
         .execute(
             "insert into recordings (id, project_id, title, access, source_id, metadata)
              values ($1, $2, $3, $4, $5, $6)",
-            &[&new.id.0, &project.0, &new.title, &new.access.as_str(), &new.source_id.0, &new.metadata],
+            &[
+                &new.id.0,
+                &project.0,
+                &new.title,
+                &new.access.as_str(),
+                &new.source_id.map(|id| id.0),
+                &new.metadata,
+            ],
         )
         .await?;
     Ok(())

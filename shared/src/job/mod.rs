@@ -2,6 +2,7 @@
 //! Pure: nothing here knows of the database, the broker or the object store.
 
 pub mod capability;
+pub mod conversion;
 pub mod edit;
 pub mod encoder;
 pub mod error;

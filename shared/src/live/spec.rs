@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::RecordingId;
 use crate::job::state::words;
 use crate::media::codec::Codec;
 
@@ -86,7 +87,7 @@ words! {
 }
 
 /// Where a pull comes from; sealed in the database, because addresses hold credentials.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -96,6 +97,9 @@ pub struct LiveSource {
     /// Of a file: from the start again when it ends.
     #[serde(default, rename = "loop")]
     pub repeat: bool,
+    /// Of a file: not the one at `url`, but the best of what this recording has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingId>,
 }
 
 impl std::fmt::Debug for LiveSource {

@@ -57,7 +57,7 @@ impl Fixture {
             id: recording_id,
             title: "test".into(),
             access: Access::Private,
-            source_id: spec.source,
+            source_id: Some(spec.source),
             metadata: json!({}),
         };
         let new = NewJob {

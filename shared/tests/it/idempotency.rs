@@ -64,7 +64,7 @@ async fn a_job_that_was_made_and_nobody_learnt_of_is_found_again() {
             id: again.recording_id.unwrap(),
             title: "again".into(),
             access: reelmill_shared::job::state::Access::Private,
-            source_id: again.spec.source,
+            source_id: Some(again.spec.source),
             metadata: serde_json::json!({}),
         }),
         ..again

@@ -4,21 +4,20 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::StreamExt;
 use reelmill_shared::db::downloads::Download;
 use reelmill_shared::db::finish::Publication;
 use reelmill_shared::db::sets::{self, Rendition, TrackKind};
 use reelmill_shared::db::{jobs, sources};
-use reelmill_shared::ids::SetId;
 use reelmill_shared::job::error::{Reason, TaskError};
 use reelmill_shared::job::task::Mp4Spec;
 use reelmill_shared::media::grid::AAC_FRAME;
 use reelmill_shared::media::tags;
 use reelmill_shared::storage::keys;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use super::{Amount, Bench, check_exit};
+use crate::collect::collect;
 use crate::ffmpeg::argv;
 
 /// Long enough for ffprobe to read an index.
@@ -40,7 +39,7 @@ pub(super) async fn perform(bench: &Bench, spec: &Mp4Spec) -> Result<Vec<Publica
     let mut tracks = vec![];
     for (number, rendition) in [Some(main), sound].into_iter().flatten().enumerate() {
         let path = track(&bench.dir, number);
-        collect(bench, spec.set, rendition, &path).await?;
+        collect(&bench.shop.db, &bench.shop.storage, spec.set, rendition, &path).await?;
         tracks.push(rendition);
     }
     let output = bench.dir.join(OUTPUT);
@@ -84,26 +83,6 @@ async fn write_tags(bench: &Bench, spec: &Mp4Spec) -> Result<bool, TaskError> {
     let Some(probe) = source.and_then(|source| source.probe) else { return Ok(false) };
     tokio::fs::write(bench.dir.join(TAGS), tags::ffmetadata(&probe.tags)).await.map_err(disk)?;
     Ok(true)
-}
-
-/// Brings a rendition here as one file: the init segment and all segments.
-async fn collect(bench: &Bench, set: SetId, rendition: &Rendition, path: &Path) -> Result<(), TaskError> {
-    let segments = sets::segments(&bench.shop.db, set, &rendition.rung).await.map_err(index)?;
-    let mut file = tokio::fs::File::create(path).await.map_err(disk)?;
-    let init = (&rendition.init_key, rendition.init_bytes);
-    for (key, bytes) in std::iter::once(init).chain(segments.iter().map(|s| (&s.key, s.bytes))) {
-        let mut object = bench.shop.storage.get(key, None).await.map_err(store_error)?;
-        let mut received = 0;
-        while let Some(chunk) = object.body.next().await {
-            let chunk = chunk.map_err(store_error)?;
-            received += chunk.len() as u64;
-            file.write_all(&chunk).await.map_err(disk)?;
-        }
-        if received != bytes {
-            return Err(store_error(format!("a segment has {received} of {bytes} bytes")));
-        }
-    }
-    file.flush().await.map_err(disk)
 }
 
 /// Writes the file to the store; gives its length.

@@ -10,11 +10,10 @@ use reelmill_shared::db::jobs::{self, Job};
 use reelmill_shared::db::live::{self, OnAir};
 use reelmill_shared::db::recordings;
 use reelmill_shared::ids::{BroadcastId, LivestreamId, RecordingId};
-use reelmill_shared::job::spec::{JobKind, Output, Taken, TakenRung};
+use reelmill_shared::job::conversion;
+use reelmill_shared::job::spec::JobKind;
 use reelmill_shared::live::state::BroadcastStatus;
 use reelmill_shared::media::live::assembly::Assembly;
-use reelmill_shared::media::live::plan::LivePlan;
-use reelmill_shared::media::profile::{AudioRecipe, Preset, Profile, RateControl, Rung};
 use serde_json::json;
 
 use super::find;
@@ -63,11 +62,10 @@ pub(crate) async fn convert(
         ));
     };
     let frozen = recipe(&app, &caller, &on_air, &body).await?;
-    let outputs = [Output::Hls, Output::Dash, Output::Mp4, Output::Thumbnail, Output::Storyboard];
     let input = InputDto { broadcast_id: Some(rid), ..InputDto::default() };
     let wish = Wish {
         frozen: Some(frozen),
-        outputs: Some(outputs.iter().map(ToString::to_string).collect()),
+        outputs: Some(conversion::OUTPUTS.iter().map(ToString::to_string).collect()),
         title: Some(body.title.unwrap_or(livestream.terms.title)),
         recording_metadata: Some(json!({
             "livestream_id": id, "broadcast_id": rid,
@@ -122,58 +120,7 @@ async fn recipe(app: &App, caller: &Caller, on_air: &OnAir, body: &ConvertDto) -
     let assembly = Assembly::new(&window).ok_or_else(|| {
         Problem::new(Kind::Conflict, "there is no picture in it: only pictures are converted")
     })?;
-    let plan = &on_air.plan;
-    let taken = Taken {
-        broadcast: on_air.id,
-        grid: assembly.grid,
-        held_frames: assembly.held_frames(),
-        rungs: plan
-            .rungs
-            .iter()
-            .map(|rung| TakenRung { name: rung.name.clone(), width: rung.width, height: rung.height })
-            .collect(),
-        sound: plan.audio.is_some(),
-    };
-    let profile = Some(joined(plan, &assembly, asked));
+    let taken = conversion::taken(on_air.id, &on_air.plan, &assembly);
+    let profile = Some(conversion::profile(&on_air.plan, &assembly, asked));
     Ok(Frozen { profile, taken: Some(taken), ..Frozen::default() })
-}
-
-/// The rungs that were on air, and those of `asked` that were not.
-fn joined(plan: &LivePlan, assembly: &Assembly, asked: Option<Profile>) -> Profile {
-    let mut rungs: Vec<Rung> = plan
-        .rungs
-        .iter()
-        .map(|rung| Rung {
-            name: rung.name.clone(),
-            // A box is that of a picture that lies.
-            width: rung.width.max(rung.height),
-            height: rung.width.min(rung.height),
-            codec: plan.codec,
-            rate_control: RateControl::Constant { bitrate: rung.bitrate, buffer: rung.buffer },
-            max_frame_rate: None,
-        })
-        .collect();
-    let (preset, hardware, retention) = asked.as_ref().map_or_else(
-        || (Preset::Medium, Default::default(), Default::default()),
-        |asked| (asked.preset, asked.hardware, asked.retention.clone()),
-    );
-    for rung in asked.into_iter().flat_map(|asked| asked.rungs) {
-        if rungs.iter().all(|known| known.name != rung.name) {
-            rungs.push(rung);
-        }
-    }
-    // As in every profile.
-    rungs.sort_by_key(|rung| {
-        std::cmp::Reverse((rung.width.min(rung.height), rung.rate_control.max_bitrate()))
-    });
-    let grid = &assembly.grid;
-    Profile {
-        name: None,
-        rungs,
-        audio: plan.audio.as_ref().map(|audio| AudioRecipe::at(audio.bitrate)),
-        preset,
-        hardware,
-        segment_duration: (grid.rate.seconds(grid.segment_frames()).round() as u32).clamp(1, 30),
-        retention,
-    }
 }

@@ -2,7 +2,7 @@
 
 use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::db::livestreams::{Livestream, Terms};
-use reelmill_shared::ids::LivestreamId;
+use reelmill_shared::ids::{LivestreamId, RecordingId};
 use reelmill_shared::live::address::SrtAddress;
 use reelmill_shared::live::key::source_seal;
 use reelmill_shared::live::spec::{LiveSettings, LiveSource, LiveSpec, Overload, Resolution, SourceKind};
@@ -27,7 +27,7 @@ type Faults = Vec<FieldError>;
 
 /// Terms with an open source.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     title: String,
     description: Option<String>,
     user_id: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// What a livestream is unless it is said otherwise; the title is missing.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             title: String::new(),
             description: None,
@@ -66,7 +66,7 @@ impl Draft {
     ///
     /// # Errors
     /// Every field that is not right.
-    pub(super) fn with(mut self, app: &App, wish: PatchLivestreamDto) -> Answer<Self> {
+    pub(crate) fn with(mut self, app: &App, wish: PatchLivestreamDto) -> Answer<Self> {
         let mut faults = vec![];
         if let Some(title) = wish.title {
             faults.extend(bad_title(&title).map(|detail| fault("/title", detail)));
@@ -134,8 +134,21 @@ impl Draft {
         }
     }
 
+    /// The same, with what was on air kept or not, whatever else is said of that.
+    pub(crate) fn recorded(mut self, record: bool) -> Self {
+        self.spec.settings.record = Some(record);
+        self
+    }
+
+    /// The same, played out from a recording.
+    pub(crate) fn replaying(mut self, recording: RecordingId) -> Self {
+        self.spec.source = SourceKind::File;
+        self.source = LiveSource { recording: Some(recording), ..EMPTY };
+        self
+    }
+
     /// The terms as they are kept.
-    pub(super) fn sealed(self, app: &App, id: LivestreamId) -> Answer<Terms> {
+    pub(crate) fn sealed(self, app: &App, id: LivestreamId) -> Answer<Terms> {
         let source = if self.source == EMPTY {
             None
         } else {
@@ -153,7 +166,7 @@ impl Draft {
     }
 }
 
-const EMPTY: LiveSource = LiveSource { url: None, passphrase: None, repeat: false };
+const EMPTY: LiveSource = LiveSource { url: None, passphrase: None, repeat: false, recording: None };
 
 /// Where a livestream comes from, where there is anything to be said of that.
 pub(super) fn open_source(app: &App, id: LivestreamId, terms: &Terms) -> Answer<Option<LiveSource>> {

@@ -16,6 +16,8 @@ use super::{ffmpeg_start, file_url, guarded_input};
 pub enum Pull {
     /// A video, as fast as it is meant to be seen, over and over where `repeat` says so.
     File { path: PathBuf, repeat: bool },
+    /// Picture and sound in files of their own, as fast as they are meant to be seen.
+    Tracks(Vec<PathBuf>),
     /// What the script of an address leads to; [`Address::script`] is what stands in it.
     Script { path: PathBuf, container: Container },
 }
@@ -127,6 +129,12 @@ pub fn pull(pull: &Pull, output: &Path) -> Vec<OsString> {
             }
             guarded_input(&mut args, path);
         }
+        Pull::Tracks(paths) => {
+            for path in paths {
+                args.add(["-re"]);
+                guarded_input(&mut args, path);
+            }
+        }
         Pull::Script { path, .. } => {
             args.add([
                 "-protocol_whitelist",
@@ -140,14 +148,18 @@ pub fn pull(pull: &Pull, output: &Path) -> Vec<OsString> {
             args.0.push(file_url(path));
         }
     }
-    args.add(["-map", "0:v:0?", "-map", "0:a:0?", "-c", "copy"]);
+    match pull {
+        Pull::Tracks(paths) => (0..paths.len()).for_each(|track| args.add(["-map", &format!("{track}:0")])),
+        Pull::File { .. } | Pull::Script { .. } => args.add(["-map", "0:v:0?", "-map", "0:a:0?"]),
+    }
+    args.add(["-c", "copy"]);
     if matches!(pull, Pull::Script { .. }) {
         let steady = format!("setts=dts='{STEADY}':pts='{STEADY}+{REORDERED}'");
         args.add(["-bsf:v", &steady, "-bsf:a", &steady]);
     }
     args.add(["-map_metadata", "-1", "-map_chapters", "-1"]);
     let container = match pull {
-        Pull::File { .. } => Container::Matroska,
+        Pull::File { .. } | Pull::Tracks(_) => Container::Matroska,
         Pull::Script { container, .. } => *container,
     };
     match container {

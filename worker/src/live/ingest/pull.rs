@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use reelmill_shared::db::live::{self, Claim, Taken};
+use reelmill_shared::db::sets::{self, TrackKind};
+use reelmill_shared::ids::RecordingId;
 use reelmill_shared::live::address::SrtAddress;
 use reelmill_shared::live::event::Severity;
 use reelmill_shared::live::spec::{LiveSource, SourceKind};
@@ -21,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::{Kind, PIECES, Publisher, open_source, relay};
+use crate::collect::collect;
 use crate::ffmpeg::argv::{self, Address, Pull};
 use crate::ffmpeg::process::{self, Limits, RunError};
 use crate::live::outlet;
@@ -119,20 +122,24 @@ async fn bring(
 ) -> Result<(), PullError> {
     let Errand { kind, source, name, played_out } = errand;
     let dir = Directory(studio.scratch.attempt(&name)?, CancellationToken::new());
-    let url: Url = source
-        .url
-        .as_deref()
-        .and_then(|url| url.parse().ok())
-        .ok_or_else(|| PullError::Source("its address does not read".into()))?;
     let pipe = dir.0.join("out");
     outlet::make(&pipe)?;
-    let pull = match kind {
-        SourceKind::File => {
-            Pull::File { path: file(studio, &url, &dir.0, dismissed).await?, repeat: source.repeat }
+    let url = source.url.as_deref().and_then(|url| url.parse::<Url>().ok());
+    let pull = match (kind, &url, source.recording) {
+        (SourceKind::File, _, Some(recording)) => tracks(studio, recording, &dir.0, dismissed).await?,
+        (SourceKind::File, Some(url), None) => {
+            Pull::File { path: file(studio, url, &dir.0, dismissed).await?, repeat: source.repeat }
         }
-        SourceKind::Rtsp => script(&dir.0, &Address::Rtsp(checked(studio, &url, &dir.1).await?)).await?,
-        SourceKind::Srt => script(&dir.0, &called(studio, &url, source.passphrase).await?).await?,
-        SourceKind::Push => return Err(PullError::Source("this kind of source is not fetched".into())),
+        (SourceKind::Rtsp, Some(url), _) => {
+            script(&dir.0, &Address::Rtsp(checked(studio, url, &dir.1).await?)).await?
+        }
+        (SourceKind::Srt, Some(url), _) => {
+            script(&dir.0, &called(studio, url, source.passphrase).await?).await?
+        }
+        (SourceKind::Push, ..) => {
+            return Err(PullError::Source("this kind of source is not fetched".into()));
+        }
+        (_, None, _) => return Err(PullError::Source("its address does not read".into())),
     };
     let args = argv::pull(&pull, &pipe);
     let over = CancellationToken::new();
@@ -151,11 +158,11 @@ async fn bring(
         Ok(ended) if ended.status.success() => Ok(()),
         Ok(ended) => {
             let last = ended.log_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            Err(PullError::Fetch(format!(
-                "{} could not be fetched: {}",
-                redacted(&url),
-                veiled(last.trim(), &url)
-            )))
+            let (shown, said) = match &url {
+                Some(url) => (redacted(url), veiled(last.trim(), url)),
+                None => ("the recording".to_owned(), last.trim().to_owned()),
+            };
+            Err(PullError::Fetch(format!("{shown} could not be fetched: {said}")))
         }
         Err(RunError::Stopped) => Ok(()),
         Err(error) => Err(PullError::Fetch(error.to_string())),
@@ -210,6 +217,37 @@ async fn file(
     };
     tokio::select! {
         downloaded = download => downloaded.map(|()| path),
+        () = stop.cancelled() => Err(PullError::Fetch("it was stopped".into())),
+    }
+}
+
+/// The best of what a recording has, on this machine.
+async fn tracks(
+    studio: &Studio,
+    recording: RecordingId,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> Result<Pull, PullError> {
+    let failed =
+        |error: &dyn std::fmt::Display| PullError::Fetch(format!("the recording could not be read: {error}"));
+    let bring = async {
+        let references = sets::of_recording(&studio.db, recording).await.map_err(|error| failed(&error))?;
+        let set =
+            references.iter().find(|set| set.active).ok_or_else(|| failed(&"there is nothing of it"))?;
+        let renditions = sets::renditions(&studio.db, set.set_id).await.map_err(|error| failed(&error))?;
+        let mut paths = vec![];
+        for kind in [TrackKind::Video, TrackKind::Audio] {
+            let Some(best) = renditions.iter().find(|rendition| rendition.kind == kind) else { continue };
+            let path = dir.join(kind.as_str());
+            collect(&studio.db, &studio.storage, set.set_id, best, &path)
+                .await
+                .map_err(|error| failed(&error.message))?;
+            paths.push(path);
+        }
+        Ok(Pull::Tracks(paths))
+    };
+    tokio::select! {
+        brought = bring => brought,
         () = stop.cancelled() => Err(PullError::Fetch("it was stopped".into())),
     }
 }
