@@ -91,6 +91,25 @@ mod tests {
         }
     }
 
+    /// Words with a text of their own beside an `inline` come out as what is a string and an object, which nothing is.
+    #[test]
+    fn nothing_is_described_as_two_things() {
+        fn bare(node: &Value) -> bool {
+            let all = node.get("allOf").and_then(Value::as_array).into_iter().flatten();
+            let is_bare = |part: &Value| part["type"] == "object" && part.get("properties").is_none();
+            let children: Vec<&Value> = match node {
+                Value::Object(fields) => fields.values().collect(),
+                Value::Array(items) => items.iter().collect(),
+                _ => vec![],
+            };
+            all.into_iter().any(is_bare) || children.into_iter().any(bare)
+        }
+        let description = serde_json::to_value(crate::description()).unwrap();
+        for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
+            assert!(!bare(schema), "{name}: {schema}");
+        }
+    }
+
     #[test]
     fn words_are_described_as_they_are_on_the_wire() {
         let description = serde_json::to_value(crate::description()).unwrap();

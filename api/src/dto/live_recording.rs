@@ -12,7 +12,7 @@ use super::livestream::SettingsWishDto;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "source": "ingest", "room_id": "room 7", "low_latency": true }))]
-pub(crate) struct StartLiveDto {
+pub(crate) struct LiveRecordingWishDto {
     /// `ingest` unless it is said otherwise: what a publisher sends becomes the recording. `replay`: the recording is played out as if it
     /// were live.
     #[schema(inline)]

@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 /// A span of time of a camera.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "camera_id": "01890000-0000-7000-8000-000000000000", "start_time": "2026-03-01T08:00:00Z", "end_time": "2026-03-01T08:30:00Z",
+}))]
 pub(crate) struct StartPlaybackDto {
     /// The livestream.
     pub(crate) camera_id: LivestreamId,
@@ -37,6 +40,7 @@ pub(crate) enum Precision {
 /// What is on air of a camera.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "camera_id": "01890000-0000-7000-8000-000000000000", "format": "hls" }))]
 pub(crate) struct StartLiveDto {
     /// The livestream.
     pub(crate) camera_id: LivestreamId,
@@ -48,9 +52,10 @@ pub(crate) struct StartLiveDto {
 /// For how much longer.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "duration_seconds": 3600 }))]
 pub(crate) struct ExtendDto {
     /// Seconds from now, 60 to 86,400. A session never ends earlier for it, nor later than seven days after it began.
-    #[schema(example = 3600, minimum = 60, maximum = 86_400)]
+    #[schema(minimum = 60, maximum = 86_400)]
     pub(crate) duration_seconds: i64,
 }
 

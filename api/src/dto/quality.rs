@@ -39,7 +39,7 @@ pub(crate) struct RecommendQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RecommendedDto {
     #[serde(flatten)]
-    pub(crate) rung: RungDto,
+    pub(crate) rung: OfferedRungDto,
     /// `start`: nothing is known of the network. `throughput`: what the network carries. `steady`: another would fit so little better that a
     /// change is not worth it. `buffer_critical`: less than a fifth of the buffer is left. `buffer_low`: less than two fifths.
     /// `buffer_high`: there is enough in the buffer to try more. `capped`: more would be carried, and the device or the viewer has no use
@@ -48,12 +48,12 @@ pub(crate) struct RecommendedDto {
     /// Bits per second that the next download may count on; `null` where nothing is known.
     pub(crate) predicted_bandwidth: Option<u64>,
     /// All others, the lowest first.
-    pub(crate) alternatives: Vec<RungDto>,
+    pub(crate) alternatives: Vec<OfferedRungDto>,
 }
 
 /// A rendition to choose from.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RungDto {
+pub(crate) struct OfferedRungDto {
     #[schema(example = "720p")]
     pub(crate) rendition: String,
     /// Bits per second of picture and sound, on average.

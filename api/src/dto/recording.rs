@@ -79,6 +79,7 @@ pub(crate) struct RecordingFormDto {
 /// Body of `PATCH /recordings/{id}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "title": "Launch", "access": "public" }))]
 pub(crate) struct PatchRecordingDto {
     pub(crate) title: Option<String>,
     pub(crate) access: Option<Access>,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 /// What is to be distributed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recording_id": "01890000-0000-7000-8000-000000000000", "max_viewers": 250 }))]
 pub(crate) struct StartStreamDto {
     pub(crate) recording_id: Option<RecordingId>,
     /// One of both.
@@ -31,14 +32,14 @@ pub(crate) struct StreamStartedDto {
     pub(crate) status: &'static str,
     pub(crate) max_viewers: u32,
     /// The lowest first.
-    pub(crate) profiles: Vec<ProfileDto>,
+    pub(crate) profiles: Vec<BitrateProfileDto>,
     pub(crate) message: &'static str,
     pub(crate) timestamp: DateTime<Utc>,
 }
 
 /// A bitrate by name.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProfileDto {
+pub(crate) struct BitrateProfileDto {
     #[schema(inline)]
     pub(crate) name: BitrateProfile,
     /// Bits per second.
@@ -47,7 +48,7 @@ pub(crate) struct ProfileDto {
     pub(crate) rendition: Option<String>,
 }
 
-impl ProfileDto {
+impl BitrateProfileDto {
     /// All of them, of something with these rungs.
     pub(crate) fn all(rungs: &[Rung]) -> Vec<Self> {
         let profile = |name: BitrateProfile| Self {
@@ -62,9 +63,9 @@ impl ProfileDto {
 /// Who wants to watch.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "viewer_id": "alice", "initial_bitrate": "Low" }))]
 pub(crate) struct JoinDto {
     /// What you call them; at most 255 characters. Who has a place keeps it.
-    #[schema(example = "alice")]
     pub(crate) viewer_id: String,
     #[schema(inline, default = "Low")]
     pub(crate) initial_bitrate: Option<BitrateProfile>,
@@ -197,23 +198,22 @@ pub(crate) fn ids(watched: Watched) -> (Option<RecordingId>, Option<LivestreamId
 /// How a viewer fares.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recording_id": "01890000-0000-7000-8000-000000000000", "viewer_id": "alice", "buffer_health": 35.0 }))]
 pub(crate) struct AdaptDto {
     /// What is watched: a recording or a livestream.
     pub(crate) recording_id: Uuid,
-    #[schema(example = "alice")]
     pub(crate) viewer_id: String,
     /// How full the buffer is, in per cent.
-    #[schema(example = 35.0, minimum = 0, maximum = 100)]
+    #[schema(minimum = 0, maximum = 100)]
     pub(crate) buffer_health: f32,
 }
 
-/// What to play from now on.
+/// What to play from now on: below 20 % of the buffer `VeryLow`, below 40 % one less than before, above 85 % one more.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AdaptedDto {
     pub(crate) recording_id: Option<RecordingId>,
     pub(crate) livestream_id: Option<LivestreamId>,
     pub(crate) viewer_id: String,
-    /// Below 20 % of the buffer `VeryLow`, below 40 % one less than before, above 85 % one more.
     #[schema(inline)]
     pub(crate) current_bitrate: BitrateProfile,
     /// The rendition it stands for.

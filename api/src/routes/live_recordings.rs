@@ -14,7 +14,7 @@ use reelmill_shared::job::state::RecordingStatus;
 use reelmill_shared::live::key::StreamKey;
 
 use crate::auth::Caller;
-use crate::dto::live_recording::{LiveStartedDto, LiveStoppedDto, StartLiveDto};
+use crate::dto::live_recording::{LiveRecordingWishDto, LiveStartedDto, LiveStoppedDto};
 use crate::dto::livestream::PatchLivestreamDto;
 use crate::extract::{Body, Path};
 use crate::idempotency::reserved;
@@ -33,7 +33,7 @@ const ROOM_LIMIT: usize = 255;
 /// recording must have no video yet (`POST /recordings` with the input `{"live": true}` makes one), and what is sent after a
 /// first broadcast is not let in. With `replay` the recording is played out once, as fast as it is meant to be seen.
 #[utoipa::path(post, path = "/recordings/{id}/stream/start-live", tag = "recordings", params(("id" = RecordingId, Path)),
-    request_body = Option<StartLiveDto>, responses(
+    request_body = Option<LiveRecordingWishDto>, responses(
     (status = 201, description = "It waits for its publisher, or is about to be played out; Location is its livestream.", body = LiveStartedDto),
     (status = 404, description = "There is no such recording.", body = ProblemDocument),
     (status = 409, description = "It is live already, the room is taken, or what it has does not go with the source.", body = ProblemDocument),
@@ -44,7 +44,7 @@ pub(crate) async fn start(
     caller: Caller,
     headers: HeaderMap,
     Path(id): Path<RecordingId>,
-    body: Option<Body<StartLiveDto>>,
+    body: Option<Body<LiveRecordingWishDto>>,
 ) -> Answer<Response> {
     caller.need(Scope::Write)?;
     caller.need(Scope::LiveWrite)?;

@@ -14,7 +14,7 @@ use reelmill_shared::media::profile::FieldError;
 use crate::abr::{Offer, preference};
 use crate::auth::Caller;
 use crate::dto::quality::{
-    PreferenceDto, PreferenceQuery, PutPreferenceDto, RecommendQuery, RecommendedDto, RungDto,
+    OfferedRungDto, PreferenceDto, PreferenceQuery, PutPreferenceDto, RecommendQuery, RecommendedDto,
 };
 use crate::extract::{Body, Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
@@ -88,7 +88,7 @@ async fn recommend(app: &App, recording: &Recording, query: &RecommendQuery) -> 
     let segment = offer.segment.unwrap_or(SEGMENT);
     let buffer = query.buffer.unwrap_or(0.0);
     let choice = engine.choose(&Situation { rungs, caps: &caps, buffer, full, segment });
-    let mut told: Vec<RungDto> = rungs.iter().zip(&caps).map(|(rung, cap)| told(rung, *cap)).collect();
+    let mut told: Vec<OfferedRungDto> = rungs.iter().zip(&caps).map(|(rung, cap)| told(rung, *cap)).collect();
     let answer = RecommendedDto {
         rung: told.remove(choice.rung),
         reason: choice.reason,
@@ -115,8 +115,8 @@ fn caps(query: &RecommendQuery, preference: Preference) -> Caps {
     }
 }
 
-fn told(rung: &Rung, cap: Option<Cap>) -> RungDto {
-    RungDto {
+fn told(rung: &Rung, cap: Option<Cap>) -> OfferedRungDto {
+    OfferedRungDto {
         rendition: rung.name.clone(),
         bitrate: rung.bitrate,
         width: rung.width,

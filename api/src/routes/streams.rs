@@ -18,8 +18,8 @@ use crate::abr::Offer;
 use crate::audience::session_id;
 use crate::auth::Caller;
 use crate::dto::streams::{
-    AdaptDto, AdaptedDto, DistributionMetricsDto, JoinDto, JoinedDto, ProfileDto, StartStreamDto, StreamDto,
-    StreamStartedDto, ids,
+    AdaptDto, AdaptedDto, BitrateProfileDto, DistributionMetricsDto, JoinDto, JoinedDto, StartStreamDto,
+    StreamDto, StreamStartedDto, ids,
 };
 use crate::extract::{Body, Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
@@ -72,7 +72,7 @@ pub(crate) async fn start(
         stream_id: stream.id,
         status: "started",
         max_viewers: stream.max_viewers,
-        profiles: ProfileDto::all(&rungs(&app, watched).await?),
+        profiles: BitrateProfileDto::all(&rungs(&app, watched).await?),
         message: "viewers may join",
         timestamp: Utc::now(),
     };

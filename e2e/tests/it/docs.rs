@@ -53,6 +53,27 @@ fn docs_list_every_metric() {
     assert_eq!(listed, made);
 }
 
+/// The API's description tells what is on the wire by the names of its types: two of one name would be told as one.
+#[test]
+fn docs_schemas_have_names_of_their_own() {
+    let mut seen = BTreeSet::new();
+    for file in sources(&["api/src"]) {
+        for line in read(&file).lines() {
+            let Some(rest) =
+                line.strip_prefix("pub(crate) struct ").or_else(|| line.strip_prefix("pub(crate) enum "))
+            else {
+                continue;
+            };
+            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            assert!(
+                !name.ends_with("Dto") || seen.insert(name.clone()),
+                "{name} is there twice, once in {file}"
+            );
+        }
+    }
+    assert!(seen.len() > 50, "{seen:?}");
+}
+
 /// Files that documents point at are there, and `item` in `file` is in that file.
 #[test]
 fn docs_point_at_what_is_there() {

@@ -13,6 +13,7 @@ mod http_abr;
 mod http_auth;
 mod http_auth_viewers;
 mod http_events;
+mod http_examples;
 mod http_idempotency;
 mod http_jobs;
 mod http_livestreams;
