@@ -1,4 +1,4 @@
-//! What the README tells people to type, typed: its shell blocks between `<!-- try -->` and `<!-- /try -->`, in order and in one
+//! What the README and docs/VIEWERS.md tell people to type, typed: its shell blocks between `<!-- try -->` and `<!-- /try -->`, in order and in one
 //! shell, against `reelmill dev` with an empty data directory.
 
 use std::net::TcpListener;
@@ -40,8 +40,13 @@ async fn the_readmes_examples_work_as_they_stand() {
     let url = std::fs::read_to_string(data.join("server-url")).unwrap();
     let (url, key) = (url.trim(), key.trim());
 
-    let blocks = tried(include_str!("../../../README.md"));
+    let mut blocks = tried(include_str!("../../../README.md"));
     assert!(!blocks.is_empty(), "the README has nothing to try");
+    // Read after the README, and typed into the same shell.
+    let more = tried(include_str!("../../../docs/VIEWERS.md"));
+    assert!(!more.is_empty(), "nothing of what viewers need is tried");
+    // The README's last recording is another one by then.
+    blocks.insert(1, more.join("\n"));
     let typed = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &blocks.join("\n")])
         .env("REELMILL_URL", url)
