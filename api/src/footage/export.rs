@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures::{StreamExt, stream};
-use reelmill_shared::db::playback::{self, Stretch};
+use reelmill_shared::db::playback::{self, Listed, Stretch};
 use reelmill_shared::db::sets::Rendition;
 use reelmill_shared::media::cmaf::{self, Place, Track, muxed_init, place};
 use reelmill_shared::media::footage::micros;
@@ -79,17 +79,23 @@ fn in_a_name(at: DateTime<Utc>) -> String {
 
 /// The segments that there are, each with where it goes.
 async fn pieces(app: &App, footage: &Footage, quality: Option<&str>) -> Answer<Vec<Piece>> {
-    let (mut pieces, mut index, mut end) = (vec![], 0, 0);
+    let (mut mains, mut index) = (vec![], 0);
     for stretch in &footage.session.stretches {
-        let Some(main) = footage.material(stretch)?.main(quality) else { continue };
-        let rows = playback::listed(&app.db, stretch, &main.rung).await?;
+        if let Some(main) = footage.material(stretch)?.main(quality) {
+            mains.push((stretch, main, index));
+        }
+        index += stretch.len();
+    }
+    let wanted: Vec<_> = mains.iter().map(|(stretch, main, _)| (*stretch, main.rung.as_str())).collect();
+    let listed = playback::listed(&app.db, &wanted).await?;
+    let (mut pieces, mut end) = (vec![], 0);
+    for ((stretch, main, index), rows) in mains.into_iter().zip(listed) {
         let mut shift = None;
         for row in rows.iter().filter(|row| !row.gap) {
             let shift = *shift.get_or_insert_with(|| end - micros(row.start, main.timescale));
             pieces.push(Piece { index: index + row.number.saturating_sub(stretch.first), shift });
             end = shift + micros(row.start + row.ticks, main.timescale);
         }
-        index += stretch.len();
     }
     Ok(pieces)
 }
@@ -142,13 +148,13 @@ async fn lead(app: &App, spot: &Spot<'_>, quality: Option<&str>) -> Answer<i64> 
     let Some(main) = spot.material.main(quality) else { return Ok(0) };
     let Some(sound) = spot.material.beside(main) else { return Ok(0) };
     let one = Stretch { first: spot.number, until: spot.number + 1, ..spot.stretch.clone() };
-    let mut begins = vec![];
-    for track in [main, sound] {
-        let rows = playback::listed(&app.db, &one, &track.rung).await?;
-        begins.extend(rows.first().map(|row| micros(row.start, track.timescale)));
-    }
+    let tracks = [main, sound];
+    let rows = playback::listed(&app.db, &tracks.map(|track| (&one, track.rung.as_str()))).await?;
+    let began =
+        |(track, rows): (&Rendition, &Vec<Listed>)| Some(micros(rows.first()?.start, track.timescale));
+    let begins: Vec<Option<i64>> = tracks.into_iter().zip(&rows).map(began).collect();
     Ok(match begins[..] {
-        [picture, sound] => (picture - sound).max(0),
+        [Some(picture), Some(sound)] => (picture - sound).max(0),
         _ => 0,
     })
 }

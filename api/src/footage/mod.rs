@@ -15,7 +15,7 @@ use reelmill_shared::db::live::{self, StoredRun};
 use reelmill_shared::db::playback::{self, Listed, Session, Stretch};
 use reelmill_shared::db::sets::{self, Rendition, TrackKind};
 use reelmill_shared::ids::{PlaybackSessionId, SetId};
-use reelmill_shared::media::footage::{Entry, Playlist, Wrapping, micros};
+use reelmill_shared::media::footage::{Entry, NOTICED, Playlist, Wrapping, micros};
 use reelmill_shared::media::hls::Ticks;
 use reelmill_shared::media::ts;
 
@@ -216,10 +216,7 @@ pub(crate) async fn playlist(
     footage.check(quality)?;
     let name = (footage.session.id, format!("{} {}", wrapping.extension(), quality.unwrap_or_default()));
     let rendering = async {
-        let mut entries = vec![];
-        for stretch in &footage.session.stretches {
-            entries.extend(listed(app, footage, stretch, quality, wrapping).await?);
-        }
+        let mut entries = listed(app, footage, quality, wrapping).await?;
         let begins = trim(footage, &mut entries);
         let query = quality.map(|quality| format!("?quality={quality}")).unwrap_or_default();
         Ok(Playlist { wrapping, entries: &entries, begins, query: &query }.render().into())
@@ -228,23 +225,32 @@ pub(crate) async fn playlist(
     text.map_err(|problem: Arc<Problem>| Problem::clone(&problem))
 }
 
-/// The segments of a stretch.
+/// All segments of a session.
 async fn listed(
     app: &App,
     footage: &Footage,
-    stretch: &Stretch,
     quality: Option<&str>,
     wrapping: Wrapping,
 ) -> Answer<Vec<Entry>> {
-    let material = footage.material(stretch)?;
-    let Some(main) = material.main(quality) else { return Ok(vec![]) };
-    let unfit = [Some(main), material.beside(main)].into_iter().flatten().find(|it| !ts::carries(&it.codec));
-    if let Some(track) = unfit.filter(|_| wrapping == Wrapping::Ts) {
-        let detail = format!("MPEG-TS cannot carry {} ({}); ask for container=fmp4", track.rung, track.codec);
-        return Err(Problem::new(Kind::NotFound, detail));
+    let mut mains = vec![];
+    for stretch in &footage.session.stretches {
+        let material = footage.material(stretch)?;
+        let Some(main) = material.main(quality) else { continue };
+        let unfit =
+            [Some(main), material.beside(main)].into_iter().flatten().find(|it| !ts::carries(&it.codec));
+        if let Some(track) = unfit.filter(|_| wrapping == Wrapping::Ts) {
+            let detail =
+                format!("MPEG-TS cannot carry {} ({}); ask for container=fmp4", track.rung, track.codec);
+            return Err(Problem::new(Kind::NotFound, detail));
+        }
+        mains.push((stretch, material, main));
     }
-    let rows = playback::listed(&app.db, stretch, &main.rung).await?;
-    Ok(entries(stretch, material, main, &rows))
+    let wanted: Vec<_> = mains.iter().map(|(stretch, _, main)| (*stretch, main.rung.as_str())).collect();
+    let rows = playback::listed(&app.db, &wanted).await?;
+    let stretches = mains.iter().zip(&rows);
+    Ok(stretches
+        .flat_map(|((stretch, material, main), rows)| entries(stretch, material, main, rows))
+        .collect())
 }
 
 /// An entry for each number, also of those that the index has nothing of.
@@ -287,25 +293,19 @@ pub(crate) struct Extent {
     pub(crate) gaps: Vec<(i64, i64)>,
 }
 
-/// Less than this is no gap, but a matter of rounding.
-const ROUNDING: i64 = 100_000;
-
 /// Looks what there is of the span of a session.
 pub(crate) async fn extent(app: &App, footage: &Footage) -> Answer<Extent> {
     let mut extent = Extent { there: 0, gaps: vec![] };
     let Some((from, to)) = footage.session.span else { return Ok(extent) };
     let (to, mut end) = (to.timestamp_micros(), from.timestamp_micros());
-    for stretch in &footage.session.stretches {
-        for entry in listed(app, footage, stretch, None, Wrapping::Fmp4).await?.iter().filter(|one| !one.gap)
-        {
-            if entry.start - end > ROUNDING {
-                extent.gaps.push((end, entry.start));
-            }
-            end = end.max(entry.end());
-            extent.there += entry.end() - entry.start;
+    for entry in listed(app, footage, None, Wrapping::Fmp4).await?.iter().filter(|one| !one.gap) {
+        if entry.start - end > NOTICED {
+            extent.gaps.push((end, entry.start));
         }
+        end = end.max(entry.end());
+        extent.there += entry.end() - entry.start;
     }
-    if to - end > ROUNDING {
+    if to - end > NOTICED {
         extent.gaps.push((end, to));
     }
     Ok(extent)

@@ -59,7 +59,7 @@ pub(crate) async fn serve(
             send_bytes(bytes, content_type, fixed, method, headers)
         }
         FootageFile::Init(index) => {
-            let bytes = init(app, &footage.spot(index)?, quality).await?;
+            let bytes = init(app, footage, index, quality).await?;
             send_bytes(bytes, VIDEO, fixed, method, headers)
         }
     }
@@ -155,7 +155,9 @@ fn joined(number: u32, picture: (Bytes, i64), sound: (Bytes, i64)) -> Result<Byt
     Ok(out.into())
 }
 
-async fn init(app: &App, spot: &Spot<'_>, quality: Option<&str>) -> Answer<MediaBytes> {
+async fn init(app: &App, footage: &Footage, index: u32, quality: Option<&str>) -> Answer<MediaBytes> {
+    let spot = footage.spot(index)?;
+    footage.check(quality)?;
     let missing = || Problem::new(Kind::NotFound, "there is no such file");
     let main = spot.material.main(quality).ok_or_else(missing)?;
     let mut all = vec![];

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use reelmill_shared::db::livestreams::Livestream;
 use reelmill_shared::db::playback::{self, PlaybackFormat, PlaybackKind, Session, Source, Stretch};
-use reelmill_shared::db::{broadcasts, recordings};
 use reelmill_shared::ids::{PlaybackSessionId, ProjectId};
 use reelmill_shared::media::footage::{Picked, stitch};
 
 use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
 
+/// Places that are looked into at the same time.
+const AT_ONCE: usize = 4;
 /// A session of what was recorded lasts so long where nothing else is said, and one of what is on air.
 const RECORDED: TimeDelta = TimeDelta::hours(1);
 pub(crate) const LIVE: TimeDelta = TimeDelta::hours(24);
@@ -76,7 +78,7 @@ pub(crate) async fn start(app: &App, project: ProjectId, wanted: Wanted) -> Answ
         created_at: now,
         expires_at: now + RECORDED,
     };
-    keep(app, &session).await?;
+    playback::keep(&app.db, &session).await?;
     playback::create(&app.db, &session).await?;
     Ok(Arc::new(session))
 }
@@ -89,10 +91,8 @@ async fn find_stretches(
 ) -> Answer<Vec<Stretch>> {
     let sources = playback::sources(&app.db, livestream.id, from, to).await?;
     let (start, end) = (from.timestamp_micros(), to.timestamp_micros());
-    let mut shots = vec![];
-    for source in &sources {
-        shots.push(playback::shots(&app.db, source, start, end).await?);
-    }
+    let reading: Vec<_> = sources.iter().map(|source| playback::shots(&app.db, source, start, end)).collect();
+    let shots: Vec<_> = stream::iter(reading).buffered(AT_ONCE).try_collect().await?;
     let picked = stitch(&shots, start, end);
     // What nobody has is no footage.
     let there = shots.iter().flatten().any(|shot| !shot.gap && shot.end > start && shot.start < end);
@@ -130,23 +130,6 @@ async fn nothing(
     let rest = if known.is_empty() { "nothing ever was".to_owned() } else { known.join(", ") };
     let (from, to) = (time(from), time(to));
     Ok(Problem::new(Kind::NotFound, format!("nothing was recorded from {from} to {to}; {rest}")))
-}
-
-/// Keeps what a session plays from being deleted by its age before that ends.
-async fn keep(app: &App, session: &Session) -> Answer<()> {
-    let mut before = None;
-    for stretch in &session.stretches {
-        if before.replace(stretch.broadcast) == Some(stretch.broadcast) {
-            continue;
-        }
-        match stretch.recording {
-            Some(recording) => drop(recordings::keep(&app.db, recording, session.expires_at).await?),
-            None => {
-                broadcasts::keep(&app.db, session.livestream, stretch.broadcast, session.expires_at).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What is on air, as somebody wants to see it.
@@ -206,7 +189,7 @@ pub(crate) async fn extend(app: &App, session: &Session, by: TimeDelta) -> Answe
     let until = (Utc::now() + by).min(session.created_at + LONGEST);
     let extended = playback::extend(&app.db, session.id, until).await?;
     let extended = extended.ok_or_else(|| Problem::new(Kind::Gone, "the playback session has ended"))?;
-    keep(app, &extended).await?;
+    playback::keep(&app.db, &extended).await?;
     app.caches.footage.sessions.invalidate(&session.id).await;
     Ok(Arc::new(extended))
 }

@@ -1,5 +1,6 @@
 //! Footage chosen by its time: where there is some of a livestream, and the sessions of those who play it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -123,6 +124,40 @@ pub async fn create(db: &Db, session: &Session) -> Result<(), DbError> {
                 &session.created_at,
                 &session.expires_at,
             ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Keeps what a session plays from being deleted by its age before that ends.
+pub async fn keep(db: &Db, session: &Session) -> Result<(), DbError> {
+    let recordings: Vec<Uuid> = session
+        .stretches
+        .iter()
+        .filter_map(|it| Some(it.recording?.0))
+        .collect::<HashSet<_>>()
+        .into_iter()
+        .collect();
+    let here = session.stretches.iter().filter(|it| it.recording.is_none());
+    let broadcasts: Vec<Uuid> = here.map(|it| it.broadcast.0).collect::<HashSet<_>>().into_iter().collect();
+    let client = db.get().await?;
+    // Locked in an order, so that two sessions of the same footage do not wait for each other.
+    client
+        .execute(
+            "update recordings set kept_until = $2 where id in (
+                 select id from recordings
+                 where id = any($1) and deleted_at is null and (kept_until is null or kept_until < $2)
+                 order by id for no key update)",
+            &[&recordings, &session.expires_at],
+        )
+        .await?;
+    client
+        .execute(
+            "update broadcasts set kept_until = $2 where id in (
+                 select id from broadcasts
+                 where id = any($1) and recorded and (kept_until is null or kept_until < $2)
+                 order by id for no key update)",
+            &[&broadcasts, &session.expires_at],
         )
         .await?;
     Ok(())
@@ -286,24 +321,41 @@ pub struct Listed {
     pub gap: bool,
 }
 
-/// What is listed of a track of a stretch.
-pub async fn listed(db: &Db, stretch: &Stretch, rung: &str) -> Result<Vec<Listed>, DbError> {
+/// What is listed of a track of each of these stretches, asked for at once.
+pub async fn listed(db: &Db, wanted: &[(&Stretch, &str)]) -> Result<Vec<Vec<Listed>>, DbError> {
     let client = db.get().await?;
     // Of what was not live the start is known by what comes before, from the first of all.
     let statement = client
         .prepare_cached(
-            "select number, coalesce(start_ticks, before)::bigint as start_ticks, duration_ticks, gap from (
-                 select number, start_ticks, duration_ticks, gap,
-                        case when $5 then sum(duration_ticks) over (order by number) - duration_ticks end as before
-                 from segments where set_id = $1 and rung = $2 and ($5 or number >= $3) and number < $4) as all_of_it
-             where number >= $3 order by number",
+            "select k.place, l.* from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::bool[])
+                 with ordinality as k(set_id, rung, first, until, imported, place),
+             lateral (
+                 select number, coalesce(start_ticks, before)::bigint as start_ticks, duration_ticks, gap from (
+                     select number, start_ticks, duration_ticks, gap,
+                            case when k.imported then sum(duration_ticks) over (order by number) - duration_ticks end as before
+                     from segments s
+                     where s.set_id = k.set_id and s.rung = k.rung and (k.imported or number >= k.first) and number < k.until
+                 ) as all_of_it
+                 where number >= k.first
+             ) as l
+             order by k.place, l.number",
         )
         .await?;
     let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let (first, until) = (number(stretch.first), number(stretch.until));
-    let imported = stretch.recording.is_some();
-    let rows = client.query(&statement, &[&stretch.set.0, &rung, &first, &until, &imported]).await?;
-    Ok(rows.iter().map(read_listed).collect())
+    let sets: Vec<Uuid> = wanted.iter().map(|(stretch, _)| stretch.set.0).collect();
+    let rungs: Vec<&str> = wanted.iter().map(|(_, rung)| *rung).collect();
+    let first: Vec<i32> = wanted.iter().map(|(stretch, _)| number(stretch.first)).collect();
+    let until: Vec<i32> = wanted.iter().map(|(stretch, _)| number(stretch.until)).collect();
+    let imported: Vec<bool> = wanted.iter().map(|(stretch, _)| stretch.recording.is_some()).collect();
+    let rows = client.query(&statement, &[&sets, &rungs, &first, &until, &imported]).await?;
+    let mut all = vec![vec![]; wanted.len()];
+    for row in &rows {
+        let place = usize::try_from(row.get::<_, i64>("place") - 1).unwrap_or_default();
+        if let Some(listed) = all.get_mut(place) {
+            listed.push(read_listed(row));
+        }
+    }
+    Ok(all)
 }
 
 fn read_listed(row: &Row) -> Listed {

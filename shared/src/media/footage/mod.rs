@@ -3,7 +3,7 @@
 mod playlist;
 mod stitch;
 
-pub use playlist::{Entry, Playlist, Wrapping};
+pub use playlist::{Entry, NOTICED, Playlist, Wrapping};
 pub use stitch::{Picked, Shot, stitch};
 
 /// Microseconds of so many ticks.

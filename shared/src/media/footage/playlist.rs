@@ -52,8 +52,8 @@ pub struct Playlist<'a> {
     pub query: &'a str,
 }
 
-/// The least that is said to be missing: less is a matter of rounding.
-const NOTICED: i64 = 100_000;
+/// Microseconds, the least that is said to be missing: less is a matter of rounding.
+pub const NOTICED: i64 = 100_000;
 
 impl Playlist<'_> {
     /// Writes the playlist. Names are `segment/{index}.ts`, or `.m4s` with `segment/{index}-init.mp4`.
