@@ -7,7 +7,9 @@ const LONGEST = 6 * 3600_000; // timers wrap around after 24 days, and a sleepin
 export class Token {
   constructor({ masterUrl, renewUrl, expiresAt }) {
     this.renewUrl = renewUrl;
-    this.current = new URL(masterUrl, location.href).pathname.match(PREFIX)?.[0].slice(3, -1) ?? "";
+    const master = new URL(masterUrl, location.href);
+    this.current = master.pathname.match(PREFIX)?.[0].slice(3, -1) ?? "";
+    this.origins = new Set([location.origin, master.origin]); // media may come from a CDN
     this.expires = Date.parse(expiresAt || "") || 0;
     this.timer = 0;
     this.pending = null;
@@ -23,7 +25,7 @@ export class Token {
   rewrite(url) {
     if (!this.current) return url;
     const u = new URL(url, location.href);
-    if (u.origin !== location.origin || !PREFIX.test(u.pathname)) return url;
+    if (!this.origins.has(u.origin) || !PREFIX.test(u.pathname)) return url;
     u.pathname = u.pathname.replace(PREFIX, `/v/${this.current}/`);
     return u.href;
   }

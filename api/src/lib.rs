@@ -4,6 +4,7 @@ mod abr;
 mod assets;
 mod audience;
 mod auth;
+mod cdn;
 mod downloads;
 mod dry_run;
 mod dto;

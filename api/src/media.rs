@@ -28,7 +28,10 @@ pub(crate) enum Caching {
     Settled,
     /// By anybody, but asked for again after a moment.
     Brief,
-    /// The same, but only by the one who asked: the address needs a key.
+    /// By the one who asked for ever, or a while; by a CDN for a moment, because it may not be played any more then.
+    LentImmutable,
+    LentSettled,
+    /// Only by the one who asked: the address needs a key.
     PrivateImmutable,
     PrivateDay,
     PrivateSettled,
@@ -39,9 +42,9 @@ impl Caching {
     /// The same for answers that need a key.
     pub(crate) fn private(self) -> Self {
         match self {
-            Self::Immutable | Self::PrivateImmutable => Self::PrivateImmutable,
+            Self::Immutable | Self::LentImmutable | Self::PrivateImmutable => Self::PrivateImmutable,
             Self::Day | Self::PrivateDay => Self::PrivateDay,
-            Self::Settled | Self::PrivateSettled => Self::PrivateSettled,
+            Self::Settled | Self::LentSettled | Self::PrivateSettled => Self::PrivateSettled,
             Self::Brief | Self::PrivateBrief => Self::PrivateBrief,
         }
     }
@@ -52,6 +55,8 @@ impl Caching {
             Self::Day => "public, max-age=86400",
             Self::Settled => "public, max-age=10, s-maxage=60, stale-while-revalidate=60",
             Self::Brief => "public, max-age=2",
+            Self::LentImmutable => "public, max-age=31536000, s-maxage=60, immutable",
+            Self::LentSettled => "public, max-age=10",
             Self::PrivateImmutable => "private, max-age=31536000, immutable",
             Self::PrivateDay => "private, max-age=86400",
             Self::PrivateSettled => "private, max-age=10",

@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use reelmill_shared::config::CdnConfig;
 use uuid::Uuid;
 
 use crate::problem::{Kind, Problem, REQUEST_ID};
@@ -16,11 +17,18 @@ use crate::state::App;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// No inline script or style, nothing from elsewhere. Players build media and workers from blobs; hls.js names an empty text as
-/// `data:`, which can reach nothing.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-img-src 'self' blob: data:; media-src 'self' blob: data:; connect-src 'self'; worker-src blob: 'self'; font-src 'self'; \
-frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+/// No inline script or style, nothing from elsewhere but media from the CDN, where there is one. Players build media and workers from
+/// blobs; hls.js names an empty text as `data:`, which can reach nothing.
+pub(crate) fn content_security_policy(cdn: Option<&CdnConfig>) -> HeaderValue {
+    let cdn = cdn.map(|cdn| format!(" {}", cdn.url.origin().ascii_serialization())).unwrap_or_default();
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:{cdn}; \
+         media-src 'self' blob: data:{cdn}; connect-src 'self'{cdn}; worker-src blob: 'self'; font-src 'self'; \
+         frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    );
+    // An origin is ASCII; were it not, nothing would be allowed.
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
 
 /// Around every request, in one layer because each costs an allocation or more: gives it an id, in the answer and in the logs, counts
 /// and times it by route, refuses foreign hosts, outlives handlers that panic, and hardens the answer.
@@ -38,6 +46,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = known(request.method());
     let started = Instant::now();
+    let policy = app.policy.clone();
     let answering = async {
         match foreign_host(&app, &request) {
             Some(problem) => problem.into_response(),
@@ -56,7 +65,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     response
 }
 
@@ -92,7 +101,9 @@ fn foreign_host(app: &App, request: &Request) -> Option<Problem> {
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = bare(host.unwrap_or_default());
-    let foreign = !allowed.iter().any(|name| name.eq_ignore_ascii_case(host));
+    // A CDN may ask by the name that viewers know it by.
+    let cdn = app.config.cdn.as_ref().and_then(|cdn| cdn.url.host_str());
+    let foreign = !allowed.iter().map(String::as_str).chain(cdn).any(|name| name.eq_ignore_ascii_case(host));
     foreign.then(|| Problem::new(Kind::WrongHost, "this server does not answer for that host name"))
 }
 

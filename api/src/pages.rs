@@ -323,6 +323,8 @@ pub(crate) async fn watch(
     let (token, expires_at) = viewer_token(&app, recording.id).await?;
     let has_picture = has_poster(&app, id).await?;
     let has_storyboard = stills::storyboard(&app.db, id).await?.is_some();
+    // Empty: where the page is from.
+    let media = app.cdn.base().await.unwrap_or_default();
     Ok(render(&WatchPage {
         id: recording.id.to_string(),
         kind: "recording",
@@ -333,9 +335,13 @@ pub(crate) async fn watch(
             .duration_seconds
             .map(|seconds| format!("{seconds:.3}"))
             .unwrap_or_default(),
-        master_url: format!("/v/{token}/stream/master.m3u8"),
-        poster_url: if has_picture { format!("/v/{token}/thumbnail") } else { String::new() },
-        storyboard_url: if has_storyboard { format!("/v/{token}/storyboard.vtt") } else { String::new() },
+        master_url: format!("{media}/v/{token}/stream/master.m3u8"),
+        poster_url: if has_picture { format!("{media}/v/{token}/thumbnail") } else { String::new() },
+        storyboard_url: if has_storyboard {
+            format!("{media}/v/{token}/storyboard.vtt")
+        } else {
+            String::new()
+        },
         info_url: format!("/v/{token}/info"),
         renew_url: format!("/v/{token}/renew"),
         expires_at: rfc3339(expires_at),
@@ -380,7 +386,7 @@ pub(crate) async fn watch_live(
         status: stream.status.to_string(),
         created_at: String::new(),
         duration_seconds: String::new(),
-        master_url: format!("/v/{token}/live/{id}/master.m3u8"),
+        master_url: format!("{}/v/{token}/live/{id}/master.m3u8", app.cdn.base().await.unwrap_or_default()),
         poster_url: String::new(),
         storyboard_url: String::new(),
         info_url: format!("/v/{token}/live/{id}/info"),
@@ -415,7 +421,10 @@ pub(crate) async fn watch_playback(
         title: livestream.terms.title,
         start_time: start.to_rfc3339_opts(SecondsFormat::Millis, true),
         end_time: end.to_rfc3339_opts(SecondsFormat::Millis, true),
-        playlist_url: format!("{base}/playlist.m3u8?container=fmp4"),
+        playlist_url: format!(
+            "{}{base}/playlist.m3u8?container=fmp4",
+            app.cdn.base().await.unwrap_or_default()
+        ),
         export_url: format!("{base}/export.mp4"),
     }))
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::recordings::Recording;
 use reelmill_shared::db::sets::{self, Rendition, SetReference};
 use reelmill_shared::db::stills::{self, StillKind};
@@ -21,6 +22,7 @@ use reelmill_shared::media::presentation::{self, Presented};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::cdn::tag;
 use crate::media::{Caching, MediaFile, send, send_bytes, send_text};
 use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
@@ -207,15 +209,17 @@ pub(crate) async fn serve(
     headers: &HeaderMap,
 ) -> Answer<Response> {
     let caching = |caching: Caching| if private { caching.private() } else { caching };
-    match file {
+    let mut keys = vec![SurrogateKey::Recording(recording.id)];
+    let mut response = match file {
         StreamFile::Master(_)
         | StreamFile::Playlist { .. }
         | StreamFile::Iframes { .. }
         | StreamFile::Manifest { .. } => {
-            let listing = listing(app, recording, file).await?;
+            let (set, listing) = listing(app, recording, file).await?;
+            keys.extend([SurrogateKey::Listings(recording.id), SurrogateKey::Set(set)]);
             let content_type = if matches!(file, StreamFile::Manifest { .. }) { MANIFEST } else { PLAYLIST };
             let kept = if listing.is_settled { Caching::Settled } else { Caching::Brief };
-            Ok(send_text(listing.text, content_type, caching(kept), method, headers))
+            send_text(listing.text, content_type, caching(kept), method, headers)
         }
         StreamFile::Init { rung, ordinal }
         | StreamFile::Text { rung, ordinal }
@@ -224,28 +228,34 @@ pub(crate) async fn serve(
             // A set that was replaced keeps its files for players that still use them.
             let set = references.iter().find(|reference| reference.ordinal == *ordinal);
             let set = set.ok_or_else(|| missing(recording))?;
+            keys.push(SurrogateKey::Set(set.set_id));
             if let StreamFile::Segment { number, container: Container::Ts, .. } = file {
                 let found = transport::segment(app, set, rung, *number).await?;
                 let found = found.ok_or_else(|| missing(recording))?;
-                return send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers);
+                send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers)?
+            } else {
+                let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
+                // No rung of a profile may begin like these.
+                let content_type = match rung {
+                    rung if rung.starts_with(AUDIO_RUNG) => AUDIO,
+                    rung if rung.starts_with(SUBTITLES_RUNG) => TEXT,
+                    _ => VIDEO,
+                };
+                send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await?
             }
-            let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
-            // No rung of a profile may begin like these.
-            let content_type = match rung {
-                rung if rung.starts_with(AUDIO_RUNG) => AUDIO,
-                rung if rung.starts_with(SUBTITLES_RUNG) => TEXT,
-                _ => VIDEO,
-            };
-            send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await
         }
         StreamFile::Still { kind, ordinal, number } => {
             // A row is there only once the task that made it was published; the set may be under way.
             let found = stills::find(&app.db, recording.id, *ordinal, *kind, *number).await?;
             let found = found.map(|still| MediaFile { key: still.key, bytes: still.bytes });
             let found = found.ok_or_else(|| missing(recording))?;
-            send(&app.storage, &found, JPEG, caching(Caching::Immutable), method, headers).await
+            send(&app.storage, &found, JPEG, caching(Caching::Immutable), method, headers).await?
         }
+    };
+    if !private {
+        tag(&mut response, &keys);
     }
+    Ok(response)
 }
 
 /// Where the init segment, a segment or the text of a rendition lies.
@@ -302,12 +312,12 @@ pub(crate) struct Listing {
     is_settled: bool,
 }
 
-/// Of the set that a recording plays now. Rendered once for all who ask: that of a long recording takes every row of its index.
-async fn listing(app: &App, recording: &Recording, file: &StreamFile) -> Answer<Listing> {
+/// That of the set that a recording plays now, which is named. Rendered once for all who ask: that of a long recording takes every row of its index.
+async fn listing(app: &App, recording: &Recording, file: &StreamFile) -> Answer<(SetId, Listing)> {
     let reference = active_set(app, recording.id).await?.ok_or_else(|| not_ready(recording))?;
     let key = (reference.set_id, reference.ordinal, file.clone());
     if let Some(found) = app.caches.settled.get(&key).await {
-        return Ok(found);
+        return Ok((reference.set_id, found));
     }
     let render = async {
         let (text, is_settled) = match file {
@@ -321,7 +331,7 @@ async fn listing(app: &App, recording: &Recording, file: &StreamFile) -> Answer<
     if found.is_settled {
         app.caches.settled.insert(key, found.clone()).await;
     }
-    Ok(found)
+    Ok((reference.set_id, found))
 }
 
 async fn playlist(

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use reelmill_shared::auth::seal::SealError;
 use reelmill_shared::broker::BrokerError;
+use reelmill_shared::cdn::CdnError;
 use reelmill_shared::db::DbError;
 use reelmill_shared::media::profile::FieldError;
 use reelmill_shared::storage::StorageError;
@@ -256,6 +257,11 @@ impl Problem {
         self.status.unwrap_or(self.kind.meaning().status).is_server_error()
     }
 
+    /// There is nothing, or not yet.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.kind, Kind::NotFound | Kind::NotReady)
+    }
+
     /// A problem with a plain sentence.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: vec![], headers: vec![], status: None }
@@ -343,7 +349,10 @@ impl IntoResponse for Problem {
         if self.kind == Kind::Unavailable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
-        headers.extend(self.headers);
+        // In place of the usual ones, not beside them.
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
         response
     }
 }
@@ -367,6 +376,21 @@ impl From<DbError> for Problem {
         let detail =
             if kind == Kind::Unavailable { "the database does not answer" } else { "an internal error" };
         Self::new(kind, detail)
+    }
+}
+
+impl From<CdnError> for Problem {
+    fn from(error: CdnError) -> Self {
+        match &error {
+            CdnError::NotConfigured(_) | CdnError::Off => {
+                Self::new(Kind::Conflict, format!("there is no CDN in use: {error}"))
+            }
+            CdnError::TooMany { .. } => Self::new(Kind::Validation, error.to_string()),
+            CdnError::Unreachable(_) | CdnError::Refused { .. } => {
+                tracing::warn!(%error, request_id = request_id(), "the CDN did not fetch what it was to");
+                Self::new(Kind::Unavailable, format!("the CDN did not do it: {error}"))
+            }
+        }
     }
 }
 

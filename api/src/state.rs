@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use moka::future::{Cache, CacheBuilder};
 use reelmill_shared::auth::token::Signer;
 use reelmill_shared::broker::Broker;
+use reelmill_shared::cdn::CdnClient;
 use reelmill_shared::config::ApiConfig;
 use reelmill_shared::db::Db;
 use reelmill_shared::db::keys::ApiKey;
@@ -20,11 +21,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::audience::Audience;
+use crate::cdn::Cdn;
 use crate::dto::recording::ViewerInfoDto;
 use crate::edge::Edges;
 use crate::footage::Footages;
 use crate::hub::Hub;
 use crate::media::MediaFile;
+use crate::middleware::content_security_policy;
 use crate::playback::{Listing, StreamFile};
 use crate::transport::Transport;
 
@@ -47,6 +50,9 @@ pub struct Inner {
     /// What plays cameras over RTSP and WebRTC.
     pub(crate) mediamtx: Option<Mediamtx>,
     pub(crate) audience: Arc<Audience>,
+    pub(crate) cdn: Cdn,
+    /// What pages may load.
+    pub(crate) policy: HeaderValue,
 }
 
 /// A set, the ordinal that its files are named by, and which of its listings.
@@ -118,9 +124,24 @@ impl App {
         };
         let tests = Semaphore::new(TESTS);
         let audience = Arc::new(Audience::new());
-        let inner =
-            Inner { config, db, broker, storage, hub, sender, tests, caches, edges, mediamtx, audience };
-        Self(Arc::new(inner))
+        let client = config.cdn.clone().map(|config| CdnClient::new(edges.http().clone(), config));
+        let cdn = Cdn::new(db.clone(), client);
+        let policy = content_security_policy(config.cdn.as_ref());
+        Self(Arc::new(Inner {
+            config,
+            db,
+            broker,
+            storage,
+            hub,
+            sender,
+            tests,
+            caches,
+            edges,
+            mediamtx,
+            audience,
+            cdn,
+            policy,
+        }))
     }
 
     pub(crate) fn signer(&self) -> &Signer {
@@ -139,6 +160,14 @@ impl App {
         match host.filter(plain) {
             Some(host) => format!("{scheme}://{host}"),
             None => format!("{scheme}://{}", self.config.listen),
+        }
+    }
+
+    /// The address viewers fetch shared media from, without a trailing slash: the CDN while it is in use, else ours.
+    pub(crate) async fn media_url(&self, headers: &HeaderMap) -> String {
+        match self.cdn.base().await {
+            Some(base) => base.to_owned(),
+            None => self.public_url(headers),
         }
     }
 

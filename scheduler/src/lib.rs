@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reelmill_shared::broker::Broker;
+use reelmill_shared::cdn::CdnClient;
 use reelmill_shared::config::SchedulerConfig;
 use reelmill_shared::db::leader::{self, Leadership};
 use reelmill_shared::db::{Db, DbError, migrate};
@@ -36,9 +37,10 @@ pub async fn run(
     let holder = SchedulerId::new();
     let sender = Sender::new(config.webhooks.net.clone(), config.webhooks.timeout)?;
     let http = reqwest::Client::builder().no_proxy().build()?;
+    let cdn = config.cdn.clone().map(|config| CdnClient::new(http.clone(), config));
     let mediamtx = config.mediamtx.clone().map(|config| Mediamtx::new(http, config));
     let background = TaskTracker::new();
-    let context = Context { db, broker, storage, config, sender, mediamtx, background };
+    let context = Context { db, broker, storage, config, sender, mediamtx, cdn, background };
     if context.config.migrate {
         migrate_when_reachable(&context.db, &shutdown).await?;
     } else {

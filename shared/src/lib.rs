@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod broker;
+pub mod cdn;
 pub mod config;
 pub mod db;
 pub mod ids;

@@ -1,6 +1,7 @@
 //! Wire types: what bodies look like. Made from rows by explicit conversions, never the rows themselves.
 
 pub(crate) mod abr;
+pub(crate) mod cdn;
 pub(crate) mod dry_run;
 pub(crate) mod edit;
 pub(crate) mod job;

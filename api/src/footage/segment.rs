@@ -3,11 +3,13 @@
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use bytes::Bytes;
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::sets::Rendition;
 use reelmill_shared::media::cmaf::{self, CmafError, Place, muxed_init, place};
 use reelmill_shared::media::footage::Wrapping;
 
 use super::{Footage, Spot, playlist};
+use crate::cdn::tag;
 use crate::media::{Caching, MediaBytes, etag, send_bytes, send_text};
 use crate::playback::{PLAYLIST, TRANSPORT, VIDEO, stored};
 use crate::problem::{Answer, Kind, Problem};
@@ -37,32 +39,45 @@ impl FootageFile {
     }
 }
 
-/// Answers a request for a file of a session.
+/// Answers a request for a file of a session. `lent` where a CDN may keep it.
 pub(crate) async fn serve(
     app: &App,
     footage: &Footage,
     file: FootageFile,
     quality: Option<&str>,
+    lent: bool,
     method: &Method,
     headers: &HeaderMap,
 ) -> Answer<Response> {
-    // What a session plays never changes; whether it may be played does, so nobody keeps it for others.
-    let (settled, fixed) = (Caching::PrivateSettled, Caching::PrivateImmutable);
-    match file {
+    // What a session plays never changes; whether it may be played does, so nobody keeps it for others, but a CDN of ours for a moment.
+    let (settled, fixed) = if lent {
+        (Caching::LentSettled, Caching::LentImmutable)
+    } else {
+        (Caching::PrivateSettled, Caching::PrivateImmutable)
+    };
+    let mut response = match file {
         FootageFile::Playlist(wrapping) => {
             let text = playlist(app, footage, quality, wrapping).await?;
-            Ok(send_text(text, PLAYLIST, settled, method, headers))
+            send_text(text, PLAYLIST, settled, method, headers)
         }
         FootageFile::Segment(wrapping, index) => {
             let bytes = segment(app, footage, index, quality, wrapping).await?;
             let content_type = if wrapping == Wrapping::Ts { TRANSPORT } else { VIDEO };
-            send_bytes(bytes, content_type, fixed, method, headers)
+            send_bytes(bytes, content_type, fixed, method, headers)?
         }
         FootageFile::Init(index) => {
             let bytes = init(app, footage, index, quality).await?;
-            send_bytes(bytes, VIDEO, fixed, method, headers)
+            send_bytes(bytes, VIDEO, fixed, method, headers)?
         }
+    };
+    if lent {
+        let session = &footage.session;
+        tag(
+            &mut response,
+            &[SurrogateKey::Session(session.id), SurrogateKey::Livestream(session.livestream)],
+        );
     }
+    Ok(response)
 }
 
 /// The parts of a segment: of what is seen, and of what is heard beside it.

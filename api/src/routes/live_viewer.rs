@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{broadcasts, livestreams as livestreams_db};
 use reelmill_shared::ids::{BroadcastId, LivestreamId};
@@ -21,10 +22,12 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::audience::Visitor;
 use crate::auth::Caller;
+use crate::cdn::tag;
 use crate::edge::{LiveQuery, TakesGzip, live_thumbnail, recorded_thumbnail, serve, serve_archived};
 use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams::control::live_token;
+use crate::routes::viewer::good_token;
 use crate::routes::{abr, livestreams, streams, viewing};
 use crate::state::{App, now};
 
@@ -32,12 +35,15 @@ use crate::state::{App, now};
 pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
+        // Any is any: a cache need not keep an answer for each site.
+        .vary([])
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
         .allow_headers([header::RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
         .expose_headers([header::CONTENT_LENGTH, header::RETRY_AFTER, header::DATE]);
     Router::new()
         .route("/v/{token}/live/{id}/info", get(info))
         .route("/v/{token}/live/{id}/renew", get(renew))
+        .route("/v/{token}/live/{id}/check", get(checked))
         .route("/v/{token}/live/{id}/thumbnail.jpg", get(viewers_thumbnail))
         .route("/v/{token}/live/{id}/recordings/{rid}/thumbnail.jpg", get(archived_thumbnail))
         .route("/v/{token}/live/{id}/sessions", post(session))
@@ -61,7 +67,21 @@ async fn file(
     check(&app, &token, id)?;
     let answer = serve(&app, id, &name, &query, false, gzip).await;
     count(&app, id, &name, &answer, Some(&visitor));
-    answer
+    shared(answer, &[SurrogateKey::Livestream(id)])
+}
+
+/// An answer that everybody is given alike. What is not there a CDN knows for a second: of many who ask too early it asks for one.
+fn shared(answer: Answer<Response>, keys: &[SurrogateKey]) -> Answer<Response> {
+    match answer {
+        Ok(mut response) => {
+            tag(&mut response, keys);
+            Ok(response)
+        }
+        Err(problem) if problem.is_missing() => {
+            Err(problem.with_header(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=1")))
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// The same for a viewer who joined a stream of it, and for whom it is counted.
@@ -126,7 +146,8 @@ async fn archived(
     Path((token, id, rid, name)): Path<(String, LivestreamId, BroadcastId, String)>,
 ) -> Answer<Response> {
     let expires = check(&app, &token, id)?;
-    let answer = serve_archived(&app, id, rid, &name, false, gzip).await?;
+    let answer = serve_archived(&app, id, rid, &name, false, gzip).await;
+    let answer = shared(answer, &[SurrogateKey::Livestream(id), SurrogateKey::Broadcast(rid)])?;
     // A token is for all that a stream ever was; what is watched with it stays until it ends.
     if name.ends_with(".m3u8") || name.ends_with(".mpd") {
         broadcasts::keep(&app.db, id, rid, expires).await?;
@@ -160,7 +181,7 @@ async fn viewers_thumbnail(
     Path((token, id)): Path<(String, LivestreamId)>,
 ) -> Answer<Response> {
     check(&app, &token, id)?;
-    live_thumbnail(&app, id, false).await
+    shared(live_thumbnail(&app, id, false).await, &[SurrogateKey::Livestream(id)])
 }
 
 async fn archived_thumbnail(
@@ -169,7 +190,9 @@ async fn archived_thumbnail(
 ) -> Answer<Response> {
     check(&app, &token, id)?;
     let found = broadcasts::recorded(&app.db, id, rid).await?;
-    recorded_thumbnail(&app, &found.ok_or_else(|| Problem::not_found("recording", rid))?, false).await
+    let found = found.ok_or_else(|| Problem::not_found("recording", rid))?;
+    let answer = recorded_thumbnail(&app, &found, false).await;
+    shared(answer, &[SurrogateKey::Livestream(id), SurrogateKey::Broadcast(rid)])
 }
 
 /// Get a picture of what is on air.
@@ -277,6 +300,13 @@ fn renditions(window: &Window) -> Vec<LiveRendition> {
             }
         })
         .collect()
+}
+
+/// Whether a token is good: for a CDN that keeps things across tokens.
+async fn checked(State(app): State<App>, Path((token, id)): Path<(String, LivestreamId)>) -> Answer<Response> {
+    check(&app, &token, id)?;
+    let found = livestreams_db::find(&app.db, id).await?;
+    found.map(|_| good_token()).ok_or_else(|| Problem::not_found("livestream", id))
 }
 
 /// A newer token for the holder of one that still lasts.

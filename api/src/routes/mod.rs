@@ -1,6 +1,7 @@
 //! One file a resource. A new one is a file and a line in [`api`].
 
 pub(crate) mod abr;
+pub(crate) mod cdn;
 pub(crate) mod deliveries;
 pub(crate) mod downloads;
 pub(crate) mod events;
@@ -135,6 +136,8 @@ fn distribution() -> OpenApiRouter<App> {
         .routes(routes!(streams::join, streams::get, streams::leave))
         .routes(routes!(streams::adapt))
         .routes(routes!(streams::metrics))
+        .routes(routes!(cdn::get, cdn::turn))
+        .routes(routes!(cdn::warm))
 }
 
 fn tus() -> OpenApiRouter<App> {

@@ -133,7 +133,7 @@ async fn served(
     // It asks the camera itself where it can, and else plays what we make of it.
     let source = match source_url(app, livestream)? {
         Some(url) => url,
-        None => live_url(app, headers, livestream.id),
+        None => live_url(app, &app.public_url(headers), livestream.id),
     };
     mediamtx.add(&name, &source).await.map_err(|error| {
         tracing::warn!(%error, livestream = %livestream.id, "could not make a camera known to the media server");
@@ -146,9 +146,9 @@ async fn served(
     Ok((url, name))
 }
 
-fn live_url(app: &App, headers: &HeaderMap, id: LivestreamId) -> String {
+fn live_url(app: &App, base: &str, id: LivestreamId) -> String {
     let token = live_token(app, id);
-    format!("{}/v/{token}/live/{id}/master.m3u8", app.public_url(headers))
+    format!("{base}/v/{token}/live/{id}/master.m3u8")
 }
 
 /// Lasts as long as a session of what is on air; the same for all that begin within a day.
@@ -165,14 +165,14 @@ async fn created(app: &App, headers: &HeaderMap, session: &Arc<Session>) -> Answ
 
 /// A session as its owner sees it.
 async fn told(app: &App, headers: &HeaderMap, session: &Arc<Session>) -> Answer<PlaybackSessionDto> {
-    let public = app.public_url(headers);
+    let (public, media) = (app.public_url(headers), app.media_url(headers).await);
     let id = session.id;
     let is_recorded = session.kind == PlaybackKind::Recorded;
     let token = session_token(app, session);
     let url = match (&session.url, session.kind) {
         (Some(url), _) => url.clone(),
-        (None, PlaybackKind::Live) => live_url(app, headers, session.livestream),
-        (None, PlaybackKind::Recorded) => format!("{public}/v/{token}/playback/{id}/playlist.m3u8"),
+        (None, PlaybackKind::Live) => live_url(app, &media, session.livestream),
+        (None, PlaybackKind::Recorded) => format!("{media}/v/{token}/playback/{id}/playlist.m3u8"),
     };
     let watch_url = match (&session.url, session.kind) {
         (Some(_), _) => None,
@@ -326,7 +326,7 @@ pub(crate) async fn playlist(
 ) -> Answer<Response> {
     let footage = footage_of(&app, &own(&app, &caller, id).await?).await?;
     let file = FootageFile::Playlist(query.wrapping());
-    footage::serve(&app, &footage, file, query.quality.as_deref(), &method, &headers).await
+    footage::serve(&app, &footage, file, query.quality.as_deref(), false, &method, &headers).await
 }
 
 /// Get a segment of a session.
@@ -348,7 +348,7 @@ pub(crate) async fn segment(
     Query(query): Query<FootageQuery>,
 ) -> Answer<Response> {
     let footage = footage_of(&app, &own(&app, &caller, id).await?).await?;
-    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), &method, &headers).await
+    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), false, &method, &headers).await
 }
 
 /// What a name under `segment/` means.

@@ -16,12 +16,15 @@ use crate::extract::{Path, Query};
 use crate::footage::{self, FootageFile};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
 use crate::routes::playback::{FootageQuery, exported, footage_of, named};
+use crate::routes::viewer::good_token;
 use crate::state::{App, now};
 
 /// Players of other sites may use them: the token is the permission.
 pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
+        // Any is any: a cache need not keep an answer for each site.
+        .vary([])
         .allow_methods([Method::GET, Method::HEAD])
         .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH])
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
@@ -29,6 +32,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/playback/{id}/playlist.m3u8", get(playlist))
         .route("/v/{token}/playback/{id}/segment/{file}", get(segment))
         .route("/v/{token}/playback/{id}/export.mp4", get(export))
+        .route("/v/{token}/playback/{id}/check", get(check))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)
 }
@@ -46,6 +50,15 @@ pub(crate) async fn opened(app: &App, token: &str, id: PlaybackSessionId) -> Ans
     footage::find(app, id).await
 }
 
+/// Whether a token is good: for a CDN that keeps things across tokens.
+async fn check(
+    State(app): State<App>,
+    Path((token, id)): Path<(String, PlaybackSessionId)>,
+) -> Answer<Response> {
+    opened(&app, &token, id).await?;
+    Ok(good_token())
+}
+
 async fn playlist(
     State(app): State<App>,
     method: Method,
@@ -55,7 +68,8 @@ async fn playlist(
 ) -> Answer<Response> {
     let footage = footage_of(&app, &opened(&app, &token, id).await?).await?;
     let file = FootageFile::Playlist(query.wrapping());
-    footage::serve(&app, &footage, file, query.quality.as_deref(), &method, &headers).await
+    let lent = app.cdn.base().await.is_some();
+    footage::serve(&app, &footage, file, query.quality.as_deref(), lent, &method, &headers).await
 }
 
 async fn segment(
@@ -66,7 +80,8 @@ async fn segment(
     Query(query): Query<FootageQuery>,
 ) -> Answer<Response> {
     let footage = footage_of(&app, &opened(&app, &token, id).await?).await?;
-    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), &method, &headers).await
+    let lent = app.cdn.base().await.is_some();
+    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), lent, &method, &headers).await
 }
 
 async fn export(

@@ -377,7 +377,7 @@ pub(crate) async fn playback_token(
     caller.need(Scope::Read)?;
     let recording = find(&app, &caller, id).await?;
     let (token, expires_at) = viewer_token(&app, recording.id).await?;
-    let base = format!("{}/v/{token}", app.public_url(&headers));
+    let base = format!("{}/v/{token}", app.media_url(&headers).await);
     let has_storyboard = stills::storyboard(&app.db, recording.id).await?.is_some();
     let dto = PlaybackTokenDto {
         expires_at,
@@ -385,7 +385,7 @@ pub(crate) async fn playback_token(
         dash_url: format!("{base}/stream/manifest.mpd"),
         thumbnail_url: format!("{base}/thumbnail"),
         storyboard_url: has_storyboard.then(|| format!("{base}/storyboard.vtt")),
-        renew_url: format!("{base}/renew"),
+        renew_url: format!("{}/v/{token}/renew", app.public_url(&headers)),
         token,
     };
     Ok((StatusCode::CREATED, Json(dto)).into_response())

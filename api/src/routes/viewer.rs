@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::body::HttpBody;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording};
 use reelmill_shared::db::viewers::Watched;
@@ -19,6 +20,7 @@ use reelmill_shared::job::state::RecordingStatus;
 use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::cdn::tag;
 use crate::downloads;
 use crate::dto::ErrorDto;
 use crate::dto::job::{JobDto, TaskDto};
@@ -37,6 +39,8 @@ use crate::state::{App, now};
 pub(crate) fn routes() -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
+        // Any is any: a cache need not keep an answer for each site.
+        .vary([])
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
         .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
         .expose_headers([header::CONTENT_RANGE, header::CONTENT_LENGTH, header::ETAG]);
@@ -51,6 +55,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v/{token}/abr/metrics", post(abr::viewers_metrics))
         .route("/v/{token}/abr/select", post(abr::viewers_select))
         .route("/v/{token}/renew", get(renew))
+        .route("/v/{token}/check", get(check))
         .route("/v/{token}/sessions", post(viewing::viewers_session))
         .route("/v/{token}/progress", post(viewing::viewers_progress))
         // Inside of the layer: it answers a browser's question (OPTIONS) before this would refuse it.
@@ -117,7 +122,10 @@ async fn download(
     Query(query): Query<DownloadQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    downloads::serve(&app, &recording, query.quality.as_deref(), false, &method, &headers).await
+    let mut answer =
+        downloads::serve(&app, &recording, query.quality.as_deref(), false, &method, &headers).await?;
+    tag(&mut answer, &[SurrogateKey::Recording(recording.id)]);
+    Ok(answer)
 }
 
 /// A picture that is there. A viewer cannot make the farm work.
@@ -131,7 +139,10 @@ async fn thumbnail(
     let recording = named_by(&app, &token).await?;
     let wanted = query.wanted(&app, &recording).await?;
     let found = stored(&app, recording.id, wanted, false, &method, &headers).await?;
-    found.ok_or_else(|| Problem::new(Kind::NotReady, "there is no such picture of this recording"))
+    let missing = || Problem::new(Kind::NotReady, "there is no such picture of this recording");
+    let mut answer = found.ok_or_else(missing)?;
+    tag(&mut answer, &[SurrogateKey::Recording(recording.id), SurrogateKey::Listings(recording.id)]);
+    Ok(answer)
 }
 
 async fn storyboard(
@@ -141,7 +152,9 @@ async fn storyboard(
     Path(token): Path<String>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    storyboard::serve(&app, &recording, false, &method, &headers).await
+    let mut answer = storyboard::serve(&app, &recording, false, &method, &headers).await?;
+    tag(&mut answer, &[SurrogateKey::Recording(recording.id), SurrogateKey::Listings(recording.id)]);
+    Ok(answer)
 }
 
 async fn info(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
@@ -230,6 +243,18 @@ fn seconds_left(makers: &[&TaskDto]) -> Option<f32> {
     let left: f64 = makers.iter().map(|task| 1.0 - task.progress).sum();
     let each = running.iter().sum::<f64>() / running.len().max(1) as f64;
     (!running.is_empty()).then(|| (left * each / running.len() as f64) as f32)
+}
+
+/// Whether a token is good: for a CDN that keeps things across tokens.
+async fn check(State(app): State<App>, Path(token): Path<String>) -> Answer<Response> {
+    named_by(&app, &token).await?;
+    Ok(good_token())
+}
+
+/// The answer to who asks whether a token is good.
+pub(crate) fn good_token() -> Response {
+    let kept = HeaderValue::from_static("public, max-age=5");
+    (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, kept)]).into_response()
 }
 
 /// A newer token for the holder of one that still lasts.

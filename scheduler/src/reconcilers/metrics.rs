@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use reelmill_shared::db::leader::Leadership;
-use reelmill_shared::db::{jobs, snapshots, tasks};
+use reelmill_shared::db::{cdn, jobs, snapshots, tasks};
 use reelmill_shared::job::capability::Pool;
 
 use super::{Context, Duty, Failure};
@@ -35,6 +35,9 @@ impl Duty for Demand {
         for (status, count) in unfinished {
             ::metrics::gauge!("reelmill_jobs_unfinished", "status" => status).set(count as f64);
         }
+        let (waiting, oldest) = cdn::waiting(&context.db).await?;
+        ::metrics::gauge!("reelmill_cdn_purges_waiting").set(waiting as f64);
+        ::metrics::gauge!("reelmill_cdn_oldest_purge_age_seconds").set(oldest);
         Ok(0)
     }
 }

@@ -1,6 +1,8 @@
 //! One file a duty. A reconciler looks at what is and brings it to what should be: idempotent, without input, safe to run
 //! at any time. Writes that two leaders must not both make are guarded by the leader's epoch.
 
+mod cdn_purges;
+mod cdn_warmings;
 mod forgotten_rings;
 mod garbage;
 mod leases;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reelmill_shared::broker::Broker;
+use reelmill_shared::cdn::CdnClient;
 use reelmill_shared::config::SchedulerConfig;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{Db, DbError};
@@ -43,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) config: SchedulerConfig,
     pub(crate) sender: Sender,
     pub(crate) mediamtx: Option<Mediamtx>,
+    pub(crate) cdn: Option<CdnClient>,
     /// What duties have begun and do not wait for.
     pub(crate) background: TaskTracker,
 }
@@ -94,6 +98,8 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_figures", sweep * 5, Box::new(webhook_figures::Figures)),
         reconciler("livestream_secrets", Duration::from_secs(300), Box::new(livestream_secrets::Secrets)),
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
+        reconciler("cdn_purges", PROMPT, Box::new(cdn_purges::Purges)),
+        reconciler("cdn_warmings", sweep, Box::new(cdn_warmings::Warmings)),
         reconciler("playback_sessions", sweep * 30, Box::new(playback_sessions::Over)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("viewing", Duration::from_secs(300), Box::new(viewing::Viewing)),

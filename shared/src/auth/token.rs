@@ -184,6 +184,22 @@ mod tests {
         assert!(new.verify(Purpose::Session, &token, 0).is_ok());
     }
 
+    /// Caches leave out the rest, which says until when, and is signed.
+    #[test]
+    fn the_first_23_characters_name_what_a_token_opens() {
+        let signer = Signer::new(&["a".repeat(32)]);
+        let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let name = |purpose, subject, expires| signer.sign(purpose, subject, expires)[..23].to_owned();
+        let long_after = u64::from(u32::MAX) << 24;
+        let named = name(Purpose::PlayRecording, one, 100);
+        assert_eq!(named, name(Purpose::PlayRecording, one, long_after));
+        assert_ne!(named, name(Purpose::PlayRecording, other, 100));
+        assert_ne!(named, name(Purpose::PlayLivestream, one, 100));
+        // The last bit of what is named counts, too.
+        let next = Uuid::from_u128(one.as_u128() ^ 1);
+        assert_ne!(named, name(Purpose::PlayRecording, next, 100));
+    }
+
     #[test]
     fn unique_tokens_are_each_their_own() {
         let signer = Signer::new(&["a".repeat(32)]);

@@ -2,6 +2,7 @@
 //!
 //! A variable beats the file. `[database] url` in the file is `REELMILL_DATABASE_URL`.
 
+mod cdn;
 mod ports;
 mod vars;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use cdn::CdnConfig;
 pub use ports::Ports;
 pub use vars::{ConfigErrors, Vars};
 
@@ -185,6 +187,8 @@ pub struct ApiConfig {
     pub token_lifetime: Duration,
     /// What plays cameras over RTSP and WebRTC.
     pub mediamtx: Option<MediamtxConfig>,
+    /// What viewers fetch media from, if not from us.
+    pub cdn: Option<CdnConfig>,
     pub webhooks: WebhookConfig,
     pub retention: RetentionConfig,
 }
@@ -218,10 +222,9 @@ impl ApiConfig {
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
             ts_cache_bytes: vars.value("REELMILL_TS_CACHE_BYTES").or(256 << 20),
             edge_cache_bytes: vars.value("REELMILL_EDGE_CACHE_BYTES").or(256 << 20),
-            token_lifetime: Duration::from_secs(
-                vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60),
-            ),
+            token_lifetime: token_lifetime(vars),
             mediamtx: mediamtx(vars),
+            cdn: CdnConfig::read(vars),
             webhooks: WebhookConfig::read(vars),
             retention: RetentionConfig::read(vars),
         }
@@ -439,6 +442,10 @@ pub struct SchedulerConfig {
     pub webhook_patience: Duration,
     /// Where sessions that are over are forgotten, too.
     pub mediamtx: Option<MediamtxConfig>,
+    /// What is told to forget what changed, and to fetch what is new.
+    pub cdn: Option<CdnConfig>,
+    /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): the CDN fetches with the token that viewers have.
+    pub token_lifetime: Duration,
     /// Migrate at start, under a lock; off with `--no-migrate`.
     pub migrate: bool,
 }
@@ -478,6 +485,8 @@ impl SchedulerConfig {
                 vars.value("REELMILL_WEBHOOK_DISABLE_SECONDS").or(5 * 24 * 3600),
             ),
             mediamtx: mediamtx(vars),
+            cdn: CdnConfig::read(vars),
+            token_lifetime: token_lifetime(vars),
             listen: vars.value("REELMILL_SCHEDULER_LISTEN").optional(),
             leader_lease: Duration::from_secs_f64(leader_lease.clamp(0.05, 3600.0)),
             sweep: Duration::from_secs_f64(sweep.clamp(0.05, 3600.0)),
@@ -488,6 +497,11 @@ impl SchedulerConfig {
             migrate: true,
         }
     }
+}
+
+/// `REELMILL_PLAYBACK_TOKEN_SECONDS`.
+fn token_lifetime(vars: &mut Vars) -> Duration {
+    Duration::from_secs(vars.value("REELMILL_PLAYBACK_TOKEN_SECONDS").or(6 * 3600).max(60))
 }
 
 /// `REELMILL_LIVE_GRACE_SECONDS`.

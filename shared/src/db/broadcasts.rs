@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, cdn};
+use crate::cdn::SurrogateKey;
 use crate::ids::{BroadcastId, LivestreamId, ProjectId, RecordingId};
 use crate::job::state::words;
 use crate::job::transition;
@@ -160,6 +161,7 @@ pub async fn expire(db: &Db, id: BroadcastId, recorded: bool) -> Result<bool, Db
     tx.execute("insert into garbage (prefix, due_at) values ($1, now())", &[&prefix]).await?;
     tx.execute("delete from segments where set_id = $1", &[&set]).await?;
     tx.execute("delete from broadcast_pauses where broadcast_id = $1", &[&id.0]).await?;
+    cdn::forget(&tx, SurrogateKey::Broadcast(id)).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::broadcasts::{self, EndReason};
 use super::events::{EventType, NewEvent, append};
 use super::livestream_events::{self, NewEntry};
-use super::{Db, DbError, GenericClient, retrying};
+use super::{Db, DbError, GenericClient, cdn, retrying};
+use crate::cdn::SurrogateKey;
 use crate::ids::{BroadcastId, LivestreamId, ProjectId};
 use crate::job::error::TaskError;
 use crate::job::transition::words;
@@ -386,6 +387,7 @@ pub async fn delete(db: &Db, project: ProjectId, id: LivestreamId) -> Result<boo
             &[&id.0],
         )
         .await?;
+        cdn::forget(&tx, SurrogateKey::Livestream(id)).await?;
         tx.commit().await?;
         Ok(true)
     })

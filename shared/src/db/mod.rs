@@ -4,6 +4,7 @@
 
 pub mod abr;
 pub mod broadcasts;
+pub mod cdn;
 pub mod cluster;
 pub mod deliveries;
 pub mod downloads;

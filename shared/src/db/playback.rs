@@ -10,7 +10,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Db, DbError, live, sets};
+use super::{Db, DbError, cdn, live, sets};
+use crate::cdn::SurrogateKey;
 use crate::ids::{BroadcastId, LivestreamId, PlaybackSessionId, ProjectId, RecordingId, SetId};
 use crate::job::state::words;
 use crate::media::footage::{Shot, micros};
@@ -193,11 +194,15 @@ pub async fn extend(
 
 /// Ends a session; gives it where there was one.
 pub async fn end(db: &Db, id: PlaybackSessionId) -> Result<Option<Session>, DbError> {
-    let row = db
-        .get()
-        .await?
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    let row = tx
         .query_opt(&format!("delete from playback_sessions where id = $1 returning {COLUMNS}"), &[&id.0])
         .await?;
+    if row.is_some() {
+        cdn::forget(&tx, SurrogateKey::Session(id)).await?;
+    }
+    tx.commit().await?;
     row.as_ref().map(read).transpose()
 }
 

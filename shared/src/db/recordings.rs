@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 
 use super::events::{EventType, NewEvent, append};
 use super::sets::Playable;
-use super::{Db, DbError, GenericClient, pictures, retrying, stills};
+use super::{Db, DbError, GenericClient, cdn, pictures, retrying, stills};
+use crate::cdn::SurrogateKey;
 use crate::ids::{JobId, ProjectId, RecordingId, SourceId};
 use crate::job::error::TaskError;
 use crate::job::state::{Access, RecordingStatus};
@@ -170,15 +171,19 @@ pub async fn update(
     title: Option<&str>,
     access: Option<Access>,
 ) -> Result<bool, DbError> {
-    let changed = db
-        .get()
-        .await?
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    let changed = tx
         .execute(
             "update recordings set title = coalesce($3, title), access = coalesce($4, access), updated_at = now()
              where id = $1 and project_id = $2 and deleted_at is null",
             &[&id.0, &project.0, &title, &access.map(|access| access.as_str())],
         )
         .await?;
+    if changed == 1 && access.is_some() {
+        cdn::forget(&tx, SurrogateKey::Recording(id)).await?;
+    }
+    tx.commit().await?;
     Ok(changed == 1)
 }
 
@@ -213,6 +218,7 @@ pub(crate) async fn set_ready(
         )
         .await?;
     pictures::forget_other_cut(client, id, job).await?;
+    cdn::renew(client, id).await?;
     let data = serde_json::json!({ "recording_id": id, "job_id": job, "duration_seconds": duration_seconds });
     let kind = EventType::RecordingReady;
     tell(client, project, kind, Some(job), id, data).await
@@ -391,6 +397,7 @@ async fn delete_once(db: &Db, project: ProjectId, id: RecordingId, why: Why) -> 
         Why::Asked => "asked",
         Why::Expired(_) => "expired",
     };
+    cdn::forget(&tx, SurrogateKey::Recording(id)).await?;
     let data = serde_json::json!({ "recording_id": id, "reason": reason });
     let kind = EventType::RecordingDeleted;
     tell(&tx, project, kind, None, id, data).await?;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, cdn};
+use crate::cdn::SurrogateKey;
 use crate::ids::{JobId, ProjectId, RecordingId, SetId};
 use crate::job::plan::NewSet;
 use crate::job::state::words;
@@ -334,18 +335,24 @@ pub(crate) async fn make_playable(
             &[&recording.0, &set.0],
         )
         .await?;
+    if changed > 0 {
+        cdn::renew(client, recording).await?;
+    }
     Ok((changed > 0).then_some(Playable { recording, duration_seconds }))
 }
 
 /// Takes back what a job made playable early: it turned out to be worse than was asked for. In the caller's transaction.
 pub(crate) async fn withdraw(client: &impl GenericClient, job: JobId) -> Result<(), DbError> {
-    client
-        .execute(
+    let rows = client
+        .query(
             "update recording_sets rs set active = false from sets s
-             where s.id = rs.set_id and s.job_id = $1 and rs.static_prefix is null",
+             where s.id = rs.set_id and s.job_id = $1 and rs.static_prefix is null returning rs.recording_id",
             &[&job.0],
         )
         .await?;
+    for row in rows {
+        cdn::forget(client, SurrogateKey::Listings(RecordingId(row.get(0)))).await?;
+    }
     Ok(())
 }
 

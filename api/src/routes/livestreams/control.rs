@@ -160,11 +160,11 @@ pub(crate) async fn playback_token(
     caller.need(Scope::LiveRead)?;
     let id = find(&app, &caller, id).await?.id;
     let (token, expires_at) = live_token(&app, id);
-    let public = app.public_url(&headers);
+    let (public, media) = (app.public_url(&headers), app.media_url(&headers).await);
     let dto = LivePlaybackTokenDto {
         expires_at,
-        hls_url: format!("{public}/v/{token}/live/{id}/master.m3u8"),
-        dash_url: format!("{public}/v/{token}/live/{id}/manifest.mpd"),
+        hls_url: format!("{media}/v/{token}/live/{id}/master.m3u8"),
+        dash_url: format!("{media}/v/{token}/live/{id}/manifest.mpd"),
         watch_url: format!("{public}/watch/live/{id}?token={token}"),
         token,
     };
