@@ -1,15 +1,21 @@
 //! The CDN in front: whether viewers are sent to it, what it keeps answers by, and what it fetches ahead.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use moka::future::Cache;
 use reelmill_shared::cdn::{
     CACHE_TAG, CdnClient, CdnError, EDGE_CACHE_TAG, SURROGATE_KEY, SurrogateKey, listed,
 };
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{Db, DbError, cdn};
+
+use crate::state::App;
 
 /// All apis see within so long that the switch was turned.
 const MOMENT: Duration = Duration::from_secs(3);
@@ -72,6 +78,31 @@ impl Cdn {
         metrics::counter!("reelmill_cdn_warmings_total", "outcome" => outcome).increment(1);
         warmed
     }
+}
+
+/// Stands with an answer that is media: whether it was here, or had to be fetched from an origin or the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Had(pub(crate) bool);
+
+/// Whether a CDN asks (RFC 8586), or a viewer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByCdn(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for ByCdn {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.contains_key("cdn-loop")))
+    }
+}
+
+/// Counts an answer that is media, by whether it was here. Who had it already has it from here.
+pub(crate) fn count(app: &App, watched: Watched, by: ByCdn, answer: &Response) {
+    let Some(Had(had)) = answer.extensions().get().copied() else { return };
+    let had = had || answer.status() == StatusCode::NOT_MODIFIED;
+    let labels = [("outcome", if had { "hit" } else { "miss" }), ("by", if by.0 { "cdn" } else { "viewer" })];
+    metrics::counter!("reelmill_media_requests_total", &labels).increment(1);
+    app.audience.asked(watched, had);
 }
 
 /// Names what an answer is made of, for a CDN to forget it by. Only for what everybody with a token is given alike.

@@ -24,6 +24,7 @@ mod problem;
 mod quality;
 mod routes;
 mod serving;
+mod shared_cache;
 mod state;
 mod submit;
 mod trace;
@@ -92,7 +93,7 @@ pub async fn run(
     let edges = Arc::new(Edges::new(db.clone(), storage.clone(), config.edge_cache_bytes)?);
     let tls = config.tls.clone();
     let counting = CancellationToken::new();
-    let app = App::new(config, db, broker, storage, hub, sender, edges);
+    let app = App::new(config, db, broker, storage, hub, sender, edges)?;
     let keeping = tokio::spawn(audience::keep(Arc::clone(&app.audience), app.db.clone(), counting.clone()));
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.

@@ -4,9 +4,11 @@
 //! a name never changes its meaning. As MPEG-TS they are `{rung}-{ordinal}-{number}.ts` and `{rung}-ts.m3u8`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::http::{HeaderMap, Method};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use reelmill_shared::cdn::SurrogateKey;
@@ -22,9 +24,10 @@ use reelmill_shared::media::presentation::{self, Presented};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::cdn::tag;
+use crate::cdn::{Had, tag};
 use crate::media::{Caching, MediaFile, send, send_bytes, send_text};
 use crate::problem::{Answer, Kind, Problem};
+use crate::shared_cache::{Kept, Place};
 use crate::state::App;
 use crate::transport;
 
@@ -231,8 +234,9 @@ pub(crate) async fn serve(
             keys.push(SurrogateKey::Set(set.set_id));
             if let StreamFile::Segment { number, container: Container::Ts, .. } = file {
                 let found = transport::segment(app, set, rung, *number).await?;
-                let found = found.ok_or_else(|| missing(recording))?;
-                send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers)?
+                let (found, had) = found.ok_or_else(|| missing(recording))?;
+                let sent = send_bytes(found, TRANSPORT, caching(Caching::Immutable), method, headers)?;
+                (Extension(had), sent).into_response()
             } else {
                 let found = locate(app, set, rung, file).await?.ok_or_else(|| missing(recording))?;
                 // No rung of a profile may begin like these.
@@ -241,7 +245,10 @@ pub(crate) async fn serve(
                     rung if rung.starts_with(SUBTITLES_RUNG) => TEXT,
                     _ => VIDEO,
                 };
-                send(&app.storage, &found, content_type, caching(Caching::Immutable), method, headers).await?
+                let fixed = caching(Caching::Immutable);
+                let sent = send(&app.storage, &found, content_type, fixed, method, headers).await?;
+                // Nothing of them is kept here.
+                (Extension(Had(false)), sent).into_response()
             }
         }
         StreamFile::Still { kind, ordinal, number } => {
@@ -304,6 +311,9 @@ pub(crate) async fn stored(app: &App, set: SetId, rung: &str, number: u32) -> An
     Ok(found)
 }
 
+/// For so long apis keep a listing of a finished set for each other.
+const LISTED: Duration = Duration::from_secs(600);
+
 /// A playlist or manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
@@ -319,11 +329,21 @@ async fn listing(app: &App, recording: &Recording, file: &StreamFile) -> Answer<
     if let Some(found) = app.caches.settled.get(&key).await {
         return Ok((reference.set_id, found));
     }
+    let name = format!("{} {} {file:?}", reference.set_id, reference.ordinal);
+    let place = Place { kept: Kept::Listing, name: &name, field: "text" };
     let render = async {
+        if reference.is_finished()
+            && let Some((text, _)) = app.shared.get::<String>(place).await
+        {
+            return Ok(Listing { text: text.into(), is_settled: true });
+        }
         let (text, is_settled) = match file {
             StreamFile::Manifest { following } => manifest(app, recording, &reference, *following).await?,
             _ => (playlist(app, recording, &reference, file).await?, reference.is_finished()),
         };
+        if is_settled {
+            app.shared.put(place, &text, LISTED).await;
+        }
         Ok(Listing { text: text.into(), is_settled })
     };
     let found = app.caches.unsettled.try_get_with(key.clone(), render).await;

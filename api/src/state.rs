@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use moka::future::{Cache, CacheBuilder};
+use redis::RedisError;
 use reelmill_shared::auth::token::Signer;
 use reelmill_shared::broker::Broker;
 use reelmill_shared::cdn::CdnClient;
@@ -29,6 +30,7 @@ use crate::hub::Hub;
 use crate::media::MediaFile;
 use crate::middleware::content_security_policy;
 use crate::playback::{Listing, StreamFile};
+use crate::shared_cache::SharedCache;
 use crate::transport::Transport;
 
 /// The shared state; cheap to clone.
@@ -51,6 +53,7 @@ pub struct Inner {
     pub(crate) mediamtx: Option<Mediamtx>,
     pub(crate) audience: Arc<Audience>,
     pub(crate) cdn: Cdn,
+    pub(crate) shared: SharedCache,
     /// What pages may load.
     pub(crate) policy: HeaderValue,
 }
@@ -97,6 +100,9 @@ fn listings() -> CacheBuilder<ListingOf, Listing, Cache<ListingOf, Listing>> {
 
 impl App {
     /// The state of an API with these parts.
+    ///
+    /// # Errors
+    /// The address of the shared cache does not read.
     pub fn new(
         config: ApiConfig,
         db: Db,
@@ -105,7 +111,7 @@ impl App {
         hub: Hub,
         sender: Sender,
         edges: Arc<Edges>,
-    ) -> Self {
+    ) -> Result<Self, RedisError> {
         let mediamtx = config.mediamtx.clone().map(|config| Mediamtx::new(edges.http().clone(), config));
         let short = Duration::from_secs(3);
         let caches = Caches {
@@ -126,8 +132,9 @@ impl App {
         let audience = Arc::new(Audience::new());
         let client = config.cdn.clone().map(|config| CdnClient::new(edges.http().clone(), config));
         let cdn = Cdn::new(db.clone(), client);
+        let shared = SharedCache::new(config.cache_url.as_deref(), config.secret.sealer.clone())?;
         let policy = content_security_policy(config.cdn.as_ref());
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             config,
             db,
             broker,
@@ -140,8 +147,9 @@ impl App {
             mediamtx,
             audience,
             cdn,
+            shared,
             policy,
-        }))
+        })))
     }
 
     pub(crate) fn signer(&self) -> &Signer {

@@ -15,6 +15,7 @@ use reelmill_shared::media::presentation;
 use reelmill_shared::media::ts::{self, Amount, Media, TsError};
 use tokio::sync::Semaphore;
 
+use crate::cdn::Had;
 use crate::media::{MediaBytes, MediaFile, etag};
 use crate::playback::{Container, StreamFile, locate, renditions};
 use crate::problem::{Answer, Kind, Problem, request_id};
@@ -71,7 +72,7 @@ pub(crate) async fn segment(
     set: &SetReference,
     rung: &str,
     number: u32,
-) -> Answer<Option<MediaBytes>> {
+) -> Answer<Option<(MediaBytes, Had)>> {
     // Before a set can be played its sound may be missing, and a segment never changes.
     if !set.is_finished() && !set.active {
         return Ok(None);
@@ -109,10 +110,12 @@ pub(crate) async fn made(
     kind: TrackKind,
     main: Part,
     beside: Option<Part>,
-) -> Answer<MediaBytes> {
+) -> Answer<(MediaBytes, Had)> {
     let making = make(app, name.2, kind, main, beside);
-    let made = app.caches.transport.segments.try_get_with(name, making).await;
-    made.map_err(|problem: Arc<Problem>| Problem::clone(&problem))
+    let made = app.caches.transport.segments.entry(name).or_try_insert_with(making).await;
+    let made = made.map_err(|problem: Arc<Problem>| Problem::clone(&problem))?;
+    let had = Had(!made.is_fresh());
+    Ok((made.into_value(), had))
 }
 
 /// Where a rendition's part of a segment lies.

@@ -158,6 +158,18 @@ need_rabbitmq() {
   have epmd || die "Erlang's epmd is not on the PATH"
 }
 
+# Sets NGINX and REDIS: a cache in front of the apis and one between them, for tests. REELMILL_NGINX and REELMILL_REDIS name other ones.
+find_caches() {
+  NGINX=$(command -v "${REELMILL_NGINX:-nginx}" || command -v /usr/sbin/nginx) || return 1
+  REDIS=$(command -v "${REELMILL_REDIS:-valkey-server}" || command -v redis-server) || return 1
+}
+
+need_caches() {
+  find_caches && return
+  install_tool "nginx and Redis" "nginx-light redis-server" "nginx valkey" apt_install_stopped
+  find_caches || die "nginx and redis-server are still not found: name them in REELMILL_NGINX and REELMILL_REDIS"
+}
+
 # Sets FAKETIME, a library that gives one process another clock. REELMILL_FAKETIME names another one.
 find_faketime() {
   local file

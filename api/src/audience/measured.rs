@@ -17,12 +17,19 @@ pub(super) struct Measured {
     latency_sum: u64,
     latency_count: u32,
     latencies: Vec<i32>,
+    requests: u32,
+    hits: u32,
 }
 
 impl Measured {
     pub(super) fn sent(&mut self, bytes: u64, failed: bool) {
         self.bytes += bytes;
         self.errors += u32::from(failed);
+    }
+
+    pub(super) fn asked(&mut self, had: bool) {
+        self.requests = self.requests.saturating_add(1);
+        self.hits += u32::from(had);
     }
 
     pub(super) fn errors(&mut self, errors: u32) {
@@ -57,6 +64,8 @@ impl Measured {
             latency_sum: i64::try_from(self.latency_sum).unwrap_or(i64::MAX),
             latency_count: whole(self.latency_count),
             latencies: self.latencies,
+            media_requests: whole(self.requests),
+            media_hits: whole(self.hits),
         }
     }
 }

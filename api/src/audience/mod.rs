@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use reelmill_shared::db::distribution::{self, Asked};
 use reelmill_shared::db::livestream_figures::{self, EdgeFigures, SPAN};
 use reelmill_shared::db::streams::{self, Served};
 use reelmill_shared::db::viewers::{self, Noted, ToldBy, Watched};
@@ -41,6 +42,8 @@ pub(crate) struct Audience {
     crowds: Mutex<HashMap<Watched, Crowd>>,
     /// What viewers of streams were given since it was written down: bytes and segments.
     given: Mutex<HashMap<(Watched, String), (u64, u64)>>,
+    /// How often media was asked for since it was written down, and how often it was here.
+    asked: Mutex<HashMap<Watched, (u64, u64)>>,
 }
 
 /// What a player of a livestream tells of itself.
@@ -84,7 +87,12 @@ pub(crate) struct Progress {
 
 impl Audience {
     pub(crate) fn new() -> Self {
-        Self { id: Uuid::now_v7(), crowds: Mutex::default(), given: Mutex::default() }
+        Self {
+            id: Uuid::now_v7(),
+            crowds: Mutex::default(),
+            given: Mutex::default(),
+            asked: Mutex::default(),
+        }
     }
 
     fn crowds(&self) -> MutexGuard<'_, HashMap<Watched, Crowd>> {
@@ -143,6 +151,37 @@ impl Audience {
         let (sum, segments) = given.entry((watched, session.to_owned())).or_default();
         *sum += bytes;
         *segments += u64::from(is_segment);
+    }
+
+    /// Media was asked for, and was here or had to be fetched.
+    pub(crate) fn asked(&self, watched: Watched, had: bool) {
+        if let Watched::Livestream(_) = watched {
+            self.crowds().entry(watched).or_default().measured.asked(had);
+        }
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (requests, hits) = asked.entry(watched).or_default();
+        *requests += 1;
+        *hits += u64::from(had);
+    }
+
+    /// Writes down how often media was asked for; what could not be is kept for the next time.
+    async fn write_asked(&self, db: &Db) -> Result<(), DbError> {
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let sums: Vec<Asked> =
+            asked.iter().map(|(&watched, &(requests, hits))| Asked { watched, requests, hits }).collect();
+        let outcome = distribution::add(db, &sums).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "could not write down how often media was asked for");
+            let mut kept = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            for (watched, (requests, hits)) in asked {
+                let known = kept.entry(watched).or_default();
+                *known = (known.0 + requests, known.1 + hits);
+            }
+        }
+        outcome
     }
 
     fn given(&self) -> MutexGuard<'_, HashMap<(Watched, String), (u64, u64)>> {
@@ -207,7 +246,8 @@ impl Audience {
     /// Writes down what is due; what could not be is due again.
     async fn write(&self, db: &Db) -> Result<(), DbError> {
         let given = self.write_given(db).await;
-        self.write_viewers(db).await.and(given)
+        let asked = self.write_asked(db).await;
+        self.write_viewers(db).await.and(given).and(asked)
     }
 
     async fn write_viewers(&self, db: &Db) -> Result<(), DbError> {

@@ -102,7 +102,8 @@ pub(crate) struct FiguresDto {
     pub(crate) audio_video_sync: Option<f64>,
     /// Per cent of players' reports in which nothing had been waited for since the one before.
     pub(crate) buffer_health: Option<f64>,
-    /// 0 to 1; `null` until a CDN reports it.
+    /// 0 to 1: of the segments and parts that viewers, or a CDN for them, asked our edges for, those that were in an edge's memory. What a CDN
+    /// gave by itself is not in it.
     pub(crate) cdn_hit_ratio: Option<f64>,
     /// Milliseconds behind the live edge, as players tell.
     pub(crate) average_latency: Option<f64>,

@@ -231,5 +231,8 @@ pub(crate) struct DistributionMetricsDto {
     /// Of all streams there ever were.
     pub(crate) total_segments_served: u64,
     pub(crate) total_bytes_served: u64,
+    /// 0 to 1, of the last 30 days: of the media that viewers, or a CDN for them, asked our edges for, what an edge had in its memory, or
+    /// whoever asked had already. What a CDN gave by itself is not in it. `null` where nothing was asked for.
+    pub(crate) cdn_cache_hit_rate: Option<f64>,
     pub(crate) timestamp: DateTime<Utc>,
 }

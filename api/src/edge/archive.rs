@@ -36,7 +36,7 @@ pub(crate) async fn serve_archived(
         LiveFile::Init { .. } | LiveFile::Segment { .. } => {
             let Known::Here(Some(key)) = known(&window, &file) else { return Err(unknown()) };
             return match app.edges.files.kept(livestream, &window.place, &file, &key).await {
-                Ok(bytes) => Ok(reply.media(bytes)),
+                Ok(found) => Ok(reply.media(found)),
                 Err(FileError::Missing) => Err(unknown()),
                 Err(error) => {
                     tracing::warn!(%livestream, %broadcast, %file, %error, "could not get a file of a broadcast");

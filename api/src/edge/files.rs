@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
+use moka::Entry;
 use moka::future::Cache;
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::live::origin::{self, PASS_HEADER};
@@ -17,8 +18,11 @@ use super::view::View;
 pub(super) struct Files {
     http: reqwest::Client,
     storage: Storage,
-    cache: Cache<(LivestreamId, String, LiveFile), Bytes>,
+    cache: Cache<Name, Bytes>,
 }
+
+/// Of what, which broadcast of it, and which file.
+type Name = (LivestreamId, String, LiveFile);
 
 /// A file could not be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +40,17 @@ const KEPT: Duration = Duration::from_secs(60);
 /// A segment of the highest rate we allow comes within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A file, and whether it was here: fetched before, or by somebody who asked for it at the same time.
+pub(super) struct Found {
+    pub(super) bytes: Bytes,
+    pub(super) had: bool,
+}
+
+fn found(entry: Result<Entry<Name, Bytes>, Arc<FileError>>) -> Result<Found, FileError> {
+    let entry = entry.map_err(|error| (*error).clone())?;
+    Ok(Found { had: !entry.is_fresh(), bytes: entry.into_value() })
+}
+
 impl Files {
     pub(super) fn new(http: reqwest::Client, storage: Storage, bytes: u64) -> Self {
         let weight = |_: &_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -50,9 +65,9 @@ impl Files {
         file: &LiveFile,
         place: &str,
         key: Option<String>,
-    ) -> Result<Bytes, FileError> {
+    ) -> Result<Found, FileError> {
         let name = (view.livestream, place.to_owned(), file.clone());
-        let fetching = self.cache.try_get_with(name, async {
+        let fetching = self.cache.entry(name).or_try_insert_with(async {
             let upstream = match self.upstream(view, file).await {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => FileError::Missing,
@@ -67,7 +82,7 @@ impl Files {
                 None => Err(upstream),
             }
         });
-        fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
+        found(fetching.await)
     }
 
     /// A file that lies in the store.
@@ -77,10 +92,9 @@ impl Files {
         place: &str,
         file: &LiveFile,
         key: &str,
-    ) -> Result<Bytes, FileError> {
+    ) -> Result<Found, FileError> {
         let name = (livestream, place.to_owned(), file.clone());
-        let fetching = self.cache.try_get_with(name, self.stored(key));
-        fetching.await.map_err(|error: Arc<FileError>| (*error).clone())
+        found(self.cache.entry(name).or_try_insert_with(self.stored(key)).await)
     }
 
     /// A segment all of whose parts were asked for here.

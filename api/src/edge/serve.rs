@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::Utc;
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::media::live::names::LiveFile;
@@ -18,9 +18,10 @@ use reelmill_shared::storage::keys;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::files::FileError;
+use super::files::{FileError, Found};
 use super::playlists::Rendered;
 use super::view::{Presence, View};
+use crate::cdn::Had;
 use crate::problem::{Answer, Kind, Problem};
 use crate::state::App;
 
@@ -195,7 +196,7 @@ async fn media(app: &App, view: &View, file: &LiveFile, reply: &Reply) -> Answer
     };
     drop(permit);
     match app.edges.files.get(view, file, &place, key).await {
-        Ok(bytes) => Ok(reply.media(bytes)),
+        Ok(found) => Ok(reply.media(found)),
         Err(FileError::Missing) => Err(missing()),
         Err(error) => {
             tracing::warn!(livestream = %view.livestream, %file, %error, "could not get a live file");
@@ -300,13 +301,13 @@ impl Reply {
         response
     }
 
-    pub(super) fn media(&self, bytes: Bytes) -> Response {
+    pub(super) fn media(&self, found: Found) -> Response {
         let caching = if self.private {
             "private, max-age=3600, immutable"
         } else {
             "public, max-age=31536000, immutable"
         };
         let headers = [(header::CONTENT_TYPE, "video/mp4"), (header::CACHE_CONTROL, caching)];
-        (StatusCode::OK, headers, bytes).into_response()
+        (StatusCode::OK, headers, Extension(Had(found.had)), found.bytes).into_response()
     }
 }

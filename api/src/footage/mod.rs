@@ -7,9 +7,10 @@ mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use moka::Expiry;
 use moka::future::Cache;
 use reelmill_shared::db::live::{self, StoredRun};
 use reelmill_shared::db::playback::{self, Listed, Session, Stretch};
@@ -18,18 +19,20 @@ use reelmill_shared::ids::{PlaybackSessionId, SetId};
 use reelmill_shared::media::footage::{Entry, NOTICED, Playlist, Wrapping, micros};
 use reelmill_shared::media::hls::Ticks;
 use reelmill_shared::media::ts;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::export::export;
 pub(crate) use self::segment::{FootageFile, serve};
 pub(crate) use self::session::{LIVE, Wanted, WantedLive, end, extend, find, start, start_live};
 use crate::media::MediaFile;
 use crate::problem::{Answer, Kind, Problem};
+use crate::shared_cache::{Kept, Place};
 use crate::state::App;
 
 /// What is kept of sessions in memory.
 pub(crate) struct Footages {
     /// Short: one that was ended works on for a few seconds at most.
-    sessions: Cache<PlaybackSessionId, Option<Arc<Session>>>,
+    sessions: Cache<PlaybackSessionId, Known>,
     /// What the segments of a session are made of never changes.
     materials: Cache<PlaybackSessionId, Arc<Footage>>,
     playlists: Cache<(PlaybackSessionId, String), Bytes>,
@@ -44,7 +47,7 @@ impl Footages {
     pub(crate) fn new() -> Self {
         let weigh = |_: &_, text: &Bytes| u32::try_from(text.len()).unwrap_or(u32::MAX);
         Self {
-            sessions: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(3)).build(),
+            sessions: Cache::builder().max_capacity(10_000).expire_after(ByLife).build(),
             materials: Cache::builder().max_capacity(2_000).time_to_idle(IDLE).build(),
             playlists: Cache::builder().weigher(weigh).max_capacity(PLAYLISTS).time_to_idle(IDLE).build(),
         }
@@ -63,6 +66,22 @@ impl Footages {
     }
 }
 
+/// A session, if there is one, as the database had it.
+#[derive(Clone)]
+struct Known {
+    session: Option<Arc<Session>>,
+    /// For how long that may be believed.
+    lives: Duration,
+}
+
+struct ByLife;
+
+impl Expiry<PlaybackSessionId, Known> for ByLife {
+    fn expire_after_create(&self, _: &PlaybackSessionId, known: &Known, _: Instant) -> Option<Duration> {
+        Some(known.lives)
+    }
+}
+
 /// A session with what its segments are made of.
 pub(crate) struct Footage {
     pub(crate) session: Arc<Session>,
@@ -70,6 +89,7 @@ pub(crate) struct Footage {
 }
 
 /// What is known of a set that a session plays.
+#[derive(Serialize, Deserialize)]
 struct Material {
     /// The best first; of its pictures, then its sounds.
     renditions: Vec<Rendition>,
@@ -127,7 +147,12 @@ struct Spot<'a> {
 impl Footage {
     /// What a session plays; read once, for it never changes.
     pub(crate) async fn of(app: &App, session: &Arc<Session>) -> Answer<Arc<Self>> {
+        let name = session.id.to_string();
+        let place = Place { kept: Kept::Footage, name: &name, field: "segments" };
         let reading = async {
+            if let Some((materials, _)) = app.shared.get(place).await {
+                return Ok(Arc::new(Self { session: Arc::clone(session), materials }));
+            }
             let mut materials = HashMap::new();
             for stretch in &session.stretches {
                 if materials.contains_key(&stretch.set) {
@@ -140,6 +165,7 @@ impl Footage {
                 let renditions = sets::renditions(&app.db, stretch.set).await?;
                 materials.insert(stretch.set, Material { renditions, runs });
             }
+            app.shared.put(place, &materials, IDLE).await;
             Ok(Arc::new(Self { session: Arc::clone(session), materials }))
         };
         let found = app.caches.footage.materials.try_get_with(session.id, reading).await;
@@ -215,11 +241,19 @@ pub(crate) async fn playlist(
 ) -> Answer<Bytes> {
     footage.check(quality)?;
     let name = (footage.session.id, format!("{} {}", wrapping.extension(), quality.unwrap_or_default()));
+    let session = footage.session.id.to_string();
+    let field = name.1.clone();
+    let place = Place { kept: Kept::Footage, name: &session, field: &field };
     let rendering = async {
+        if let Some((text, _)) = app.shared.get::<String>(place).await {
+            return Ok(text.into());
+        }
         let mut entries = listed(app, footage, quality, wrapping).await?;
         let begins = trim(footage, &mut entries);
         let query = quality.map(|quality| format!("?quality={quality}")).unwrap_or_default();
-        Ok(Playlist { wrapping, entries: &entries, begins, query: &query }.render().into())
+        let text = Playlist { wrapping, entries: &entries, begins, query: &query }.render();
+        app.shared.put(place, &text, IDLE).await;
+        Ok(text.into())
     };
     let text = app.caches.footage.playlists.try_get_with(name, rendering).await;
     text.map_err(|problem: Arc<Problem>| Problem::clone(&problem))

@@ -1,7 +1,8 @@
 //! Segments of a session: those of its tracks put together, in fragmented MP4 or MPEG-TS.
 
+use axum::Extension;
 use axum::http::{HeaderMap, Method};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::sets::Rendition;
@@ -9,7 +10,7 @@ use reelmill_shared::media::cmaf::{self, CmafError, Place, muxed_init, place};
 use reelmill_shared::media::footage::Wrapping;
 
 use super::{Footage, Spot, playlist};
-use crate::cdn::tag;
+use crate::cdn::{Had, tag};
 use crate::media::{Caching, MediaBytes, etag, send_bytes, send_text};
 use crate::playback::{PLAYLIST, TRANSPORT, VIDEO, stored};
 use crate::problem::{Answer, Kind, Problem};
@@ -61,9 +62,9 @@ pub(crate) async fn serve(
             send_text(text, PLAYLIST, settled, method, headers)
         }
         FootageFile::Segment(wrapping, index) => {
-            let bytes = segment(app, footage, index, quality, wrapping).await?;
+            let (bytes, had) = segment(app, footage, index, quality, wrapping).await?;
             let content_type = if wrapping == Wrapping::Ts { TRANSPORT } else { VIDEO };
-            send_bytes(bytes, content_type, fixed, method, headers)?
+            (Extension(had), send_bytes(bytes, content_type, fixed, method, headers)?).into_response()
         }
         FootageFile::Init(index) => {
             let bytes = init(app, footage, index, quality).await?;
@@ -122,7 +123,7 @@ async fn segment(
     index: u32,
     quality: Option<&str>,
     wrapping: Wrapping,
-) -> Answer<MediaBytes> {
+) -> Answer<(MediaBytes, Had)> {
     footage.check(quality)?;
     let spot = footage.spot(index)?;
     let mut tracks = Tracks::find(app, &spot, quality).await?;
@@ -147,7 +148,7 @@ async fn segment(
     let picture = (picture, ticks(later, tracks.main));
     let sound = (sound, spot.material.beside(tracks.main).map_or(0, |sound| ticks(later, sound)));
     let bytes = joined(number, picture, sound).map_err(|error| transport::failed(&error))?;
-    Ok(MediaBytes { etag: etag(&bytes), bytes })
+    Ok((MediaBytes { etag: etag(&bytes), bytes }, Had(false)))
 }
 
 /// Microseconds in ticks of a track.

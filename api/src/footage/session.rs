@@ -1,6 +1,7 @@
 //! Sessions: what is asked for, found and kept, and for how long.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -9,7 +10,9 @@ use reelmill_shared::db::playback::{self, PlaybackFormat, PlaybackKind, Session,
 use reelmill_shared::ids::{PlaybackSessionId, ProjectId};
 use reelmill_shared::media::footage::{Picked, stitch};
 
+use super::Known;
 use crate::problem::{Answer, Kind, Problem};
+use crate::shared_cache::{Kept, Place};
 use crate::state::App;
 
 /// Places that are looked into at the same time.
@@ -167,13 +170,32 @@ pub(crate) async fn start_live(
     Ok(Arc::new(session))
 }
 
+/// For so long a session may be played after it was ended, whoever says that there is one: counted from before the database was asked.
+const BELIEVED: Duration = Duration::from_secs(3);
+
+/// A session as another api keeps it, else as the database has it.
+async fn known(app: &App, id: PlaybackSessionId) -> Answer<Known> {
+    let name = id.to_string();
+    let place = Place { kept: Kept::Session, name: &name, field: "session" };
+    if let Some((session, left)) = app.shared.get::<Session>(place).await {
+        return Ok(Known { session: Some(Arc::new(session)), lives: left.min(BELIEVED) });
+    }
+    let asked = Instant::now();
+    let session = playback::find(&app.db, id).await?.map(Arc::new);
+    let lives = BELIEVED.saturating_sub(asked.elapsed());
+    // Where a media server has one is nobody else's to know.
+    if let Some(session) = session.as_deref().filter(|session| session.url.is_none()) {
+        app.shared.put(place, session, lives).await;
+    }
+    Ok(Known { session, lives })
+}
+
 /// A session that is not over. Any api process knows it.
 pub(crate) async fn find(app: &App, id: PlaybackSessionId) -> Answer<Arc<Session>> {
     let sessions = &app.caches.footage.sessions;
-    let reading = async { Ok(playback::find(&app.db, id).await?.map(Arc::new)) };
-    let found = sessions.try_get_with(id, reading).await;
+    let found = sessions.try_get_with(id, known(app, id)).await;
     let found = found.map_err(|problem: Arc<Problem>| Problem::clone(&problem))?;
-    let session = found.ok_or_else(|| Problem::not_found("playback session", id))?;
+    let session = found.session.ok_or_else(|| Problem::not_found("playback session", id))?;
     if session.expires_at <= Utc::now() {
         let ended = session.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         return Err(Problem::new(
@@ -191,6 +213,7 @@ pub(crate) async fn extend(app: &App, session: &Session, by: TimeDelta) -> Answe
     let extended = extended.ok_or_else(|| Problem::new(Kind::Gone, "the playback session has ended"))?;
     playback::keep(&app.db, &extended).await?;
     app.caches.footage.sessions.invalidate(&session.id).await;
+    app.shared.forget(Kept::Session, &session.id.to_string()).await;
     Ok(Arc::new(extended))
 }
 
@@ -198,5 +221,7 @@ pub(crate) async fn extend(app: &App, session: &Session, by: TimeDelta) -> Answe
 pub(crate) async fn end(app: &App, id: PlaybackSessionId) -> Answer<Option<Session>> {
     let ended = playback::end(&app.db, id).await?;
     app.caches.footage.forget(id).await;
+    app.shared.forget(Kept::Session, &id.to_string()).await;
+    app.shared.forget(Kept::Footage, &id.to_string()).await;
     Ok(ended)
 }

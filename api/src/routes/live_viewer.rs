@@ -22,7 +22,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::audience::Visitor;
 use crate::auth::Caller;
-use crate::cdn::tag;
+use crate::cdn::{self, ByCdn, tag};
 use crate::edge::{LiveQuery, TakesGzip, live_thumbnail, recorded_thumbnail, serve, serve_archived};
 use crate::extract::{Path, Query, read_json};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
@@ -60,13 +60,15 @@ pub(crate) fn routes() -> Router<App> {
 async fn file(
     State(app): State<App>,
     gzip: TakesGzip,
+    by: ByCdn,
     visitor: Visitor,
     Path((token, id, name)): Path<(String, LivestreamId, String)>,
     Query(query): Query<LiveQuery>,
 ) -> Answer<Response> {
     check(&app, &token, id)?;
     let answer = serve(&app, id, &name, &query, false, gzip).await;
-    count(&app, id, &name, &answer, Some(&visitor));
+    // Who asks by a CDN is not known, and the CDN no viewer.
+    count(&app, id, &name, &answer, by, Some(&visitor).filter(|_| !by.0));
     shared(answer, &[SurrogateKey::Livestream(id)])
 }
 
@@ -88,6 +90,7 @@ fn shared(answer: Answer<Response>, keys: &[SurrogateKey]) -> Answer<Response> {
 async fn viewers_file(
     State(app): State<App>,
     gzip: TakesGzip,
+    by: ByCdn,
     Path((token, id, session, name)): Path<(String, LivestreamId, String, String)>,
     Query(query): Query<LiveQuery>,
 ) -> Answer<Response> {
@@ -95,7 +98,7 @@ async fn viewers_file(
     let watched = Watched::Livestream(id);
     streams::check_place(&app, watched, &session).await?;
     let answer = serve(&app, id, &name, &query, true, gzip).await;
-    count(&app, id, &name, &answer, None);
+    count(&app, id, &name, &answer, by, None);
     let bytes = answer.as_ref().ok().and_then(|response| response.body().size_hint().exact());
     let file = LiveFile::parse(&name);
     let is_media = matches!(file, Some(LiveFile::Segment { .. } | LiveFile::Part { .. }));
@@ -104,7 +107,17 @@ async fn viewers_file(
 }
 
 /// Counts an answer. `visitor` where whoever asks may be a viewer.
-fn count(app: &App, id: LivestreamId, name: &str, answer: &Answer<Response>, visitor: Option<&Visitor>) {
+fn count(
+    app: &App,
+    id: LivestreamId,
+    name: &str,
+    answer: &Answer<Response>,
+    by: ByCdn,
+    visitor: Option<&Visitor>,
+) {
+    if let Ok(response) = answer {
+        cdn::count(app, Watched::Livestream(id), by, response);
+    }
     let bytes =
         answer.as_ref().ok().and_then(|response| response.body().size_hint().exact()).unwrap_or_default();
     let failed = answer.as_ref().is_err_and(Problem::is_ours);
@@ -143,11 +156,13 @@ async fn track(
 async fn archived(
     State(app): State<App>,
     gzip: TakesGzip,
+    by: ByCdn,
     Path((token, id, rid, name)): Path<(String, LivestreamId, BroadcastId, String)>,
 ) -> Answer<Response> {
     let expires = check(&app, &token, id)?;
     let answer = serve_archived(&app, id, rid, &name, false, gzip).await;
     let answer = shared(answer, &[SurrogateKey::Livestream(id), SurrogateKey::Broadcast(rid)])?;
+    cdn::count(&app, Watched::Livestream(id), by, &answer);
     // A token is for all that a stream ever was; what is watched with it stays until it ends.
     if name.ends_with(".m3u8") || name.ends_with(".mpd") {
         broadcasts::keep(&app.db, id, rid, expires).await?;
@@ -237,7 +252,8 @@ pub(crate) async fn stream(
     caller.need(Scope::LiveRead)?;
     let id = livestreams::find(&app, &caller, id).await?.id;
     let answer = serve(&app, id, &name, &query, true, gzip).await;
-    count(&app, id, &name, &answer, None);
+    // No CDN keeps what needs a key.
+    count(&app, id, &name, &answer, ByCdn(false), None);
     answer
 }
 
@@ -303,7 +319,10 @@ fn renditions(window: &Window) -> Vec<LiveRendition> {
 }
 
 /// Whether a token is good: for a CDN that keeps things across tokens.
-async fn checked(State(app): State<App>, Path((token, id)): Path<(String, LivestreamId)>) -> Answer<Response> {
+async fn checked(
+    State(app): State<App>,
+    Path((token, id)): Path<(String, LivestreamId)>,
+) -> Answer<Response> {
     check(&app, &token, id)?;
     let found = livestreams_db::find(&app.db, id).await?;
     found.map(|_| good_token()).ok_or_else(|| Problem::not_found("livestream", id))

@@ -9,9 +9,11 @@ use axum::response::Response;
 use axum::routing::get;
 use reelmill_shared::auth::token::{Purpose, TokenError};
 use reelmill_shared::db::playback::Session;
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::PlaybackSessionId;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::cdn::{self, ByCdn};
 use crate::extract::{Path, Query};
 use crate::footage::{self, FootageFile};
 use crate::problem::{Answer, Kind, Problem, method_not_allowed};
@@ -76,12 +78,17 @@ async fn segment(
     State(app): State<App>,
     method: Method,
     headers: HeaderMap,
+    by: ByCdn,
     Path((token, id, name)): Path<(String, PlaybackSessionId, String)>,
     Query(query): Query<FootageQuery>,
 ) -> Answer<Response> {
     let footage = footage_of(&app, &opened(&app, &token, id).await?).await?;
     let lent = app.cdn.base().await.is_some();
-    footage::serve(&app, &footage, named(&name)?, query.quality.as_deref(), lent, &method, &headers).await
+    let file = named(&name)?;
+    let answer =
+        footage::serve(&app, &footage, file, query.quality.as_deref(), lent, &method, &headers).await?;
+    cdn::count(&app, Watched::Livestream(footage.session.livestream), by, &answer);
+    Ok(answer)
 }
 
 async fn export(

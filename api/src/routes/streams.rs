@@ -1,5 +1,7 @@
 //! `/streams`, `/viewers`, `/distribution`: viewers who join something by name, so many at most.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -8,7 +10,7 @@ use chrono::Utc;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::db::streams::{self, Joined, Stream, StreamViewer};
 use reelmill_shared::db::viewers::Watched;
-use reelmill_shared::db::{livestreams as livestreams_db, recordings as recordings_db};
+use reelmill_shared::db::{distribution, livestreams as livestreams_db, recordings as recordings_db};
 use reelmill_shared::media::abr::{BitrateProfile, Rung};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -36,6 +38,8 @@ const VIEWER_LIMIT: usize = 255;
 const LISTED: i64 = 1000;
 /// Who finds a stream full tries again after so many seconds: within a minute whoever left without a word has lost their place.
 const RETRY: u16 = 10;
+/// Requests for media are summed up over so long.
+const MEASURED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Open a stream.
 ///
@@ -296,6 +300,7 @@ pub(crate) async fn metrics(State(app): State<App>, caller: Caller) -> Answer<Js
         total_active_viewers: totals.viewers,
         total_segments_served: totals.segments,
         total_bytes_served: totals.bytes,
+        cdn_cache_hit_rate: distribution::hit_rate(&app.db, caller.project_id, MEASURED).await?,
         timestamp: Utc::now(),
     }))
 }

@@ -20,7 +20,7 @@ use reelmill_shared::job::state::RecordingStatus;
 use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::cdn::tag;
+use crate::cdn::{self, ByCdn, tag};
 use crate::downloads;
 use crate::dto::ErrorDto;
 use crate::dto::job::{JobDto, TaskDto};
@@ -83,11 +83,14 @@ async fn file(
     State(app): State<App>,
     method: Method,
     headers: HeaderMap,
+    by: ByCdn,
     Path((token, name)): Path<(String, String)>,
     Query(query): Query<QualityQuery>,
 ) -> Answer<Response> {
     let recording = named_by(&app, &token).await?;
-    serve(&app, &recording, &named(&name, &query)?, false, &method, &headers).await
+    let answer = serve(&app, &recording, &named(&name, &query)?, false, &method, &headers).await?;
+    cdn::count(&app, Watched::Recording(recording.id), by, &answer);
+    Ok(answer)
 }
 
 /// The same for a viewer who joined a stream of the recording, and for whom it is counted.
@@ -95,6 +98,7 @@ async fn viewers_file(
     State(app): State<App>,
     method: Method,
     headers: HeaderMap,
+    by: ByCdn,
     Path((token, session, name)): Path<(String, String, String)>,
     Query(query): Query<QualityQuery>,
 ) -> Answer<Response> {
@@ -103,6 +107,7 @@ async fn viewers_file(
     streams::check_place(&app, watched, &session).await?;
     let file = named(&name, &query)?;
     let answer = serve(&app, &recording, &file, true, &method, &headers).await?;
+    cdn::count(&app, watched, by, &answer);
     let bytes = answer.body().size_hint().exact().or_else(|| length(&answer)).unwrap_or_default();
     app.audience.gave(watched, &session, bytes, matches!(file, StreamFile::Segment { .. }));
     Ok(answer)

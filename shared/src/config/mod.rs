@@ -153,6 +153,20 @@ fn mediamtx(vars: &mut Vars) -> Option<MediamtxConfig> {
     }
 }
 
+/// `REELMILL_CACHE_URL`; it may hold a password.
+fn cache_url(vars: &mut Vars) -> Option<String> {
+    let text = vars.secret("REELMILL_CACHE_URL").optional()?;
+    let reads =
+        Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host());
+    if !reads {
+        vars.fault(
+            "REELMILL_CACHE_URL",
+            "must have the form redis://host:6379 or rediss://user:password@host",
+        );
+    }
+    Some(text)
+}
+
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -187,6 +201,8 @@ pub struct ApiConfig {
     pub token_lifetime: Duration,
     /// What plays cameras over RTSP and WebRTC.
     pub mediamtx: Option<MediamtxConfig>,
+    /// `REELMILL_CACHE_URL`: a Valkey or Redis in which apis keep things for each other.
+    pub cache_url: Option<String>,
     /// What viewers fetch media from, if not from us.
     pub cdn: Option<CdnConfig>,
     pub webhooks: WebhookConfig,
@@ -224,6 +240,7 @@ impl ApiConfig {
             edge_cache_bytes: vars.value("REELMILL_EDGE_CACHE_BYTES").or(256 << 20),
             token_lifetime: token_lifetime(vars),
             mediamtx: mediamtx(vars),
+            cache_url: cache_url(vars),
             cdn: CdnConfig::read(vars),
             webhooks: WebhookConfig::read(vars),
             retention: RetentionConfig::read(vars),

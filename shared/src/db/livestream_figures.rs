@@ -93,6 +93,9 @@ pub struct EdgeFigures {
     pub latency_count: i32,
     /// By [`latency::class`]; the last ones may be left out.
     pub latencies: Vec<i32>,
+    /// Segments and parts that were asked for, and how many of them it had.
+    pub media_requests: i32,
+    pub media_hits: i32,
 }
 
 /// Writes what an edge, by an id of its process, measured within the span that begins at `at`.
@@ -107,10 +110,11 @@ pub async fn add_edge(
         .prepare_cached(
             // An array of arrays cannot have rows of different lengths; text can.
             "insert into livestream_figures (livestream_id, at, source, bandwidth_usage, error_count, reports, smooth_reports,
-                                             latency_sum, latency_count, latencies)
-             select l.id, $2, $1, m.bandwidth, m.errors, m.reports, m.smooth, m.sum, m.count, m.latencies::int[]
-             from unnest($3::uuid[], $4::bigint[], $5::int[], $6::int[], $7::int[], $8::bigint[], $9::int[], $10::text[])
-                 as m (id, bandwidth, errors, reports, smooth, sum, count, latencies)
+                                             latency_sum, latency_count, latencies, media_requests, media_hits)
+             select l.id, $2, $1, m.bandwidth, m.errors, m.reports, m.smooth, m.sum, m.count, m.latencies::int[], m.requests, m.hits
+             from unnest($3::uuid[], $4::bigint[], $5::int[], $6::int[], $7::int[], $8::bigint[], $9::int[], $10::text[],
+                         $11::int[], $12::int[])
+                 as m (id, bandwidth, errors, reports, smooth, sum, count, latencies, requests, hits)
              join livestreams l using (id)
              on conflict do nothing",
         )
@@ -123,10 +127,25 @@ pub async fn add_edge(
     let sums: Vec<i64> = figures.iter().map(|it| it.latency_sum).collect();
     let counts: Vec<i32> = figures.iter().map(|it| it.latency_count).collect();
     let latencies: Vec<Option<String>> = figures.iter().map(array).collect();
+    let requests: Vec<i32> = figures.iter().map(|it| it.media_requests).collect();
+    let hits: Vec<i32> = figures.iter().map(|it| it.media_hits).collect();
     client
         .execute(
             &statement,
-            &[&edge, &at, &ids, &bandwidths, &errors, &reports, &smooth, &sums, &counts, &latencies],
+            &[
+                &edge,
+                &at,
+                &ids,
+                &bandwidths,
+                &errors,
+                &reports,
+                &smooth,
+                &sums,
+                &counts,
+                &latencies,
+                &requests,
+                &hits,
+            ],
         )
         .await?;
     Ok(())
@@ -157,7 +176,7 @@ pub struct Figures {
     pub audio_video_sync: Option<f64>,
     /// Per cent of players' reports in which nothing had been waited for.
     pub buffer_health: Option<f64>,
-    /// 0 to 1. No CDN reports it yet.
+    /// 0 to 1: of the segments and parts that edges were asked for, those they had.
     pub cdn_hit_ratio: Option<f64>,
     /// Milliseconds.
     pub average_latency: Option<f64>,
@@ -203,7 +222,7 @@ fn read(row: &Row, latencies: &HashMap<DateTime<Utc>, Vec<i64>>) -> Figures {
         keyframe_interval: row.get("keyframe_interval"),
         audio_video_sync: row.get("audio_video_sync"),
         buffer_health,
-        cdn_hit_ratio: row.get("cdn_hit_ratio"),
+        cdn_hit_ratio: share("media_hits", "media_requests"),
         average_latency: share("latency_sum", "latency_count"),
         p95_latency: latencies.get(&at).and_then(|counts| latency::percentile(counts, 0.95)),
         error_count: row.get("error_count"),
@@ -233,7 +252,7 @@ pub async fn read_steps(db: &Db, livestream: LivestreamId, steps: Steps) -> Resu
                  select at, max(viewer_count) as viewer_count, sum(bandwidth_usage) as bandwidth_usage,
                         sum(ingest_bitrate) as ingest_bitrate, sum(dropped_frames) as dropped_frames, sum(frames) as frames,
                         avg(keyframe_interval) as keyframe_interval, avg(audio_video_sync) as audio_video_sync,
-                        avg(cdn_hit_ratio) as cdn_hit_ratio, sum(error_count) as error_count, sum(reports) as reports,
+                        sum(media_requests) as media_requests, sum(media_hits) as media_hits, sum(error_count) as error_count, sum(reports) as reports,
                         sum(smooth_reports) as smooth_reports, sum(latency_sum) as latency_sum,
                         sum(latency_count) as latency_count, avg(speed) as speed
                  from livestream_figures where livestream_id = $1 and at >= $2 and at < $3 group by at)
@@ -242,7 +261,8 @@ pub async fn read_steps(db: &Db, livestream: LivestreamId, steps: Steps) -> Resu
                     (sum(bandwidth_usage) / count(*))::float8 as bandwidth_usage,
                     avg(ingest_bitrate)::float8 as ingest_bitrate, sum(dropped_frames)::bigint as dropped_frames,
                     sum(frames)::bigint as frames, avg(keyframe_interval)::float8 as keyframe_interval,
-                    avg(audio_video_sync)::float8 as audio_video_sync, avg(cdn_hit_ratio)::float8 as cdn_hit_ratio,
+                    avg(audio_video_sync)::float8 as audio_video_sync,
+                    sum(media_requests)::bigint as media_requests, sum(media_hits)::bigint as media_hits,
                     sum(error_count)::bigint as error_count, sum(reports)::bigint as reports,
                     sum(smooth_reports)::bigint as smooth_reports, sum(latency_sum)::bigint as latency_sum,
                     sum(latency_count)::bigint as latency_count, avg(speed)::float8 as speed

@@ -7,6 +7,7 @@ pub mod broadcasts;
 pub mod cdn;
 pub mod cluster;
 pub mod deliveries;
+pub mod distribution;
 pub mod downloads;
 pub mod events;
 pub mod fan_out;

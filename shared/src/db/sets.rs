@@ -37,7 +37,7 @@ impl TrackKind {
 }
 
 /// An encoded rung.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rendition {
     pub rung: String,
     /// Place in the ladder, best first, or among the tracks of its kind, the default one first.
@@ -72,7 +72,7 @@ pub struct Rendition {
 }
 
 /// A file of text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFile {
     pub key: String,
     pub bytes: u64,

@@ -426,6 +426,8 @@ async fn figures_add_up_whoever_measured_them_and_are_nothing_where_nobody_did()
             latency_sum: latencies.iter().map(|milliseconds| i64::from(*milliseconds)).sum(),
             latency_count: latencies.len() as i32,
             latencies: classes,
+            media_requests: 4,
+            media_hits: 3,
         }
     };
     let gone = EdgeFigures { livestream: LivestreamId::new(), ..edge(7, &[]) };
@@ -439,7 +441,10 @@ async fn figures_add_up_whoever_measured_them_and_are_nothing_where_nobody_did()
     assert_eq!((both.ingest_bitrate, both.dropped_frames, both.speed), (Some(2000.0), Some(25), Some(0.75)));
     // Three megabits in the first half, nothing in the second.
     assert_eq!((both.bandwidth_usage, both.error_count), (Some(1_500_000.0), Some(2)));
-    assert_eq!((both.keyframe_interval, both.audio_video_sync, both.cdn_hit_ratio), (Some(2.0), None, None));
+    assert_eq!(
+        (both.keyframe_interval, both.audio_video_sync, both.cdn_hit_ratio),
+        (Some(2.0), None, Some(0.75))
+    );
     assert_eq!((both.buffer_health, both.average_latency), (Some(75.0), Some(1200.0)));
     let p95 = both.p95_latency.unwrap();
     assert!((2500.0..3600.0).contains(&p95), "{p95}");

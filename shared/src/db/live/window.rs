@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use super::super::{Db, DbError};
@@ -27,7 +28,7 @@ impl StoredWindow {
 }
 
 /// A run, as it was begun.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredRun {
     pub epoch: u32,
     pub first_number: u64,

@@ -1,5 +1,7 @@
 //! Measured bit rates for `BANDWIDTH` and `AVERAGE-BANDWIDTH` (RFC 8216, 4.1 and 4.3.4.2).
 
+use serde::{Deserialize, Serialize};
+
 use super::media::{Ticks, target_duration};
 
 /// What is known of a segment that was made.
@@ -12,7 +14,7 @@ pub struct MeasuredSegment {
 }
 
 /// The bit rates of a rendition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// The peak segment bit rate, in bits a second, rounded up.
     pub peak: u64,

@@ -1,0 +1,241 @@
+//! A real cache in front: nginx from Debian, as docs/OPERATIONS.md has it.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reelmill_shared::auth::token::{Purpose, Signer};
+use reelmill_testkit::farm::{Part, SECRET_KEY};
+use reelmill_testkit::ffmpeg::frames;
+use reelmill_testkit::wait::until;
+use reelmill_testkit::{Farm, media};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::live::PATIENCE;
+use crate::receiver::{Receiver, Reply};
+use crate::support::{answer, header, is_problem, text};
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A program under a name that the scripts found it by, else where Debian has it.
+pub(crate) fn installed(variable: &str, usual: &str) -> std::ffi::OsString {
+    std::env::var_os(variable).unwrap_or_else(|| usual.into())
+}
+
+/// nginx that keeps media of these apis, by what a token opens and the rest of the path.
+async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
+    let dir = dir.join("nginx");
+    std::fs::create_dir_all(&dir).unwrap();
+    let servers: String = apis.iter().map(|api| format!("server {api}; ")).collect();
+    let here = dir.display();
+    let config = format!(
+        r#"daemon off; master_process off; pid {here}/pid; error_log {here}/log warn;
+        events {{ worker_connections 256; }}
+        http {{
+            access_log off;
+            client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;
+            uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;
+            upstream apis {{ {servers} }}
+            map $uri $media {{
+                "~^/v/(?<what>[\w-]{{23}})[\w-]*(?<rest>/.+)$" $what$rest;
+                default $uri;
+            }}
+            map $request_uri $check {{
+                "~^(?<opened>/v/[^/]+(/(live|playback)/[^/]+)?)/" $opened/check;
+            }}
+            proxy_cache_path {here}/media keys_zone=media:8m;
+            proxy_cache_path {here}/checks keys_zone=checks:1m;
+            proxy_http_version 1.1;
+            server {{
+                listen 127.0.0.1:{port};
+                location ~ ^/v/[^/]+/stream/ {{
+                    auth_request /check;
+                    slice 64k;
+                    proxy_set_header Range $slice_range;
+                    proxy_set_header CDN-Loop nginx;
+                    proxy_cache media;
+                    proxy_cache_key $media$is_args$args$slice_range;
+                    proxy_cache_lock on;
+                    add_header X-Cache-Status $upstream_cache_status;
+                    proxy_pass http://apis;
+                }}
+                location = /check {{
+                    internal;
+                    proxy_cache checks;
+                    proxy_cache_key $check;
+                    proxy_pass_request_body off;
+                    proxy_set_header Content-Length "";
+                    proxy_pass http://apis$check;
+                }}
+            }}
+        }}"#
+    );
+    let file = dir.join("nginx.conf");
+    std::fs::write(&file, config).unwrap();
+    let child = Command::new(installed("REELMILL_NGINX", "/usr/sbin/nginx"))
+        .arg("-c")
+        .arg(&file)
+        .arg("-p")
+        .arg(&dir)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nginx: apt-get install nginx-light, or name it in REELMILL_NGINX");
+    until("nginx to listen", PATIENCE, || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
+    })
+    .await;
+    child
+}
+
+#[tokio::test]
+async fn cdn_in_front_keeps_media_and_forgets_it_when_told() {
+    let port = free_port();
+    let cdn = format!("http://127.0.0.1:{port}");
+    // Refuses at first: what it was not told of waits.
+    let hook = Receiver::start(|_, before| Reply::Status(if before == 0 { 503 } else { 204 })).await;
+    let farm = Farm::builder()
+        .processes(2, 1, 1)
+        .set("REELMILL_CDN_URL", &cdn)
+        .set("REELMILL_CDN_PURGE_URL", hook.url("/purge"))
+        .set("REELMILL_CDN_TOKEN", "hook-secret")
+        .start()
+        .await;
+    let apis: Vec<String> =
+        farm.processes.iter().filter(|it| it.part == Part::Api).map(|it| it.address.clone()).collect();
+    let _nginx = nginx(farm.dir.path(), port, &apis).await;
+    let client = &farm.client;
+    let clip = media::clip(farm.dir.path(), 5, "320x180");
+    let profile = json!({ "segment_duration": 2, "preset": "ultrafast", "rungs": [
+        { "name": "180p", "width": 320, "height": 180, "crf": 28, "max_bitrate": 600_000 } ] });
+    let recording = client.transcode(&clip, &profile).await;
+    let id = text(&recording, "id");
+
+    // Viewers are sent to it; what it must not keep stays with us.
+    let token = client.post(&format!("/recordings/{id}/playback-token"), &json!({})).await;
+    let url = text(&token, "hls_url");
+    assert!(url.starts_with(&format!("{cdn}/v/")), "{token}");
+    assert!(text(&token, "dash_url").starts_with(&cdn), "{token}");
+    assert!(text(&token, "renew_url").starts_with(&format!("http://{}/v/", apis[0])), "{token}");
+    let page = client.request(Method::GET, &format!("/watch/{id}")).send().await.unwrap();
+    let policy = header(page.headers(), "content-security-policy").to_owned();
+    assert!(policy.contains(&format!("connect-src 'self' {cdn};")), "{policy}");
+
+    // Fetched ahead: by its first viewer it is there.
+    let warmed = client.post("/distribution/cdn/warm", &json!({ "recording_id": id })).await;
+    assert!(warmed["files"].as_u64().unwrap() >= 8, "{warmed}");
+    let fetch = async |url: String| {
+        let response = reqwest::get(&url).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        (status, headers, response.bytes().await.unwrap())
+    };
+    let playlist = fetch(url.replace("master", "180p")).await;
+    assert_eq!(header(&playlist.1, "x-cache-status"), "HIT");
+    let listed = String::from_utf8(playlist.2.to_vec()).unwrap();
+    let segments: Vec<&str> = listed.lines().filter(|line| line.ends_with(".m4s")).collect();
+    assert!(segments.len() >= 2, "{listed}");
+    for name in &segments {
+        let (status, headers, body) = fetch(url.replace("master.m3u8", name)).await;
+        assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"), "{name}");
+        assert_eq!(header(&headers, "access-control-allow-origin"), "*");
+        assert!(!headers.contains_key("vary"), "one copy for all sites: {headers:?}");
+        let keys = header(&headers, "surrogate-key");
+        assert!(keys.starts_with(&format!("recording-{id} set-")), "{keys}");
+        assert_eq!(header(&headers, "cache-tag"), keys.replace(' ', ","));
+        let direct = client
+            .bytes(&url.replace(&cdn, &format!("http://{}", apis[1])).replace("master.m3u8", name))
+            .await;
+        assert!(body == direct, "{name} came whole");
+    }
+    // A player plays through it.
+    let shown = frames(url, "v:0").len();
+    assert_eq!(shown, 125);
+
+    // Another token hits the same files; a forged one does not.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let old = text(&token, "token");
+    let newer = Signer::new(&[SECRET_KEY]).sign(Purpose::PlayRecording, id.parse().unwrap(), now + 90_000);
+    assert!(newer != old && newer[..23] == old[..23]);
+    let segment = url.replace("master.m3u8", segments[0]);
+    let (status, headers, _) = fetch(segment.replace(old, &newer)).await;
+    assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"));
+    let forged = format!("{}{}", &newer[..40], "A".repeat(newer.len() - 40));
+    assert_eq!(fetch(segment.replace(old, &forged)).await.0, StatusCode::FORBIDDEN);
+
+    // Counted where it was asked for: nothing of such segments is in an edge's memory.
+    let rate = until("figures", PATIENCE, || async {
+        client.get("/distribution/metrics").await["cdn_cache_hit_rate"].as_f64()
+    })
+    .await;
+    assert!((0.0..0.5).contains(&rate), "{rate}");
+    let told = farm.api(0).text(&format!("http://{}/metrics", apis[0])).await
+        + &farm.api(1).text(&format!("http://{}/metrics", apis[1])).await;
+    assert!(told.contains(r#"by="cdn""#) && told.contains(r#"by="viewer""#), "{told}");
+
+    // The switch: each api sees it.
+    let turn = async |enabled: bool| {
+        let body = json!({ "enabled": enabled });
+        answer(client.request(Method::PUT, "/api/v1/distribution/cdn").json(&body)).await
+    };
+    let (status, _, off) = turn(false).await;
+    assert_eq!((status, &off["enabled"], &off["configured"]), (StatusCode::OK, &json!(false), &json!(true)));
+    until("the other api to see it", PATIENCE, || async {
+        let (_, token) = farm.api(1).try_post(&format!("/recordings/{id}/playback-token"), &json!({})).await;
+        text(&token, "hls_url").starts_with(&format!("http://{}", apis[1])).then_some(())
+    })
+    .await;
+    is_problem(
+        &answer(
+            client
+                .request(Method::POST, "/api/v1/distribution/cdn/warm")
+                .json(&json!({ "recording_id": id })),
+        )
+        .await,
+        409,
+        "conflict",
+    );
+    assert_eq!(turn(true).await.2["enabled"], true);
+
+    // What changes is told, until it is taken: here at the second try, and once more.
+    let patch = json!({ "access": "public" });
+    let path = format!("/api/v1/recordings/{id}");
+    assert_eq!(client.request(Method::PATCH, &path).json(&patch).send().await.unwrap().status(), 200);
+    let of_recording = format!("recording-{id}");
+    let named = |count: usize| {
+        let hook = &hook;
+        let of_recording = &of_recording;
+        move || async move {
+            let calls = hook.at("/purge");
+            let all = calls.iter().map(|call| call.json()["surrogate_keys"].clone()).collect::<Vec<Value>>();
+            let hits =
+                all.iter().filter(|keys| keys.as_array().unwrap().contains(&json!(of_recording))).count();
+            (hits >= count).then_some(calls)
+        }
+    };
+    let calls = until("the purges", Duration::from_secs(60), named(2)).await;
+    assert!(calls.iter().all(|call| call.header("authorization") == "Bearer hook-secret"));
+    let replaced = json!(format!("listings-{id}"));
+    let of_ready = |call: &&crate::receiver::Received| {
+        call.json()["surrogate_keys"].as_array().unwrap().contains(&replaced)
+    };
+    assert!(calls.iter().any(|call| of_ready(&call)), "the first encoding was told of, too");
+
+    // Deleted: told again, and within seconds nobody is given what the cache still has.
+    assert_eq!(client.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
+    until("the purge of what was deleted", Duration::from_secs(60), named(3)).await;
+    until("the token to be refused", PATIENCE, || async {
+        (!fetch(segment.clone()).await.0.is_success()).then_some(())
+    })
+    .await;
+    until("nothing to wait", Duration::from_secs(60), || async {
+        (client.get("/distribution/cdn").await["purges_waiting"] == 0).then_some(())
+    })
+    .await;
+    farm.stop().await;
+}
