@@ -27,6 +27,7 @@ mod serving;
 mod shared_cache;
 mod state;
 mod submit;
+mod tokens;
 mod trace;
 mod transport;
 mod uploads;
@@ -95,6 +96,8 @@ pub async fn run(
     let counting = CancellationToken::new();
     let app = App::new(config, db, broker, storage, hub, sender, edges)?;
     let keeping = tokio::spawn(audience::keep(Arc::clone(&app.audience), app.db.clone(), counting.clone()));
+    tokens::learn(&app).await?;
+    let following = tokio::spawn(tokens::follow(app.clone(), counting.clone()));
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });
@@ -103,6 +106,7 @@ pub async fn run(
     // What was counted last is written down.
     counting.cancel();
     keeping.await?;
+    following.await?;
     Ok(())
 }
 

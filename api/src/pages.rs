@@ -378,7 +378,7 @@ pub(crate) async fn watch_live(
         }
     }
     let stream = stream.ok_or_else(|| Problem::not_found("livestream", id))?;
-    let (token, expires_at) = live_token(&app, id);
+    let (token, expires_at) = live_token(&app, id).await;
     Ok(render(&WatchPage {
         id: id.to_string(),
         kind: "livestream",

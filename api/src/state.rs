@@ -31,6 +31,7 @@ use crate::media::MediaFile;
 use crate::middleware::content_security_policy;
 use crate::playback::{Listing, StreamFile};
 use crate::shared_cache::SharedCache;
+use crate::tokens::Revoked;
 use crate::transport::Transport;
 
 /// The shared state; cheap to clone.
@@ -54,6 +55,8 @@ pub struct Inner {
     pub(crate) audience: Arc<Audience>,
     pub(crate) cdn: Cdn,
     pub(crate) shared: SharedCache,
+    /// Viewers' tokens that were taken back.
+    pub(crate) revoked: Revoked,
     /// What pages may load.
     pub(crate) policy: HeaderValue,
 }
@@ -148,6 +151,7 @@ impl App {
             audience,
             cdn,
             shared,
+            revoked: Revoked::default(),
             policy,
         })))
     }

@@ -123,8 +123,8 @@ async fn started(app: &App, caller: &Caller, headers: &HeaderMap, live: LiveReco
     let id = live.livestream;
     let livestream = crate::routes::livestreams::find(app, caller, id).await?;
     let publisher = publishing(app, headers, &livestream)?;
-    let (token, _) = live_token(app, id);
-    let public = app.public_url(headers);
+    let (token, _) = live_token(app, id).await;
+    let (public, media) = (app.public_url(headers), app.media_url(headers).await);
     let (ingest_url, stream_key) = publisher.unzip();
     let dto = LiveStartedDto {
         stream_id: id,
@@ -133,7 +133,7 @@ async fn started(app: &App, caller: &Caller, headers: &HeaderMap, live: LiveReco
         room_id: live.room,
         ingest_url,
         stream_key,
-        playlist_url: format!("{public}/v/{token}/live/{id}/master.m3u8"),
+        playlist_url: format!("{media}/v/{token}/live/{id}/master.m3u8"),
         watch_url: format!("{public}/watch/live/{id}?token={token}"),
         started_at: live.started_at,
     };

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
-use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{broadcasts, livestreams as livestreams_db};
@@ -25,11 +25,12 @@ use crate::auth::Caller;
 use crate::cdn::{self, ByCdn, tag};
 use crate::edge::{LiveQuery, TakesGzip, live_thumbnail, recorded_thumbnail, serve, serve_archived};
 use crate::extract::{Path, Query, read_json};
-use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
+use crate::problem::{Answer, Problem, ProblemDocument, method_not_allowed};
 use crate::routes::livestreams::control::live_token;
 use crate::routes::viewer::good_token;
 use crate::routes::{abr, livestreams, streams, viewing};
-use crate::state::{App, now};
+use crate::state::App;
+use crate::tokens;
 
 /// The routes under `/v/{token}/live/{id}`. Players of other sites may use them: the token is the permission.
 pub(crate) fn routes() -> Router<App> {
@@ -331,21 +332,13 @@ async fn checked(
 /// A newer token for the holder of one that still lasts.
 async fn renew(State(app): State<App>, Path((token, id)): Path<(String, LivestreamId)>) -> Answer<Response> {
     check(&app, &token, id)?;
-    let (token, expires_at) = live_token(&app, id);
+    let (token, expires_at) = live_token(&app, id).await;
     let body = Json(json!({ "token": token, "expires_at": expires_at }));
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response())
 }
 
 /// A token opens the one stream it names; gives when it ends.
 pub(crate) fn check(app: &App, token: &str, id: LivestreamId) -> Answer<DateTime<Utc>> {
-    let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
-    let verified =
-        app.signer().verify(Purpose::PlayLivestream, token, now()).map_err(|error| match error {
-            TokenError::Invalid => refused("the playback token is not valid"),
-            TokenError::Expired => refused("the playback token has ended"),
-        })?;
-    if verified.subject != id.0 {
-        return Err(refused("the playback token is for another stream"));
-    }
+    let verified = tokens::look_for(app, Purpose::PlayLivestream, token, id.0)?;
     Ok(DateTime::from_timestamp(verified.expires as i64, 0).unwrap_or_default())
 }

@@ -25,7 +25,8 @@ use crate::footage::{self, Footage, FootageFile, LIVE, Wanted, WantedLive};
 use crate::playback::Container;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::livestreams::source_url;
-use crate::state::{App, now};
+use crate::state::App;
+use crate::tokens;
 
 /// Tokens of sessions last longer than any session: whether it goes on is looked up.
 const TOKEN_SECONDS: u64 = 8 * 24 * 3600;
@@ -133,7 +134,7 @@ async fn served(
     // It asks the camera itself where it can, and else plays what we make of it.
     let source = match source_url(app, livestream)? {
         Some(url) => url,
-        None => live_url(app, &app.public_url(headers), livestream.id),
+        None => live_url(app, &app.public_url(headers), livestream.id).await,
     };
     mediamtx.add(&name, &source).await.map_err(|error| {
         tracing::warn!(%error, livestream = %livestream.id, "could not make a camera known to the media server");
@@ -146,15 +147,15 @@ async fn served(
     Ok((url, name))
 }
 
-fn live_url(app: &App, base: &str, id: LivestreamId) -> String {
-    let token = live_token(app, id);
+async fn live_url(app: &App, base: &str, id: LivestreamId) -> String {
+    let token = live_token(app, id).await;
     format!("{base}/v/{token}/live/{id}/master.m3u8")
 }
 
 /// Lasts as long as a session of what is on air; the same for all that begin within a day.
-fn live_token(app: &App, id: LivestreamId) -> String {
+async fn live_token(app: &App, id: LivestreamId) -> String {
     let lifetime = LIVE.to_std().unwrap_or_default();
-    app.signer().sign_bucketed(Purpose::PlayLivestream, id.0, now(), lifetime).0
+    tokens::give_for(app, Purpose::PlayLivestream, id.0, lifetime).await.0
 }
 
 async fn created(app: &App, headers: &HeaderMap, session: &Arc<Session>) -> Answer<Response> {
@@ -171,13 +172,13 @@ async fn told(app: &App, headers: &HeaderMap, session: &Arc<Session>) -> Answer<
     let token = session_token(app, session);
     let url = match (&session.url, session.kind) {
         (Some(url), _) => url.clone(),
-        (None, PlaybackKind::Live) => live_url(app, &media, session.livestream),
+        (None, PlaybackKind::Live) => live_url(app, &media, session.livestream).await,
         (None, PlaybackKind::Recorded) => format!("{media}/v/{token}/playback/{id}/playlist.m3u8"),
     };
     let watch_url = match (&session.url, session.kind) {
         (Some(_), _) => None,
         (None, PlaybackKind::Live) => {
-            let (livestream, token) = (session.livestream, live_token(app, session.livestream));
+            let (livestream, token) = (session.livestream, live_token(app, session.livestream).await);
             Some(format!("{public}/watch/live/{livestream}?token={token}"))
         }
         (None, PlaybackKind::Recorded) => Some(format!("{public}/watch/playback/{id}?token={token}")),

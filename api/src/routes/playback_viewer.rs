@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
 use axum::routing::get;
-use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::db::playback::Session;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::PlaybackSessionId;
@@ -16,10 +16,11 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::cdn::{self, ByCdn};
 use crate::extract::{Path, Query};
 use crate::footage::{self, FootageFile};
-use crate::problem::{Answer, Kind, Problem, method_not_allowed};
+use crate::problem::{Answer, method_not_allowed};
 use crate::routes::playback::{FootageQuery, exported, footage_of, named};
 use crate::routes::viewer::good_token;
-use crate::state::{App, now};
+use crate::state::App;
+use crate::tokens;
 
 /// Players of other sites may use them: the token is the permission.
 pub(crate) fn routes() -> Router<App> {
@@ -41,14 +42,7 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The session that a token opens.
 pub(crate) async fn opened(app: &App, token: &str, id: PlaybackSessionId) -> Answer<Arc<Session>> {
-    let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
-    let verified = app.signer().verify(Purpose::PlaySession, token, now()).map_err(|error| match error {
-        TokenError::Invalid => refused("the playback token is not valid"),
-        TokenError::Expired => refused("the playback token has ended"),
-    })?;
-    if verified.subject != id.0 {
-        return Err(refused("the playback token is for another session"));
-    }
+    tokens::look_for(app, Purpose::PlaySession, token, id.0)?;
     footage::find(app, id).await
 }
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::jobs;
 use reelmill_shared::db::recordings::{self, NewRecording, Recording, RecordingFilter};
 use reelmill_shared::db::{sources, stills};
@@ -34,8 +35,9 @@ use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::routes::jobs::CreateQuery;
 use crate::routes::thumbnails::has_poster;
 use crate::routes::viewing;
-use crate::state::{App, now};
+use crate::state::App;
 use crate::submit::{Wish, bad_title, check_early, fault, metadata, submit};
+use crate::tokens;
 use crate::trace::traceparent;
 use crate::uploads::store_whole;
 
@@ -391,11 +393,29 @@ pub(crate) async fn playback_token(
     Ok((StatusCode::CREATED, Json(dto)).into_response())
 }
 
+/// Take back what viewers have.
+///
+/// All tokens of the recording that were given out so far end within seconds, on every api; a CDN that is told what to forget forgets the
+/// recording. The next `POST` gives another one.
+#[utoipa::path(delete, path = "/recordings/{id}/playback-token", tag = "recordings", params(("id" = RecordingId, Path)),
+    responses(
+    (status = 204, description = "They are worth nothing any more."),
+    (status = 404, description = "There is no such recording.", body = ProblemDocument),
+))]
+pub(crate) async fn revoke_tokens(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<RecordingId>,
+) -> Answer<StatusCode> {
+    caller.need(Scope::Write)?;
+    let id = find(&app, &caller, id).await?.id;
+    tokens::revoke(&app, id.0, app.config.token_lifetime, SurrogateKey::Recording(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The token viewers of a recording share at the moment. Its age does not delete the recording before that ends.
 pub(crate) async fn viewer_token(app: &App, id: RecordingId) -> Answer<(String, DateTime<chrono::Utc>)> {
-    let lifetime = app.config.token_lifetime;
-    let (token, expires) = app.signer().sign_bucketed(Purpose::PlayRecording, id.0, now(), lifetime);
-    let expires_at = DateTime::from_timestamp(expires as i64, 0).unwrap_or_default();
+    let (token, expires_at) = tokens::give(app, Purpose::PlayRecording, id.0).await;
     if !recordings::keep(&app.db, id, expires_at).await? {
         return Err(Problem::not_found("recording", id));
     }

@@ -194,7 +194,7 @@ async fn playlist_url(
             format!("{public}/v/{token}/as/{session}/stream/master.m3u8")
         }
         Watched::Livestream(id) => {
-            let (token, _) = live_token(app, id);
+            let (token, _) = live_token(app, id).await;
             format!("{public}/v/{token}/live/{id}/as/{session}/master.m3u8")
         }
     })

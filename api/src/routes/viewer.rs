@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use reelmill_shared::auth::token::{Purpose, TokenError};
+use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::jobs::{self, JobFilter};
 use reelmill_shared::db::recordings::{self, Recording};
@@ -33,7 +33,8 @@ use crate::routes::recordings::viewer_token;
 use crate::routes::stream::{QualityQuery, named};
 use crate::routes::thumbnails::{PictureQuery, stored};
 use crate::routes::{abr, quality, storyboard, streams, viewing};
-use crate::state::{App, now};
+use crate::state::App;
+use crate::tokens;
 
 /// The routes under `/v/{token}`. Players of other sites may use them: the token is the permission.
 pub(crate) fn routes() -> Router<App> {
@@ -65,12 +66,7 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The recording a token names; there may be none by now.
 pub(crate) fn opened_by(app: &App, token: &str) -> Answer<RecordingId> {
-    let verified =
-        app.signer().verify(Purpose::PlayRecording, token, now()).map_err(|error| match error {
-            TokenError::Invalid => Problem::new(Kind::BadToken, "the playback token is not valid"),
-            TokenError::Expired => Problem::new(Kind::BadToken, "the playback token has ended"),
-        })?;
-    Ok(RecordingId(verified.subject))
+    Ok(RecordingId(tokens::look(app, Purpose::PlayRecording, token)?.subject))
 }
 
 /// The recording a token names.

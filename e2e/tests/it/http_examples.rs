@@ -117,6 +117,7 @@ async fn http_examples_of_what_viewers_need_are_true() {
         Step(get.clone(), "/playback/sessions/{id}/export.mp4", id("session"), ""),
         Step(post.clone(), "/playback/sessions/{id}/extend", id("session"), ""),
         Step(delete.clone(), "/playback/sessions/{id}", id("session"), ""),
+        Step(delete.clone(), "/recordings/{id}/playback-token", id(recording), ""),
     ];
     for Step(method, path, ids, query) in steps {
         let path = format!("/api/v1{path}");

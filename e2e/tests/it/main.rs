@@ -26,6 +26,7 @@ mod http_playback;
 mod http_playback_live;
 mod http_serving;
 mod http_streams;
+mod http_tokens;
 mod http_uploads;
 mod http_viewing;
 mod job_path;

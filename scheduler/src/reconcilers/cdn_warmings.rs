@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::cdn::paths;
-use reelmill_shared::db::cdn;
 use reelmill_shared::db::leader::Leadership;
+use reelmill_shared::db::{cdn, revocations};
 
 use super::{Context, Duty, Failure};
 
@@ -28,8 +28,15 @@ impl Duty for Warmings {
         let config = &context.config;
         for recording in recordings {
             let signer = &config.secret.signer;
-            let (token, _) =
-                signer.sign_bucketed(Purpose::PlayRecording, recording.0, now, config.token_lifetime);
+            let revoked = revocations::until(&context.db, recording.0).await?;
+            let revoked = revoked.map_or(0, |until| until.timestamp().unsigned_abs());
+            let (token, _) = signer.sign_bucketed(
+                Purpose::PlayRecording,
+                recording.0,
+                now,
+                config.token_lifetime,
+                revoked,
+            );
             let paths = paths(&context.db, recording, &token).await?;
             let client = client.clone();
             // A slow CDN holds up nobody but itself.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use reelmill_shared::db::leader::Leadership;
 use reelmill_shared::db::{
-    abr, distribution, idempotency, livestream_events, livestream_figures, progress, uploads, viewers,
-    viewing, workers,
+    abr, distribution, idempotency, livestream_events, livestream_figures, progress, revocations, uploads,
+    viewers, viewing, workers,
 };
 
 use super::{Context, Duty, Failure};
@@ -42,8 +42,9 @@ impl Duty for Tidy {
             + livestream_events::delete_old(&context.db, LIVE, LIVE_BATCH).await?
             + viewers::delete_old(&context.db, LIVE, LIVE_BATCH).await?;
         let days = distribution::delete_old(&context.db, 2 * LIVE).await?;
+        let tokens = revocations::delete_over(&context.db).await?;
         let players = abr::delete_old(&context.db, LIVE_BATCH).await?;
         let sums = viewing::delete_old_hours(&context.db, HOURS, LIVE_BATCH).await?;
-        Ok(answers + uploads + stale + gone + live + days + players + sums)
+        Ok(answers + uploads + stale + gone + live + days + tokens + players + sums)
     }
 }

@@ -90,16 +90,18 @@ impl Signer {
     }
 
     /// A token that lasts at least `lifetime` and is the same for everybody in the same bucket of time,
-    /// so that a CDN sees one URL.
+    /// so that a CDN sees one URL. It ends after `revoked` (Unix seconds), zero where none was taken back: that is how it differs from
+    /// those that were.
     pub fn sign_bucketed(
         &self,
         purpose: Purpose,
         subject: Uuid,
         now: u64,
         lifetime: Duration,
+        revoked: u64,
     ) -> (String, u64) {
         let bucket = lifetime.as_secs().max(1);
-        let expires = (now / bucket + 2) * bucket;
+        let expires = ((now / bucket + 2) * bucket).max(revoked.saturating_add(1));
         (self.sign(purpose, subject, expires), expires)
     }
 
@@ -223,8 +225,8 @@ mod tests {
     fn a_bucket_shares_one_token_that_lasts() {
         let signer = Signer::new(&["a".repeat(32)]);
         let life = Duration::from_secs(100);
-        let (a, expires) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1000, life);
-        let (b, _) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1099, life);
+        let (a, expires) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1000, life, 0);
+        let (b, _) = signer.sign_bucketed(Purpose::PlayRecording, Uuid::nil(), 1099, life, 0);
         assert_eq!(a, b);
         assert!(expires >= 1099 + 100);
     }

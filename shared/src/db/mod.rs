@@ -37,6 +37,7 @@ pub mod recordings;
 pub mod retention;
 pub mod retry;
 pub mod reuse;
+pub mod revocations;
 pub mod sets;
 pub mod snapshots;
 pub mod sources;

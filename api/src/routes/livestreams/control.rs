@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
+use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::livestreams::{self, KeptKey, Paused, Stopped};
 use reelmill_shared::ids::LivestreamId;
 use reelmill_shared::live::key::StreamKey;
@@ -15,8 +16,10 @@ use super::{find, ingest_url, sealed_key, srt_ingest_url, stream_key, told};
 use crate::auth::Caller;
 use crate::dto::livestream::{LivePlaybackTokenDto, LivestreamDto, StartedDto, StoppedDto};
 use crate::extract::Path;
+use crate::footage::LIVE;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
-use crate::state::{App, now};
+use crate::state::App;
+use crate::tokens;
 
 /// Start a livestream.
 ///
@@ -159,7 +162,7 @@ pub(crate) async fn playback_token(
 ) -> Answer<Response> {
     caller.need(Scope::LiveRead)?;
     let id = find(&app, &caller, id).await?.id;
-    let (token, expires_at) = live_token(&app, id);
+    let (token, expires_at) = live_token(&app, id).await;
     let (public, media) = (app.public_url(&headers), app.media_url(&headers).await);
     let dto = LivePlaybackTokenDto {
         expires_at,
@@ -171,9 +174,27 @@ pub(crate) async fn playback_token(
     Ok((StatusCode::CREATED, Json(dto)).into_response())
 }
 
+/// Take back what viewers have.
+///
+/// All tokens of the livestream that were given out so far end within seconds, on every api; a CDN that is told what to forget forgets the
+/// livestream. The next `POST` gives another one.
+#[utoipa::path(delete, path = "/livestreams/{id}/playback-token", tag = "livestreams", params(("id" = LivestreamId, Path)), responses(
+    (status = 204, description = "They are worth nothing any more."),
+    (status = 404, description = "There is no such livestream.", body = ProblemDocument),
+))]
+pub(crate) async fn revoke_tokens(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<LivestreamId>,
+) -> Answer<StatusCode> {
+    caller.need(Scope::LiveWrite)?;
+    let id = find(&app, &caller, id).await?.id;
+    let longest = app.config.token_lifetime.max(LIVE.to_std().unwrap_or_default());
+    tokens::revoke(&app, id.0, longest, SurrogateKey::Livestream(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The token viewers of a livestream share at the moment, and when it ends.
-pub(crate) fn live_token(app: &App, id: LivestreamId) -> (String, DateTime<Utc>) {
-    let lifetime = app.config.token_lifetime;
-    let (token, expires) = app.signer().sign_bucketed(Purpose::PlayLivestream, id.0, now(), lifetime);
-    (token, DateTime::from_timestamp(expires as i64, 0).unwrap_or_default())
+pub(crate) async fn live_token(app: &App, id: LivestreamId) -> (String, DateTime<Utc>) {
+    tokens::give(app, Purpose::PlayLivestream, id.0).await
 }
