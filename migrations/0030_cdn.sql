@@ -2,7 +2,7 @@
 
 create table cdn (
     -- There is one CDN, and one row.
-    only        boolean primary key default true check (only),
+    only_row    boolean primary key default true check (only_row),
     enabled     boolean not null,
     updated_at  timestamptz not null default now()
 );

@@ -30,7 +30,7 @@ pub async fn turn(db: &Db, enabled: bool) -> Result<Switch, DbError> {
         .await?
         .query_one(
             "insert into cdn (enabled) values ($1)
-             on conflict (only) do update set enabled = excluded.enabled, updated_at = now()
+             on conflict (only_row) do update set enabled = excluded.enabled, updated_at = now()
              returning enabled, updated_at",
             &[&enabled],
         )
@@ -55,11 +55,11 @@ pub(crate) async fn renew(client: &impl GenericClient, recording: RecordingId) -
     let statement = client
         .prepare_cached(
             // Behind the second purge, which would undo it.
-            "insert into cdn_warmings (recording_id, due_at) values ($1, now() + make_interval(secs => 2 * $2))
+            "insert into cdn_warmings (recording_id, due_at) values ($1, now() + make_interval(secs => $2))
              on conflict (recording_id) do update set due_at = excluded.due_at",
         )
         .await?;
-    client.execute(&statement, &[&recording.0, &AGAIN.as_secs_f64()]).await?;
+    client.execute(&statement, &[&recording.0, &(2 * AGAIN).as_secs_f64()]).await?;
     Ok(())
 }
 
