@@ -72,7 +72,7 @@ pub(crate) async fn preference(app: &App, recording: RecordingId, user: Option<&
 }
 
 /// Pictures with the sound that goes with them, the lowest first; where there are none, sound alone.
-fn recorded(renditions: &[Rendition]) -> Vec<Rung> {
+pub(crate) fn recorded(renditions: &[Rendition]) -> Vec<Rung> {
     let of = |kind: TrackKind| renditions.iter().filter(move |rendition| rendition.kind == kind);
     let sound = of(TrackKind::Audio).min_by_key(|rendition| rendition.position);
     let rung = |picture: &Rendition| Rung {
@@ -93,7 +93,7 @@ fn recorded(renditions: &[Rendition]) -> Vec<Rung> {
 }
 
 /// The same of a livestream, by the codecs of its newest run.
-fn on_air(window: &Window) -> Vec<Rung> {
+pub(crate) fn on_air(window: &Window) -> Vec<Rung> {
     let plan = &window.plan;
     let Some(run) = window.runs.last() else { return vec![] };
     let codec = |wanted: &str| run.codec(plan.tracks().position(|name| name == wanted)?);

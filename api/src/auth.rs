@@ -124,9 +124,16 @@ pub(crate) fn from_another_site(headers: &HeaderMap) -> bool {
 
 /// A cookie rides along on requests that other sites make; those may look, but not touch.
 fn forbid_cross_site(method: &Method, headers: &HeaderMap) -> Answer<()> {
-    if method.is_safe() {
-        return Ok(());
-    }
+    if method.is_safe() { Ok(()) } else { same_site(headers) }
+}
+
+/// The same of what looks safe and yet lets another site's page read: a browser puts no limits on whom a WebSocket speaks to, and no key into its
+/// headers.
+pub(crate) fn own_pages_only(headers: &HeaderMap) -> Answer<()> {
+    if key_of(headers)?.is_some() { Ok(()) } else { same_site(headers) }
+}
+
+fn same_site(headers: &HeaderMap) -> Answer<()> {
     let told = ["sec-fetch-site", "origin"].iter().any(|name| headers.contains_key(*name));
     let same = told && !from_another_site(headers);
     if same {

@@ -23,8 +23,10 @@ mod playback;
 mod problem;
 mod quality;
 mod routes;
+mod segment_deliveries;
 mod serving;
 mod shared_cache;
+mod sockets;
 mod state;
 mod submit;
 mod tokens;
@@ -98,15 +100,23 @@ pub async fn run(
     let keeping = tokio::spawn(audience::keep(Arc::clone(&app.audience), app.db.clone(), counting.clone()));
     tokens::learn(&app).await?;
     let following = tokio::spawn(tokens::follow(app.clone(), counting.clone()));
+    let delivering = tokio::spawn(segment_deliveries::deliver(app.clone(), counting.clone()));
+    let (ending, leaving) = (shutdown.clone(), app.clone());
+    tokio::spawn(async move {
+        ending.cancelled().await;
+        leaving.sockets.leave();
+    });
     tracing::info!(%address, "api ready");
     // A starter that does not care has dropped the other end.
     let _ = started.send(Started { address, login_path });
 
-    serving::serve(listener, tls, router(app), shutdown).await?;
+    serving::serve(listener, tls, router(app.clone()), shutdown).await?;
+    app.sockets.left().await;
     // What was counted last is written down.
     counting.cancel();
     keeping.await?;
     following.await?;
+    delivering.await?;
     Ok(())
 }
 
@@ -171,6 +181,7 @@ fn router(app: App) -> Router {
         .merge(routes::viewer::routes())
         .merge(routes::live_viewer::routes())
         .merge(routes::playback_viewer::routes())
+        .merge(routes::sockets::routes())
         .fallback(pages::nowhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), middleware::around))

@@ -202,6 +202,21 @@ async fn growing(app: &App, set: SetId) -> Answer<Arc<Vec<(Rendition, usize)>>> 
     Ok(found)
 }
 
+/// How many segments of a rendition may be played by now; `None` where all there will be.
+pub(crate) async fn visible(app: &App, set: &SetReference, rung: &str) -> Answer<Option<usize>> {
+    if set.is_finished() {
+        return Ok(None);
+    }
+    let growing = growing(app, set.set_id).await?;
+    Ok(Some(growing.iter().find(|(known, _)| known.rung == rung).map_or(0, |(_, visible)| *visible)))
+}
+
+/// One of the sets of a recording, as it is now; `None` where the recording has it no more.
+pub(crate) async fn set_again(app: &App, recording: RecordingId, set: SetId) -> Answer<Option<SetReference>> {
+    let references = references(app, recording).await?;
+    Ok(references.iter().find(|reference| reference.set_id == set).cloned())
+}
+
 /// Answers a request for a file of a recording's stream.
 pub(crate) async fn serve(
     app: &App,

@@ -31,6 +31,7 @@ use crate::media::MediaFile;
 use crate::middleware::content_security_policy;
 use crate::playback::{Listing, StreamFile};
 use crate::shared_cache::SharedCache;
+use crate::sockets::Sockets;
 use crate::tokens::Revoked;
 use crate::transport::Transport;
 
@@ -59,6 +60,7 @@ pub struct Inner {
     pub(crate) revoked: Revoked,
     /// What pages may load.
     pub(crate) policy: HeaderValue,
+    pub(crate) sockets: Sockets,
 }
 
 /// A set, the ordinal that its files are named by, and which of its listings.
@@ -133,6 +135,7 @@ impl App {
         };
         let tests = Semaphore::new(TESTS);
         let audience = Arc::new(Audience::new());
+        let sockets = Sockets::new(config.sockets);
         let client = config.cdn.clone().map(|config| CdnClient::new(edges.http().clone(), config));
         let cdn = Cdn::new(db.clone(), client);
         let shared = SharedCache::new(config.cache_url.as_deref(), config.secret.sealer.clone())?;
@@ -149,6 +152,7 @@ impl App {
             edges,
             mediamtx,
             audience,
+            sockets,
             cdn,
             shared,
             revoked: Revoked::default(),

@@ -30,6 +30,11 @@ impl Revoked {
         known.get(&subject).copied().unwrap_or_default()
     }
 
+    /// Whether a token that ends then is taken back.
+    pub(crate) fn takes_back(&self, subject: Uuid, ends: DateTime<Utc>) -> bool {
+        seconds(ends) <= self.until(subject)
+    }
+
     fn learn(&self, revoked: impl IntoIterator<Item = (Uuid, DateTime<Utc>)>) {
         let now = now();
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -206,7 +206,7 @@ pub(crate) fn failed(error: &dyn std::fmt::Display) -> Problem {
 }
 
 /// Reads an object whole.
-async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
+pub(crate) async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
     let mut body = app.storage.get(&file.key, None).await?.body;
     let mut bytes = BytesMut::with_capacity(file.bytes as usize);
     while let Some(chunk) = body.try_next().await? {

@@ -62,6 +62,8 @@ ids! {
     PlaybackSessionId
     /// A recording or livestream that viewers join by name.
     StreamId
+    /// A segment that somebody is to be sent.
+    SegmentDeliveryId
     /// A worker process.
     WorkerId
     /// A scheduler process.

@@ -16,6 +16,7 @@ pub(crate) mod quality;
 pub(crate) mod queue;
 pub(crate) mod recording;
 pub(crate) mod retention;
+pub(crate) mod segments;
 pub(crate) mod streams;
 pub(crate) mod transcode;
 pub(crate) mod viewing;

@@ -84,6 +84,8 @@ pub(crate) struct JoinedDto {
     pub(crate) buffer_health: Option<f32>,
     /// Absolute URL of a master playlist of their own: what is fetched by it is counted for them, and says that they are there.
     pub(crate) playlist_url: String,
+    /// The same over a WebSocket.
+    pub(crate) socket_url: String,
     pub(crate) message: &'static str,
     pub(crate) timestamp: DateTime<Utc>,
 }
@@ -231,6 +233,8 @@ pub(crate) struct DistributionMetricsDto {
     /// Of all streams there ever were.
     pub(crate) total_segments_served: u64,
     pub(crate) total_bytes_served: u64,
+    /// Segments that were to be delivered, and were not.
+    pub(crate) total_delivery_failures: u64,
     /// 0 to 1, of the last 30 days: of the media that viewers, or a CDN for them, asked our edges for, what an edge had in its memory, or
     /// whoever asked had already. What a CDN gave by itself is not in it. `null` where nothing was asked for.
     pub(crate) cdn_cache_hit_rate: Option<f64>,

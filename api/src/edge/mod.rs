@@ -4,12 +4,14 @@
 mod archive;
 mod files;
 mod follower;
+mod following;
 mod pictures;
 mod playlists;
 mod serve;
 mod view;
 
 pub(crate) use archive::serve_archived;
+pub(crate) use following::Following;
 pub(crate) use pictures::{live_thumbnail, recorded_thumbnail};
 pub(crate) use serve::{LiveQuery, TakesGzip, serve, window};
 

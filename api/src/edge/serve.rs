@@ -82,7 +82,7 @@ pub(crate) async fn serve(
 }
 
 /// The view of a stream that is on air, or was a moment ago.
-async fn on_air(app: &App, livestream: LivestreamId) -> Answer<Arc<View>> {
+pub(super) async fn on_air(app: &App, livestream: LivestreamId) -> Answer<Arc<View>> {
     let view = app.edges.view(livestream);
     let known = tokio::time::timeout(FIRST_LOOK, view.presence()).await;
     if !matches!(known, Ok(Presence::Here)) && view.look(|_| ()).is_none() {
@@ -91,7 +91,7 @@ async fn on_air(app: &App, livestream: LivestreamId) -> Answer<Arc<View>> {
     Ok(view)
 }
 
-fn not_on_air() -> Problem {
+pub(super) fn not_on_air() -> Problem {
     Problem::new(Kind::NotReady, "this stream is not on air").with_retry_after(2)
 }
 

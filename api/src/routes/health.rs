@@ -49,6 +49,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> String {
     let (used, most) = app.db.saturation();
     metrics::gauge!("reelmill_database_connections_used").set(used as f64);
     metrics::gauge!("reelmill_database_connections_max").set(most as f64);
+    metrics::gauge!("reelmill_sockets").set(app.sockets.count() as f64);
     metrics::gauge!("reelmill_live_waiting_requests").set(app.edges.waiting() as f64);
     telemetry::metrics().render()
 }

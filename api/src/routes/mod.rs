@@ -20,6 +20,8 @@ pub(crate) mod quality;
 pub(crate) mod queues;
 pub(crate) mod recordings;
 pub(crate) mod retention;
+pub(crate) mod segments;
+pub(crate) mod sockets;
 pub(crate) mod storyboard;
 pub(crate) mod stream;
 pub(crate) mod streams;
@@ -61,6 +63,7 @@ pub(crate) fn api() -> OpenApiRouter<App> {
         .routes(routes!(stream::file))
         .routes(routes!(live_recordings::start))
         .routes(routes!(live_recordings::stop))
+        .routes(routes!(sockets::recording))
         .routes(routes!(downloads::download))
         .routes(routes!(downloads::convert))
         .routes(routes!(thumbnails::of_recording))
@@ -115,6 +118,7 @@ fn live() -> OpenApiRouter<App> {
         .routes(routes!(viewers::track))
         .routes(routes!(viewers::list))
         .routes(routes!(live_viewer::stream))
+        .routes(routes!(sockets::livestream))
         .routes(routes!(live_viewer::recorded))
         .routes(routes!(live_viewer::thumbnail))
 }
@@ -138,6 +142,9 @@ fn distribution() -> OpenApiRouter<App> {
         .routes(routes!(streams::metrics))
         .routes(routes!(cdn::get, cdn::turn))
         .routes(routes!(cdn::warm))
+        .routes(routes!(segments::deliver))
+        .routes(routes!(segments::get))
+        .routes(routes!(segments::health))
 }
 
 fn tus() -> OpenApiRouter<App> {

@@ -113,7 +113,7 @@ async fn rungs(app: &App, watched: Watched) -> Answer<Vec<Rung>> {
 }
 
 /// The stream that is open of something the caller may read.
-async fn opened(app: &App, caller: &Caller, id: Uuid) -> Answer<Stream> {
+pub(crate) async fn opened(app: &App, caller: &Caller, id: Uuid) -> Answer<Stream> {
     let found = streams::find(&app.db, caller.project_id, id).await?;
     let closed = || {
         Problem::new(
@@ -129,7 +129,7 @@ async fn opened(app: &App, caller: &Caller, id: Uuid) -> Answer<Stream> {
     Ok(stream)
 }
 
-fn check_viewer(viewer: &str) -> Answer<()> {
+pub(crate) fn check_viewer(viewer: &str) -> Answer<()> {
     let fits = (1..=VIEWER_LIMIT).contains(&viewer.chars().count()) && !viewer.chars().any(char::is_control);
     if fits {
         Ok(())
@@ -168,10 +168,12 @@ pub(crate) async fn join(
         }
     };
     let (recording_id, livestream_id) = ids(stream.watched);
+    let (playlist_url, socket_url) = addresses(&app, &headers, stream.watched, &viewer).await?;
     Ok(Json(JoinedDto {
         recording_id,
         livestream_id,
-        playlist_url: playlist_url(&app, &headers, stream.watched, &viewer).await?,
+        playlist_url,
+        socket_url,
         viewer_id: viewer.viewer,
         session_id: viewer.session,
         current_bitrate: viewer.bitrate,
@@ -181,21 +183,26 @@ pub(crate) async fn join(
     }))
 }
 
-async fn playlist_url(
+/// A viewer's own playlist and socket.
+async fn addresses(
     app: &App,
     headers: &HeaderMap,
     watched: Watched,
     viewer: &StreamViewer,
-) -> Answer<String> {
+) -> Answer<(String, String)> {
     let (public, session) = (app.public_url(headers), &viewer.session);
+    // wss where that is https.
+    let socket = public.replacen("http", "ws", 1);
     Ok(match watched {
         Watched::Recording(id) => {
             let (token, _) = viewer_token(app, id).await?;
-            format!("{public}/v/{token}/as/{session}/stream/master.m3u8")
+            let own = format!("/v/{token}/as/{session}/stream");
+            (format!("{public}{own}/master.m3u8"), format!("{socket}{own}/live"))
         }
         Watched::Livestream(id) => {
             let (token, _) = live_token(app, id).await;
-            format!("{public}/v/{token}/live/{id}/as/{session}/master.m3u8")
+            let own = format!("/v/{token}/live/{id}/as/{session}");
+            (format!("{public}{own}/master.m3u8"), format!("{socket}{own}/stream/live"))
         }
     })
 }
@@ -300,6 +307,7 @@ pub(crate) async fn metrics(State(app): State<App>, caller: Caller) -> Answer<Js
         total_active_viewers: totals.viewers,
         total_segments_served: totals.segments,
         total_bytes_served: totals.bytes,
+        total_delivery_failures: totals.delivery_failures,
         cdn_cache_hit_rate: distribution::hit_rate(&app.db, caller.project_id, MEASURED).await?,
         timestamp: Utc::now(),
     }))

@@ -235,7 +235,7 @@ async fn projects_see_only_their_own(api: &Client) {
 }
 
 /// Logs in and gives the cookie, without its attributes.
-async fn log_in(api: &Client, key: &str) -> String {
+pub(crate) async fn log_in(api: &Client, key: &str) -> String {
     let form = format!("key={key}&next=%2F");
     let request = api.anonymous(Method::POST, "/login").body(form);
     let (status, headers, _) =

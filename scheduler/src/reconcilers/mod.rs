@@ -15,6 +15,7 @@ mod playback_sessions;
 mod progress;
 mod quarantine;
 mod retention;
+mod segment_deliveries;
 mod tidy;
 mod unserved;
 mod viewing;
@@ -101,6 +102,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("cdn_purges", PROMPT, Box::new(cdn_purges::Purges)),
         reconciler("cdn_warmings", sweep, Box::new(cdn_warmings::Warmings)),
         reconciler("playback_sessions", sweep * 30, Box::new(playback_sessions::Over)),
+        reconciler("segment_deliveries", sweep, Box::new(segment_deliveries::SegmentDeliveries)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("viewing", Duration::from_secs(300), Box::new(viewing::Viewing)),
         reconciler("tidy", Duration::from_secs(300), Box::new(tidy::Tidy)),

@@ -197,6 +197,9 @@ pub struct ApiConfig {
     pub ts_cache_bytes: u64,
     /// `REELMILL_EDGE_CACHE_BYTES` (256 MiB): parts and segments of live streams kept in memory.
     pub edge_cache_bytes: u64,
+    /// `REELMILL_SOCKETS` (1000): WebSockets at once.
+    pub sockets: usize,
+    pub deliveries: DeliveryConfig,
     /// `REELMILL_PLAYBACK_TOKEN_SECONDS` (6 h): how long a viewer's token lasts at least.
     pub token_lifetime: Duration,
     /// What plays cameras over RTSP and WebRTC.
@@ -238,12 +241,43 @@ impl ApiConfig {
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
             ts_cache_bytes: vars.value("REELMILL_TS_CACHE_BYTES").or(256 << 20),
             edge_cache_bytes: vars.value("REELMILL_EDGE_CACHE_BYTES").or(256 << 20),
+            sockets: vars.value::<u32>("REELMILL_SOCKETS").or(1000) as usize,
+            deliveries: DeliveryConfig::read(vars),
             token_lifetime: token_lifetime(vars),
             mediamtx: mediamtx(vars),
             cache_url: cache_url(vars),
             cdn: CdnConfig::read(vars),
             webhooks: WebhookConfig::read(vars),
             retention: RetentionConfig::read(vars),
+        }
+    }
+}
+
+/// How segments are delivered that somebody asked for.
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// `REELMILL_DELIVERY_WORKERS` (4): deliveries at once.
+    pub workers: usize,
+    /// `REELMILL_DELIVERY_QUEUE` (1000): deliveries of one stream that wait.
+    pub queue: u32,
+    /// `REELMILL_DELIVERY_SECONDS` (30): one that was not made by then fails.
+    pub keep: Duration,
+}
+
+impl DeliveryConfig {
+    fn read(vars: &mut Vars) -> Self {
+        let workers: usize = vars.value("REELMILL_DELIVERY_WORKERS").or(4);
+        if !(1..=64).contains(&workers) {
+            vars.fault("REELMILL_DELIVERY_WORKERS", "must be from 1 to 64");
+        }
+        let keep: f64 = vars.value("REELMILL_DELIVERY_SECONDS").or(30.0);
+        if !(1.0..=3600.0).contains(&keep) {
+            vars.fault("REELMILL_DELIVERY_SECONDS", "must be from 1 to 3600");
+        }
+        Self {
+            workers,
+            queue: vars.value("REELMILL_DELIVERY_QUEUE").or(1000),
+            keep: Duration::from_secs_f64(keep.clamp(1.0, 3600.0)),
         }
     }
 }

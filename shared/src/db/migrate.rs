@@ -7,7 +7,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first: their names and what they do. A released file is never edited.
-pub const MIGRATIONS: [(&str, &str); 31] = [
+pub const MIGRATIONS: [(&str, &str); 32] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -36,6 +36,7 @@ pub const MIGRATIONS: [(&str, &str); 31] = [
     ("V26__abr", include_str!("../../../migrations/0026_abr.sql")),
     ("V27__viewing", include_str!("../../../migrations/0027_viewing.sql")),
     ("V28__streams", include_str!("../../../migrations/0028_streams.sql")),
+    ("V29__segment_deliveries", include_str!("../../../migrations/0029_segment_deliveries.sql")),
     ("V30__cdn", include_str!("../../../migrations/0030_cdn.sql")),
     ("V31__live_recordings", include_str!("../../../migrations/0031_live_recordings.sql")),
     ("V32__revocations", include_str!("../../../migrations/0032_revocations.sql")),

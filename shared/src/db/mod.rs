@@ -38,6 +38,7 @@ pub mod retention;
 pub mod retry;
 pub mod reuse;
 pub mod revocations;
+pub mod segment_deliveries;
 pub mod sets;
 pub mod snapshots;
 pub mod sources;

@@ -500,6 +500,29 @@ pub async fn segment(db: &Db, set: SetId, rung: &str, number: u32) -> Result<Opt
     Ok(row.as_ref().map(read_segment))
 }
 
+/// The segment that is played at a moment of a rendition, and where it begins, in ticks; the last one where there is nothing so late. Only of
+/// those before `below`, where a set grows and may have holes behind it.
+pub async fn segment_at(
+    db: &Db,
+    set: SetId,
+    rung: &str,
+    ticks: u64,
+    below: Option<i32>,
+) -> Result<Option<(u32, u64)>, DbError> {
+    let client = db.get().await?;
+    let statement = client
+        .prepare_cached(
+            "select number, start from (
+                 select number, (sum(duration_ticks) over (order by number))::bigint - duration_ticks as start
+                 from segments where set_id = $1 and rung = $2 and ($4::int is null or number < $4)) s
+             where start <= $3 order by number desc limit 1",
+        )
+        .await?;
+    let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
+    let row = client.query_opt(&statement, &[&set.0, &rung, &ticks, &below]).await?;
+    Ok(row.map(|row| (row.get::<_, i32>("number").max(0) as u32, row.get::<_, i64>("start").max(0) as u64)))
+}
+
 fn read_segment(row: &Row) -> Segment {
     Segment {
         number: row.get::<_, i32>("number").max(0) as u32,

@@ -324,6 +324,43 @@ pub async fn place(db: &Db, watched: Watched, session: &str) -> Result<Option<Bi
     Ok(row.map(|row| row.get::<_, &str>(0).parse()).transpose()?)
 }
 
+/// What a viewer of a stream plays; `None` where they have no place.
+pub async fn bitrate(db: &Db, stream: StreamId, viewer: &str) -> Result<Option<BitrateProfile>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            &format!(
+                "select v.bitrate from viewer_sessions v where v.stream_id = $1 and v.user_id = $2 and {}",
+                holding()
+            ),
+            &[&stream.0, &viewer],
+        )
+        .await?;
+    Ok(row.map(|row| row.get::<_, &str>(0).parse()).transpose()?)
+}
+
+/// Who a session is that has a place in a stream, and which stream.
+pub async fn placed(
+    db: &Db,
+    watched: Watched,
+    session: &str,
+) -> Result<Option<(StreamId, StreamViewer)>, DbError> {
+    let row = db
+        .get()
+        .await?
+        .query_opt(
+            &format!(
+                "select {VIEWER}, v.stream_id from viewer_sessions v join streams s on s.id = v.stream_id
+                 where v.id = $1 and coalesce(v.recording_id, v.livestream_id) = $2 and s.ended_at is null and {}",
+                holding()
+            ),
+            &[&session, &watched.id()],
+        )
+        .await?;
+    row.map(|row| Ok((StreamId(row.get("stream_id")), read_viewer(&row)?))).transpose()
+}
+
 /// What edges gave a viewer since they wrote it down last.
 #[derive(Debug, Clone)]
 pub struct Served {
@@ -367,6 +404,7 @@ pub struct Totals {
     /// Of all streams there ever were.
     pub segments: u64,
     pub bytes: u64,
+    pub delivery_failures: u64,
 }
 
 /// Sums of all streams of a project.
@@ -381,7 +419,8 @@ pub async fn totals(db: &Db, project: ProjectId) -> Result<Totals, DbError> {
                         (coalesce(sum(v.served_segments), 0)
                          + (select coalesce(sum(past_segments), 0) from streams where project_id = $1))::bigint as segments,
                         (coalesce(sum(v.served_bytes), 0)
-                         + (select coalesce(sum(past_bytes), 0) from streams where project_id = $1))::bigint as bytes
+                         + (select coalesce(sum(past_bytes), 0) from streams where project_id = $1))::bigint as bytes,
+                        (select coalesce(sum(delivery_failures), 0) from streams where project_id = $1)::bigint as delivery_failures
                  from viewer_sessions v where v.project_id = $1 and v.stream_id is not null",
                 holding()
             ),
@@ -393,5 +432,6 @@ pub async fn totals(db: &Db, project: ProjectId) -> Result<Totals, DbError> {
         viewers: row.get::<_, i32>("viewers").unsigned_abs(),
         segments: row.get::<_, i64>("segments").unsigned_abs(),
         bytes: row.get::<_, i64>("bytes").unsigned_abs(),
+        delivery_failures: row.get::<_, i64>("delivery_failures").unsigned_abs(),
     })
 }

@@ -20,5 +20,6 @@ mod retention;
 mod reuse;
 mod routing;
 mod scheduling;
+mod segment_deliveries;
 mod versions;
 mod viewing;

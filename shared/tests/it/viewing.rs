@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::fixture::Fixture;
 
 /// A recording of 100 s.
-async fn recording(fixture: &Fixture, project: ProjectId) -> RecordingId {
+pub(crate) async fn recording(fixture: &Fixture, project: ProjectId) -> RecordingId {
     let job = fixture.job(project, 50).await;
     let client = fixture.db.get().await.unwrap();
     let row = client

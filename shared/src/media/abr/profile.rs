@@ -1,5 +1,7 @@
 //! Four bitrates that viewers of a distribution are told by name, and which rung each stands for.
 
+use std::time::Duration;
+
 use super::Rung;
 use crate::job::state::words;
 
@@ -27,6 +29,31 @@ impl BitrateProfile {
             Self::Medium => 2_000_000,
             Self::High => 4_000_000,
         }
+    }
+
+    /// Segments that a player of it keeps ahead of what it plays.
+    pub fn buffer_segments(self) -> u32 {
+        match self {
+            Self::VeryLow => 3,
+            Self::Low => 4,
+            Self::Medium => 5,
+            Self::High => 6,
+        }
+    }
+
+    /// How often it is tried to send somebody who plays it a segment.
+    pub fn attempts(self) -> i32 {
+        if self == Self::High { 2 } else { 3 }
+    }
+
+    /// How long sending one may take.
+    pub fn timeout(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::VeryLow => 5000,
+            Self::Low => 5500,
+            Self::Medium => 6000,
+            Self::High => 7000,
+        })
     }
 
     /// What to play next with a buffer that is so full, in per cent.
