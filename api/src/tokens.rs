@@ -131,7 +131,7 @@ pub(crate) fn look_for(app: &App, purpose: Purpose, token: &str, subject: Uuid) 
 pub(crate) async fn revoke(app: &App, subject: Uuid, lifetime: Duration, key: SurrogateKey) -> Answer<()> {
     // None that was given out ends later.
     let until = Utc::now() + lifetime * 2;
-    revocations::revoke(&app.db, subject, until, key).await?;
+    let until = revocations::revoke(&app.db, subject, until, key).await?;
     app.revoked.learn([(subject, until)]);
     Ok(())
 }

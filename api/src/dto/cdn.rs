@@ -38,6 +38,7 @@ pub(crate) struct CdnDto {
 /// Body of `POST /distribution/cdn/warm`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recording_id": "01890000-0000-7000-8000-000000000000" }))]
 pub(crate) struct WarmDto {
     pub(crate) recording_id: RecordingId,
 }

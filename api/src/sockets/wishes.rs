@@ -15,8 +15,8 @@ pub(super) enum Told {
     Buffer {
         health: f32,
     },
-    Pause,
-    Resume,
+    Pause {},
+    Resume {},
 }
 
 /// The quality that follows the buffer.
@@ -47,8 +47,8 @@ impl Wishes {
             Told::Quality { quality } => self.quality = named(Some(&quality)),
             Told::Buffer { health } if (0.0..=100.0).contains(&health) => self.health = Some(health),
             Told::Buffer { .. } => return Err("health is from 0 to 100"),
-            Told::Pause => self.paused = true,
-            Told::Resume => self.paused = false,
+            Told::Pause {} => self.paused = true,
+            Told::Resume {} => self.paused = false,
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::live::PATIENCE;
 use crate::python::python;
-use crate::support::{answer, text};
+use crate::support::{Page, Site, answer, text};
 
 /// Stands for any id in the description.
 const ID: &str = "01890000-0000-7000-8000-000000000000";
@@ -72,7 +72,14 @@ struct Step<'s>(Method, &'s str, String, &'s str);
 
 #[tokio::test]
 async fn http_examples_of_what_viewers_need_are_true() {
-    let farm = Farm::builder().processes(1, 1, 1).start().await;
+    // A CDN that takes everything.
+    let cdn = Site::answering("127.0.0.1", |_| Page::Status(200)).await;
+    let farm = Farm::builder()
+        .processes(1, 1, 1)
+        .set("REELMILL_CDN_URL", &cdn.base)
+        .set("REELMILL_CDN_WARM_URL", format!("{}/warm", cdn.base))
+        .start()
+        .await;
     let api = &farm.client;
     let document: Value =
         api.anonymous(Method::GET, "/openapi.json").send().await.unwrap().json().await.unwrap();
@@ -80,7 +87,7 @@ async fn http_examples_of_what_viewers_need_are_true() {
     let (recording, camera) = (&fixture.recording, &fixture.camera);
     let id = |id: &str| id.to_owned();
 
-    let mut session = String::new();
+    let (mut session, mut delivery) = (String::new(), String::new());
     let mut said = vec![];
     let mut sent = BTreeSet::new();
     let (get, post, put, delete) = (Method::GET, Method::POST, Method::PUT, Method::DELETE);
@@ -108,6 +115,12 @@ async fn http_examples_of_what_viewers_need_are_true() {
         Step(get.clone(), "/streams/{id}", id(recording), ""),
         Step(post.clone(), "/viewers/adapt-quality", id(""), ""),
         Step(get.clone(), "/distribution/metrics", id(""), ""),
+        Step(post.clone(), "/segments/deliver", id(""), ""),
+        Step(get.clone(), "/segments/deliveries/{id}", id("delivery"), ""),
+        Step(get.clone(), "/distribution/health", id(""), ""),
+        Step(get.clone(), "/distribution/cdn", id(""), ""),
+        Step(post.clone(), "/distribution/cdn/warm", id(""), ""),
+        Step(put.clone(), "/distribution/cdn", id(""), ""),
         Step(delete.clone(), "/streams/{id}", id(recording), "viewer_id=alice"),
         Step(post.clone(), "/playback/live", id(""), ""),
         Step(post.clone(), "/playback/start", id(""), ""),
@@ -126,7 +139,12 @@ async fn http_examples_of_what_viewers_need_are_true() {
         sent.insert((path.clone(), method.clone()));
         let mut url = path.clone();
         for (name, value) in ["{id}", "{file}"].into_iter().zip(ids.split('/')) {
-            url = url.replace(name, if value == "session" { &session } else { value });
+            let value = match value {
+                "session" => &session,
+                "delivery" => &delivery,
+                value => value,
+            };
+            url = url.replace(name, value);
         }
         let mut request = api.request(method.clone(), &format!("{url}?{query}"));
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
@@ -150,6 +168,9 @@ async fn http_examples_of_what_viewers_need_are_true() {
         if path == "/api/v1/playback/start" {
             session = text(&body, "session_id").to_owned();
         }
+        if path == "/api/v1/segments/deliver" {
+            delivery = text(&body, "delivery_id").to_owned();
+        }
         said.push(json!({ "method": method.as_str().to_lowercase(), "path": path, "status": status.as_u16(), "body": body }));
     }
     is_as_described(&document, &said);
@@ -160,6 +181,10 @@ async fn http_examples_of_what_viewers_need_are_true() {
     assert!(!judged(&document, &wrong).is_empty());
 
     let is_sent_here = |path: &str, operation: &Value| {
+        // Sockets speak something else: see `http_sockets`.
+        if operation["responses"]["101"].is_object() {
+            return false;
+        }
         let tag = operation["tags"][0].as_str().unwrap_or_default();
         GROUPS.contains(&tag) || tag == "recordings" && VIEWERS.iter().any(|part| path.contains(part))
     };

@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::live::PATIENCE;
+use crate::socket_peer::Peer;
 use crate::support::{answer, client_with, is_problem, text};
 
 /// The path that a token of something opens.
@@ -23,7 +24,7 @@ async fn http_tokens_are_taken_back_on_every_api_within_seconds() {
     let farm = Farm::builder().processes(2, 1, 1).start().await;
     let apis = [farm.api(0), farm.api(1)];
     let dir = tempfile::tempdir().unwrap();
-    let made = apis[0].transcode(&media::clip(dir.path(), 3, "320x180"), &json!("fast")).await;
+    let made = apis[0].transcode(&media::clip(dir.path(), 60, "320x180"), &json!("fast")).await;
     let livestream: Value = apis[0].post("/livestreams", &json!({ "title": "Door" })).await;
     // A recording plays. A livestream is off air, and that is told to nobody but who may know.
     let all = [
@@ -58,6 +59,17 @@ async fn http_tokens_are_taken_back_on_every_api_within_seconds() {
         let newest = given(&apis[0], &path).await;
         assert_eq!(asked(&apis[0], &newest).await, good);
     }
+    // Whoever has a socket open is sent away.
+    let path = format!("/recordings/{}", text(&made, "id"));
+    let socket = given(&apis[0], &path).await.replace("master.m3u8", "live");
+    let mut peer = Peer::viewer(&format!("{}{socket}", apis[1].base)).await.unwrap();
+    peer.frame().await;
+    // It stays open.
+    peer.say(json!({ "type": "pause" })).await;
+    let tokens = format!("/api/v1{path}/playback-token");
+    assert_eq!(answer(apis[0].request(Method::DELETE, &tokens)).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(peer.rest().await.1, 1008);
+
     let nobody = "/api/v1/recordings/01890000-0000-7000-8000-000000000000/playback-token";
     is_problem(&answer(apis[0].request(Method::DELETE, nobody)).await, 404, "not-found");
 }

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::live::{PATIENCE, Publisher, becomes, farm, footage, listed, numbers};
+use crate::socket_peer::Peer;
 use crate::support::{answer, client_with, is_problem, pointers, text};
 
 async fn start_live(
@@ -67,6 +68,12 @@ async fn live_a_broadcast_becomes_the_recording_it_was_started_for_and_is_played
     let master = text(&live, "playlist_url").to_owned();
     listed(&master, "360p", "segments", |text| (numbers(text).len() >= 3).then_some(())).await;
     assert!(publisher.is_there());
+    // Its socket is that of what is on air, with the date of each segment.
+    let mut socket = Peer::with_key(client, &format!("/recordings/{id}/stream/live")).await.unwrap();
+    let (segment, _) = socket.until(|frame| frame.is("segment") || frame.is("part")).await;
+    let began: chrono::DateTime<chrono::Utc> = segment.text("start").parse().unwrap();
+    assert!((chrono::Utc::now() - began).num_seconds() < 60, "{}", segment.header);
+    drop(socket);
     let (status, _, stopped) = stop_live(&farm, &id).await;
     assert_eq!((status, &stopped["stream_id"]), (StatusCode::OK, &live["stream_id"]), "{stopped}");
     // Whoever goes on publishing is sent away, and finds nobody to publish to.

@@ -9,19 +9,28 @@ use uuid::Uuid;
 use super::{Db, DbError, cdn};
 use crate::cdn::SurrogateKey;
 
-/// Takes back all tokens of something that end until then, and lets a CDN forget what it keeps of it.
-pub async fn revoke(db: &Db, subject: Uuid, until: DateTime<Utc>, key: SurrogateKey) -> Result<(), DbError> {
+/// Takes back all tokens of something that end until then, and what was given out since they were taken back last, which may end a second
+/// later; lets a CDN forget what it keeps of it. Gives until when they are taken back.
+pub async fn revoke(
+    db: &Db,
+    subject: Uuid,
+    until: DateTime<Utc>,
+    key: SurrogateKey,
+) -> Result<DateTime<Utc>, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    tx.execute(
-        "insert into revocations as r (subject, until) values ($1, $2)
-         on conflict (subject) do update set until = greatest(r.until, excluded.until), revoked_at = now()",
-        &[&subject, &until],
-    )
-    .await?;
+    let row = tx
+        .query_one(
+            "insert into revocations as r (subject, until) values ($1, $2)
+             on conflict (subject) do update
+                 set until = greatest(r.until + interval '1 second', excluded.until), revoked_at = now()
+             returning until",
+            &[&subject, &until],
+        )
+        .await?;
     cdn::forget(&tx, key).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(row.get("until"))
 }
 
 /// Until when tokens of something are taken back that have not ended by themselves; `None` where none are.
