@@ -136,6 +136,12 @@ impl Part {
         Ok(Self { init, segment: locate(app, set, rung, &segment).await?, end: None })
     }
 
+    /// What it is, among all objects there ever are.
+    fn name(&self) -> String {
+        let segment = self.segment.as_ref().map_or("", |segment| &segment.key);
+        format!("{} {segment} {:?}", self.init.key, self.end)
+    }
+
     fn bytes(&self) -> u64 {
         self.init.bytes + self.segment.as_ref().map_or(0, |segment| segment.bytes)
     }
@@ -173,6 +179,9 @@ async fn make(
         );
         return Err(Problem::new(Kind::NotFound, detail));
     }
+    // Objects never change: what they are called says what is made of them, and costs less than to look at all of it.
+    let parts = [Some(&main), beside.as_ref()].map(|part| part.map(Part::name).unwrap_or_default());
+    let etag = etag(format!("{} {number} {}", env!("CARGO_PKG_VERSION"), parts.join(" ")));
     let permits = u32::try_from((bytes * TIMES) >> 20).map_or(MEMORY, |mib| mib.clamp(1, MEMORY));
     // The semaphore is never closed.
     let _turn = app.caches.transport.memory.acquire_many(permits).await.ok();
@@ -188,7 +197,7 @@ async fn make(
             TrackKind::Video => ts::remux(number, Some(media(&main)), beside.as_ref().map(media)),
             TrackKind::Audio | TrackKind::Text => ts::remux(number, None, Some(media(&main))),
         }?;
-        Ok(MediaBytes { etag: etag(&bytes), bytes })
+        Ok(MediaBytes { etag, bytes })
     });
     metrics::counter!("reelmill_ts_segments_made_total").increment(1);
     let made = remuxing.await.map_err(|error| failed(&error))?;
