@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
+use bytes::Bytes;
 use moka::future::Cache;
 use reelmill_shared::db::sets::{self, Rendition, Segment, SetReference, TrackKind};
 use reelmill_shared::ids::SetId;
@@ -216,12 +215,7 @@ pub(crate) fn failed(error: &dyn std::fmt::Display) -> Problem {
 
 /// Reads an object whole.
 pub(crate) async fn read(app: &App, file: &MediaFile) -> Answer<Bytes> {
-    let mut body = app.storage.get(&file.key, None).await?.body;
-    let mut bytes = BytesMut::with_capacity(file.bytes as usize);
-    while let Some(chunk) = body.try_next().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
+    Ok(app.storage.whole(&file.key).await?)
 }
 
 /// The master playlist of what MPEG-TS can carry.

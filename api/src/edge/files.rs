@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
 use moka::Entry;
 use moka::future::Cache;
 use reelmill_shared::ids::LivestreamId;
@@ -137,15 +136,7 @@ impl Files {
     }
 
     pub(super) async fn stored(&self, key: &str) -> Result<Bytes, FileError> {
-        let read = async {
-            let mut body = self.storage.get(key, None).await?.body;
-            let mut bytes = BytesMut::new();
-            while let Some(piece) = body.try_next().await? {
-                bytes.extend_from_slice(&piece);
-            }
-            Ok(bytes.freeze())
-        };
-        read.await.map_err(|error: StorageError| match error {
+        self.storage.whole(key).await.map_err(|error| match error {
             StorageError::NotFound(_) => FileError::Missing,
             error => FileError::Store(Arc::new(error)),
         })
