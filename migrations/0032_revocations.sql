@@ -1,8 +1,8 @@
--- Viewers' tokens that were taken back: of a recording or livestream, all that end until then.
+-- How often viewers' tokens of a recording or livestream were taken back: those that were given out before are worth nothing.
 
 create table revocations (
     subject     uuid primary key,
-    until       timestamptz not null,
+    generation  integer not null default 1,
     revoked_at  timestamptz not null default now()
 );
 create index revocations_recent on revocations (revoked_at);

@@ -9,7 +9,7 @@ const notice = document.getElementById("notice");
 
 const asked = { from: Date.parse(root.dataset.start), to: Date.parse(root.dataset.end) };
 const WIDTH = 1000; // of the plot, in its own units
-const NOTICED_MS = 150; // less missing than this is a matter of rounding
+const NOTICED_MS = 100; // less missing than this is a matter of rounding, here as for the api
 
 let spans = []; // what there is: { at, end } on the timeline of the player in seconds, { from, to } on the clock in milliseconds
 

@@ -1,7 +1,7 @@
 //! What apis keep for each other in a Valkey or Redis, where there is one. Its loss costs time and nothing else: without a connection no
 //! request waits for it, and whatever it says is believed only if one of us sealed it for that place.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -73,7 +73,9 @@ pub(crate) struct SharedCache {
 /// The connection, while there is one.
 struct Link {
     client: Client,
-    connection: RwLock<Option<MultiplexedConnection>>,
+    /// With a number of its own, so that who waited for an older one does not take it away.
+    connection: RwLock<Option<(u64, MultiplexedConnection)>>,
+    made: AtomicU64,
     /// Somebody tries to make it.
     connecting: AtomicBool,
 }
@@ -87,7 +89,12 @@ impl SharedCache {
         let link = match url {
             Some(url) => {
                 let client = Client::open(url)?;
-                let link = Link { client, connection: RwLock::default(), connecting: AtomicBool::new(false) };
+                let link = Link {
+                    client,
+                    connection: RwLock::default(),
+                    made: AtomicU64::new(0),
+                    connecting: AtomicBool::new(false),
+                };
                 let link = Arc::new(link);
                 link.connect();
                 Some(link)
@@ -163,7 +170,7 @@ enum Asked<T> {
 impl Link {
     async fn ask<T: redis::FromRedisValue>(self: &Arc<Self>, pipeline: &Pipeline) -> Asked<T> {
         let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(mut connection) = connection else { return Asked::Skipped };
+        let Some((number, mut connection)) = connection else { return Asked::Skipped };
         match timeout(PATIENCE, pipeline.query_async(&mut connection)).await {
             Ok(Ok(answer)) => Asked::Answered(answer),
             // It answers, if only that it will not do this.
@@ -172,19 +179,23 @@ impl Link {
                 Asked::Failed
             }
             Ok(Err(error)) => {
-                self.lost(&error.to_string());
+                self.lost(number, &error.to_string());
                 Asked::Failed
             }
             Err(_) => {
-                self.lost("it does not answer");
+                self.lost(number, "it does not answer");
                 Asked::Failed
             }
         }
     }
 
     /// Goes on without it until it is there again.
-    fn lost(self: &Arc<Self>, why: &str) {
-        let had = self.connection.write().unwrap_or_else(PoisonError::into_inner).take();
+    fn lost(self: &Arc<Self>, number: u64, why: &str) {
+        let had = self
+            .connection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|(current, _)| *current == number);
         if had.is_some() {
             tracing::warn!(error = why, "the shared cache is lost; going on without it");
             self.connect();
@@ -193,7 +204,7 @@ impl Link {
 
     fn connect(self: &Arc<Self>) {
         metrics::gauge!("reelmill_shared_cache_up").set(0.0);
-        if !self.connecting.swap(true, Ordering::Relaxed) {
+        if !self.connecting.swap(true, Ordering::SeqCst) {
             tokio::spawn(connect(Arc::downgrade(self)));
         }
     }
@@ -215,8 +226,10 @@ async fn connect(link: Weak<Link>) {
     while let Some(link) = link.upgrade() {
         match link.connected().await {
             Ok(connection) => {
-                *link.connection.write().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-                link.connecting.store(false, Ordering::Relaxed);
+                // First: whoever loses it at once begins anew.
+                link.connecting.store(false, Ordering::SeqCst);
+                let number = link.made.fetch_add(1, Ordering::Relaxed);
+                *link.connection.write().unwrap_or_else(PoisonError::into_inner) = Some((number, connection));
                 metrics::gauge!("reelmill_shared_cache_up").set(1.0);
                 tracing::info!("the shared cache is there");
                 return;

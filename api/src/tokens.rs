@@ -16,38 +16,31 @@ use crate::state::{App, now};
 
 /// How often it is asked what other apis have taken back.
 const EVERY: Duration = Duration::from_secs(1);
-/// What is asked for is that old: longer than anybody's transaction takes, and the database may be away in between.
+/// What is asked for is that old: longer than anybody's transaction takes.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// Until when tokens are taken back, in Unix seconds, by what they open: all that every api needs to know of them, in memory, so that no
-/// request waits and viewers go on while the database is away.
+/// How often tokens were taken back, by what they open: in memory, so that no request waits and viewers go on while the database is away.
 #[derive(Debug, Default)]
-pub(crate) struct Revoked(RwLock<HashMap<Uuid, u64>>);
+pub(crate) struct Revoked(RwLock<HashMap<Uuid, u32>>);
 
 impl Revoked {
-    fn until(&self, subject: Uuid) -> u64 {
+    /// The generation of tokens of something, as far as it is known here.
+    pub(crate) fn generation(&self, subject: Uuid) -> u32 {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&subject).copied().unwrap_or_default()
     }
 
-    /// Whether a token that ends then is taken back.
-    pub(crate) fn takes_back(&self, subject: Uuid, ends: DateTime<Utc>) -> bool {
-        seconds(ends) <= self.until(subject)
-    }
-
-    fn learn(&self, revoked: impl IntoIterator<Item = (Uuid, DateTime<Utc>)>) {
-        let now = now();
+    fn learn(&self, revoked: impl IntoIterator<Item = (Uuid, u32)>) {
+        let mut revoked = revoked.into_iter().peekable();
+        if revoked.peek().is_none() {
+            return;
+        }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, until| *until > now);
-        for (subject, until) in revoked {
-            let until = seconds(until);
-            known.entry(subject).and_modify(|known| *known = until.max(*known)).or_insert(until);
+        for (subject, generation) in revoked {
+            let known = known.entry(subject).or_default();
+            *known = generation.max(*known);
         }
     }
-}
-
-fn seconds(at: DateTime<Utc>) -> u64 {
-    u64::try_from(at.timestamp()).unwrap_or_default()
 }
 
 /// Learns all that is taken back; before anybody is let in.
@@ -91,14 +84,14 @@ pub(crate) async fn give_for(
     lifetime: Duration,
 ) -> (String, DateTime<Utc>) {
     // What another api took back a moment ago is not given out again.
-    let revoked = match revocations::until(&app.db, subject).await {
-        Ok(until) => until.map_or(0, seconds),
+    let generation = match revocations::of(&app.db, subject).await {
+        Ok(generation) => generation,
         Err(error) => {
             tracing::debug!(%error, "could not read whether tokens were taken back");
-            app.revoked.until(subject)
+            app.revoked.generation(subject)
         }
     };
-    let (token, expires) = app.signer().sign_bucketed(purpose, subject, now(), lifetime, revoked);
+    let (token, expires) = app.signer().sign_bucketed(purpose, subject, now(), lifetime, generation);
     (token, DateTime::from_timestamp(expires as i64, 0).unwrap_or_default())
 }
 
@@ -108,14 +101,15 @@ pub(crate) async fn give_for(
 /// It is forged, mangled, for something else, over, or was taken back.
 pub(crate) fn look(app: &App, purpose: Purpose, token: &str) -> Answer<Verified> {
     let refused = |detail: &str| Problem::new(Kind::BadToken, detail);
-    let verified = app.signer().verify(purpose, token, now()).map_err(|error| match error {
-        TokenError::Invalid => refused("the playback token is not valid"),
+    // The next generation, too: another api may have given it out a moment ago, and nobody else can.
+    let good = |subject| {
+        let known = app.revoked.generation(subject);
+        known..=known.saturating_add(1)
+    };
+    app.signer().verify_generation(purpose, token, now(), good).map_err(|error| match error {
+        TokenError::Invalid => refused("the playback token is not valid, or was taken back"),
         TokenError::Expired => refused("the playback token has ended"),
-    })?;
-    if verified.expires <= app.revoked.until(verified.subject) {
-        return Err(refused("the playback token was taken back"));
-    }
-    Ok(verified)
+    })
 }
 
 /// The same where it has to open `subject`.
@@ -127,11 +121,14 @@ pub(crate) fn look_for(app: &App, purpose: Purpose, token: &str, subject: Uuid) 
     Ok(verified)
 }
 
-/// Takes back all tokens of something that were given out so far, for `lifetime` at most. Other apis know within seconds.
-pub(crate) async fn revoke(app: &App, subject: Uuid, lifetime: Duration, key: SurrogateKey) -> Answer<()> {
-    // None that was given out ends later.
-    let until = Utc::now() + lifetime * 2;
-    let until = revocations::revoke(&app.db, subject, until, key).await?;
-    app.revoked.learn([(subject, until)]);
+/// When a token ends.
+pub(crate) fn end(verified: &Verified) -> DateTime<Utc> {
+    DateTime::from_timestamp(verified.expires as i64, 0).unwrap_or_default()
+}
+
+/// Takes back all tokens of something that were given out so far. Other apis know within seconds.
+pub(crate) async fn revoke(app: &App, subject: Uuid, key: SurrogateKey) -> Answer<()> {
+    let generation = revocations::revoke(&app.db, subject, key).await?;
+    app.revoked.learn([(subject, generation)]);
     Ok(())
 }

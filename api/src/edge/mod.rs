@@ -83,6 +83,13 @@ impl Edges {
         view?.look(look)
     }
 
+    /// Somebody watches a stream, also while they ask for nothing.
+    pub(crate) fn touch(&self, livestream: LivestreamId) {
+        if let Some(view) = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&livestream) {
+            view.touch();
+        }
+    }
+
     /// How many requests wait for what is yet to come.
     pub(crate) fn waiting(&self) -> usize {
         WAITING - self.waiting.available_permits()

@@ -305,7 +305,7 @@ impl Reply {
         let caching = if self.private {
             "private, max-age=3600, immutable"
         } else {
-            "public, max-age=31536000, immutable"
+            "public, max-age=31536000, s-maxage=86400, immutable"
         };
         let headers = [(header::CONTENT_TYPE, "video/mp4"), (header::CACHE_CONTROL, caching)];
         (StatusCode::OK, headers, Extension(Had(found.had)), found.bytes).into_response()

@@ -340,5 +340,5 @@ async fn renew(State(app): State<App>, Path((token, id)): Path<(String, Livestre
 /// A token opens the one stream it names; gives when it ends.
 pub(crate) fn check(app: &App, token: &str, id: LivestreamId) -> Answer<DateTime<Utc>> {
     let verified = tokens::look_for(app, Purpose::PlayLivestream, token, id.0)?;
-    Ok(DateTime::from_timestamp(verified.expires as i64, 0).unwrap_or_default())
+    Ok(tokens::end(&verified))
 }

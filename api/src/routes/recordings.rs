@@ -409,7 +409,7 @@ pub(crate) async fn revoke_tokens(
 ) -> Answer<StatusCode> {
     caller.need(Scope::Write)?;
     let id = find(&app, &caller, id).await?.id;
-    tokens::revoke(&app, id.0, app.config.token_lifetime, SurrogateKey::Recording(id)).await?;
+    tokens::revoke(&app, id.0, SurrogateKey::Recording(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use axum::routing::get;
 use reelmill_shared::auth::Scope;
+use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{live_recordings, livestreams as livestreams_db, streams as streams_db};
 use reelmill_shared::ids::{LivestreamId, RecordingId};
@@ -18,10 +19,11 @@ use crate::audience::{Visitor, session_id};
 use crate::auth::{Caller, own_pages_only};
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
-use crate::routes::viewer::{named_by, opened_until};
-use crate::routes::{live_viewer, livestreams, recordings};
+use crate::routes::viewer::named_by;
+use crate::routes::{livestreams, recordings};
 use crate::sockets::{Right, Terms, Viewer, open};
 use crate::state::App;
+use crate::tokens;
 
 /// What a request to speak WebSocket came to: whoever may not watch is told that first.
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
@@ -141,14 +143,15 @@ pub(crate) async fn livestream(
 
 async fn viewers_recording(
     State(app): State<App>,
+    visitor: Visitor,
     Path(token): Path<String>,
     Query(query): Query<PositionQuery>,
     upgrade: Upgrade,
 ) -> Answer<Response> {
-    let (id, ends) = opened_until(&app, &token)?;
-    named_by(&app, &token).await?;
-    let (watched, right) = (now_of(&app, id).await?, Right::Token { opens: id.0, ends });
-    let terms = Terms { watched, right, viewer: None, visitor: None };
+    let verified = tokens::look(&app, Purpose::PlayRecording, &token)?;
+    let id = named_by(&app, &token).await?.id;
+    let (watched, right) = (now_of(&app, id).await?, Right::Token(verified));
+    let terms = Terms { watched, right, viewer: None, visitor: Some(visitor) };
     open(&app, asked(upgrade)?, terms, query.quality.as_deref(), query.position()?).await
 }
 
@@ -159,11 +162,11 @@ async fn placed_recording(
     Query(query): Query<PositionQuery>,
     upgrade: Upgrade,
 ) -> Answer<Response> {
-    let (id, ends) = opened_until(&app, &token)?;
-    named_by(&app, &token).await?;
+    let verified = tokens::look(&app, Purpose::PlayRecording, &token)?;
+    let id = named_by(&app, &token).await?.id;
     let watched = Watched::Recording(id);
     let viewer = Some(placed(&app, watched, &session).await?);
-    let terms = Terms { watched, right: Right::Token { opens: id.0, ends }, viewer, visitor: None };
+    let terms = Terms { watched, right: Right::Token(verified), viewer, visitor: None };
     open(&app, asked(upgrade)?, terms, query.quality.as_deref(), query.position()?).await
 }
 
@@ -174,10 +177,9 @@ async fn viewers_livestream(
     Query(query): Query<SocketQuery>,
     upgrade: Upgrade,
 ) -> Answer<Response> {
-    let ends = live_viewer::check(&app, &token, id)?;
+    let verified = tokens::look_for(&app, Purpose::PlayLivestream, &token, id.0)?;
     let watched = Watched::Livestream(id);
-    let terms =
-        Terms { watched, right: Right::Token { opens: id.0, ends }, viewer: None, visitor: Some(visitor) };
+    let terms = Terms { watched, right: Right::Token(verified), viewer: None, visitor: Some(visitor) };
     open(&app, asked(upgrade)?, terms, query.quality.as_deref(), 0.0).await
 }
 
@@ -187,10 +189,10 @@ async fn placed_livestream(
     Query(query): Query<SocketQuery>,
     upgrade: Upgrade,
 ) -> Answer<Response> {
-    let ends = live_viewer::check(&app, &token, id)?;
+    let verified = tokens::look_for(&app, Purpose::PlayLivestream, &token, id.0)?;
     let watched = Watched::Livestream(id);
     let viewer = Some(placed(&app, watched, &session).await?);
-    let terms = Terms { watched, right: Right::Token { opens: id.0, ends }, viewer, visitor: None };
+    let terms = Terms { watched, right: Right::Token(verified), viewer, visitor: None };
     open(&app, asked(upgrade)?, terms, query.quality.as_deref(), 0.0).await
 }
 

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chrono::{DateTime, Utc};
 use reelmill_shared::auth::token::Purpose;
 use reelmill_shared::cdn::SurrogateKey;
 use reelmill_shared::db::jobs::{self, JobFilter};
@@ -67,14 +66,7 @@ pub(crate) fn routes() -> Router<App> {
 
 /// The recording a token names; there may be none by now.
 pub(crate) fn opened_by(app: &App, token: &str) -> Answer<RecordingId> {
-    opened_until(app, token).map(|(id, _)| id)
-}
-
-/// The same, and when the token ends.
-pub(crate) fn opened_until(app: &App, token: &str) -> Answer<(RecordingId, DateTime<Utc>)> {
-    let verified = tokens::look(app, Purpose::PlayRecording, token)?;
-    let end = DateTime::from_timestamp(verified.expires as i64, 0).unwrap_or_default();
-    Ok((RecordingId(verified.subject), end))
+    Ok(RecordingId(tokens::look(app, Purpose::PlayRecording, token)?.subject))
 }
 
 /// The recording a token names.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{keys, livestreams, recordings, streams};
 use tokio::sync::watch;
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::playing::{Ending, IDLE, Right, Terms};
 use super::wishes::Wishes;
 use crate::problem::Answer;
-use crate::state::App;
+use crate::state::{App, now};
 
 /// How often it is looked what a viewer of a stream is to play, and whether they still have their place.
 const PLACE: Duration = Duration::from_secs(2);
@@ -32,11 +31,15 @@ pub(super) async fn doubt(
         if heard.borrow().elapsed() > IDLE {
             return refused("nothing was heard for a while");
         }
-        if let Right::Token { opens, ends } = terms.right {
-            if Utc::now() >= ends {
+        // Who has paused, or takes long, still wants to see how it goes on.
+        if let Watched::Livestream(id) = terms.watched {
+            app.edges.touch(id);
+        }
+        if let Right::Token(token) = &terms.right {
+            if now() >= token.expires {
                 return refused("the playback token has ended");
             }
-            if app.revoked.takes_back(opens, ends) {
+            if app.revoked.generation(token.subject) > token.generation {
                 return refused("the playback token was taken back");
             }
         }

@@ -129,7 +129,7 @@ impl Frame {
         matches!(self.header.kind, FrameKind::Segment | FrameKind::Part)
     }
 
-    pub(super) fn message(&self) -> Result<Message, serde_json::Error> {
+    pub(super) fn message(self) -> Result<Message, serde_json::Error> {
         let header = serde_json::to_vec(&self.header)?;
         let mut bytes = BytesMut::with_capacity(4 + header.len() + self.body.len());
         // A few hundred bytes.

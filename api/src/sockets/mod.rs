@@ -12,7 +12,8 @@ mod wishes;
 pub(crate) use desk::PushError;
 pub(crate) use playing::{Right, Terms, Viewer};
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::WebSocketUpgrade;
@@ -36,6 +37,8 @@ use crate::state::App;
 
 /// Bytes of the longest message that a viewer sends.
 const TOLD: usize = 4096;
+/// Sockets of one address: of a household or an office, and far from all there are.
+const PER_ADDRESS: usize = 64;
 /// How long sockets may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Who finds all sockets taken tries again after so many seconds.
@@ -44,14 +47,35 @@ const RETRY: u16 = 10;
 /// All sockets of this process.
 pub(crate) struct Sockets {
     free: Arc<Semaphore>,
+    /// How many each address has that is let in by a token alone.
+    by_address: Arc<Mutex<HashMap<String, usize>>>,
     leaving: CancellationToken,
     open: TaskTracker,
     desk: Desk,
 }
 
+/// One of the sockets that an address may have.
+struct Share {
+    by_address: Arc<Mutex<HashMap<String, usize>>>,
+    address: String,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// One of the sockets there may be.
 pub(crate) struct Ticket {
     _free: OwnedSemaphorePermit,
+    _share: Option<Share>,
     _open: TaskTrackerToken,
     leaving: CancellationToken,
 }
@@ -61,19 +85,33 @@ impl Sockets {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(most)),
+            by_address: Arc::default(),
             leaving: CancellationToken::new(),
             open: TaskTracker::new(),
             desk: Desk::default(),
         }
     }
 
-    fn enter(&self) -> Answer<Ticket> {
+    /// Lets somebody in; `address` of whoever has no right of their own, but a token that all viewers share.
+    fn enter(&self, address: Option<&str>) -> Answer<Ticket> {
+        let share = address.map(|address| self.share(address)).transpose()?;
         let full = |_| {
             Problem::new(Kind::Unavailable, "all WebSockets of this process are taken")
                 .with_retry_after(RETRY)
         };
         let free = Arc::clone(&self.free).try_acquire_owned().map_err(full)?;
-        Ok(Ticket { _free: free, _open: self.open.token(), leaving: self.leaving.clone() })
+        Ok(Ticket { _free: free, _share: share, _open: self.open.token(), leaving: self.leaving.clone() })
+    }
+
+    fn share(&self, address: &str) -> Answer<Share> {
+        let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address.to_owned()).or_default();
+        if *count >= PER_ADDRESS {
+            let detail = format!("{PER_ADDRESS} WebSockets from one address are all there may be");
+            return Err(Problem::new(Kind::TooMany, detail).with_retry_after(RETRY));
+        }
+        *count += 1;
+        Ok(Share { by_address: Arc::clone(&self.by_address), address: address.to_owned() })
     }
 
     /// How many there are.
@@ -134,7 +172,8 @@ pub(crate) async fn open(
         Watched::Recording(id) => Source::Recorded(Box::new(Recorded::new(app, id, position).await?)),
         Watched::Livestream(id) => Source::OnAir(Box::new(OnAir::new(app, id, &wishes).await?)),
     };
-    let ticket = app.sockets.enter()?;
+    let stranger = terms.visitor.as_ref().filter(|_| terms.viewer.is_none());
+    let ticket = app.sockets.enter(stranger.map(|visitor| visitor.address.as_str()))?;
     let app = app.clone();
     Ok(upgrade
         .max_message_size(TOLD)

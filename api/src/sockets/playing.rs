@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
+use reelmill_shared::auth::token::Verified;
 use reelmill_shared::db::streams::StreamViewer;
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::{KeyId, StreamId};
 use reelmill_shared::media::abr::BitrateProfile;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use uuid::Uuid;
 
 use super::Ticket;
 use super::desk::{Push, PushError, Seat};
@@ -50,10 +49,7 @@ pub(crate) struct Terms {
 pub(crate) enum Right {
     Key(KeyId),
     /// A token, which ends then.
-    Token {
-        opens: Uuid,
-        ends: DateTime<Utc>,
-    },
+    Token(Verified),
 }
 
 /// Somebody with a place in a stream.
@@ -253,10 +249,11 @@ async fn send(
             Err(problem) => return problem.into(),
         };
         for frame in frames {
-            if let Err(ending) = give(app, terms, sink, &frame).await {
+            let is_end = frame.header.kind == FrameKind::End;
+            if let Err(ending) = give(app, terms, sink, frame).await {
                 return ending;
             }
-            if frame.header.kind == FrameKind::End {
+            if is_end {
                 return Ending::Over;
             }
         }
@@ -291,7 +288,7 @@ async fn hand(
                 segment.header.delivery_id = Some(delivery);
             }
             for frame in frames {
-                give(app, terms, sink, &frame).await?;
+                give(app, terms, sink, frame).await?;
             }
             Ok(())
         }
@@ -311,24 +308,25 @@ async fn give(
     app: &App,
     terms: &Terms,
     sink: &mut SplitSink<WebSocket, Message>,
-    frame: &Frame,
+    frame: Frame,
 ) -> Result<(), Ending> {
+    let (kind, is_media, bytes) = (frame.header.kind, frame.is_media(), frame.body.len() as u64);
+    // One copy of the media, however long it takes to be sent.
     let message = frame.message().map_err(|error| {
         tracing::error!(%error, "a header could not be written");
         Ending::Trouble("an internal error")
     })?;
     sent(sink, message).await?;
-    let bytes = frame.body.len() as u64;
     metrics::counter!("reelmill_socket_sent_bytes_total").increment(bytes);
     if let Watched::Livestream(id) = terms.watched {
         metrics::counter!("reelmill_live_sent_bytes_total").increment(bytes);
-        if frame.header.kind == FrameKind::Part {
+        if kind == FrameKind::Part {
             metrics::counter!("reelmill_live_parts_total").increment(1);
         }
-        app.audience.served(id, bytes, false, terms.visitor.as_ref().filter(|_| frame.is_media()));
+        app.audience.served(id, bytes, false, terms.visitor.as_ref().filter(|_| is_media));
     }
     if let Some(viewer) = &terms.viewer {
-        app.audience.gave(terms.watched, &viewer.session, bytes, frame.is_media());
+        app.audience.gave(terms.watched, &viewer.session, bytes, is_media);
     }
     Ok(())
 }

@@ -246,6 +246,8 @@ impl Recorded {
         };
         let Some(file) = stored(app, self.set.set_id, rung, number).await? else { return Ok(None) };
         let kind = kind_of(rendition);
+        // First: an init segment that was read is taken for sent.
+        let body = read(app, &file).await?;
         let mut frames = vec![];
         frames.extend(self.init(app, rendition, kind).await?);
         let header = Header {
@@ -253,7 +255,7 @@ impl Recorded {
             independent: Some(true),
             ..Header::of(FrameKind::Segment, kind, rung, &rendition.codec)
         };
-        frames.push(Frame { header, body: read(app, &file).await? });
+        frames.push(Frame { header, body });
         Ok(Some(frames))
     }
 }

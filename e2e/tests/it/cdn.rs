@@ -12,6 +12,7 @@ use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, media};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use crate::live::PATIENCE;
@@ -46,8 +47,8 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
                 "~^/v/(?<what>[\w-]{{23}})[\w-]*(?<rest>/.+)$" $what$rest;
                 default $uri;
             }}
-            map $request_uri $check {{
-                "~^(?<opened>/v/[^/]+(/(live|playback)/[^/]+)?)/" $opened/check;
+            map $uri $check {{
+                "~^(?<opened>/v/[\w-]+(/(live|playback)/[\w-]+)?)/" $opened/check;
             }}
             proxy_cache_path {here}/media keys_zone=media:8m;
             proxy_cache_path {here}/checks keys_zone=checks:1m;
@@ -92,6 +93,16 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
     })
     .await;
     child
+}
+
+/// The first line of what is answered for a path as it stands here, which a URL could not keep.
+async fn plainly(port: u16, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: cdn\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -167,6 +178,9 @@ async fn cdn_in_front_keeps_media_and_forgets_it_when_told() {
     assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"));
     let forged = format!("{}{}", &newer[..40], "A".repeat(newer.len() - 40));
     assert_eq!(fetch(segment.replace(old, &forged)).await.0, StatusCode::FORBIDDEN);
+    // Nor does a good one in front of the first characters of another: what is checked is what is served.
+    let detour = segment.replace(&format!("/v/{old}"), &format!("/v/{old}/../{}", &old[..23]));
+    assert!(plainly(port, detour.strip_prefix(&cdn).unwrap()).await.starts_with("HTTP/1.1 403"));
 
     // Counted where it was asked for: nothing of such segments is in an edge's memory.
     let rate = until("figures", PATIENCE, || async {

@@ -28,14 +28,13 @@ impl Duty for Warmings {
         let config = &context.config;
         for recording in recordings {
             let signer = &config.secret.signer;
-            let revoked = revocations::until(&context.db, recording.0).await?;
-            let revoked = revoked.map_or(0, |until| until.timestamp().unsigned_abs());
+            let generation = revocations::of(&context.db, recording.0).await?;
             let (token, _) = signer.sign_bucketed(
                 Purpose::PlayRecording,
                 recording.0,
                 now,
                 config.token_lifetime,
-                revoked,
+                generation,
             );
             let paths = paths(&context.db, recording, &token).await?;
             let client = client.clone();

@@ -31,7 +31,11 @@ impl Duty for LiveRecordings {
                     match convert(context, of, *broadcast).await {
                         // It was deleted meanwhile.
                         Ok(()) | Err(DbError::Gone) => {}
-                        Err(error) => return Err(error.into()),
+                        Err(error) => {
+                            // Tried again; it holds up nobody else's.
+                            tracing::warn!(%error, %broadcast, recording = %of.recording, "what was on air could not become a recording");
+                            continue;
+                        }
                     }
                     of
                 }
@@ -69,7 +73,9 @@ async fn convert(context: &Context, of: &LiveRecording, broadcast: BroadcastId) 
         new_source: true,
     };
     jobs::submit(&context.db, of.project, &new).await?;
-    broadcasts::begin_conversion(&context.db, broadcast, None, of.recording).await?;
+    if !broadcasts::begin_conversion(&context.db, broadcast, None, of.recording).await? {
+        tracing::info!(%broadcast, recording = %of.recording, "the broadcast has become another recording, too");
+    }
     let rings = new.tasks.iter().filter(|task| task.blocked_by == 0);
     let ring = |task| Ring { job_id: Some(new.id), ..Ring::from(task) };
     ring_later(&context.broker, rings.map(ring).collect());

@@ -1,5 +1,6 @@
 //! Tokens that prove themselves: a purpose, what they name, when they end, and an HMAC over all of it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base64::Engine;
@@ -55,6 +56,8 @@ pub struct Verified {
     pub subject: Uuid,
     /// Unix seconds.
     pub expires: u64,
+    /// How often those of its subject had been taken back when it was given out.
+    pub generation: u32,
 }
 
 /// What makes a token the only one of its kind.
@@ -82,27 +85,31 @@ impl Signer {
         self.seal(bytes)
     }
 
-    fn seal(&self, mut bytes: Vec<u8>) -> String {
+    fn seal(&self, bytes: Vec<u8>) -> String {
+        self.seal_of(bytes, 0)
+    }
+
+    /// The generation is signed, and does not stand in the token.
+    fn seal_of(&self, mut bytes: Vec<u8>, generation: u32) -> String {
         let key = self.keys.first().map(Vec::as_slice).unwrap_or_default();
-        let mac = mac(key, &bytes);
+        let mac = mac(key, &bytes, generation);
         bytes.extend(mac);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// A token that lasts at least `lifetime` and is the same for everybody in the same bucket of time,
-    /// so that a CDN sees one URL. It ends after `revoked` (Unix seconds), zero where none was taken back: that is how it differs from
-    /// those that were.
+    /// so that a CDN sees one URL. `generation`: how often those of the subject were taken back.
     pub fn sign_bucketed(
         &self,
         purpose: Purpose,
         subject: Uuid,
         now: u64,
         lifetime: Duration,
-        revoked: u64,
+        generation: u32,
     ) -> (String, u64) {
         let bucket = lifetime.as_secs().max(1);
-        let expires = ((now / bucket + 2) * bucket).max(revoked.saturating_add(1));
-        (self.sign(purpose, subject, expires), expires)
+        let expires = (now / bucket + 2) * bucket;
+        (self.seal_of(body(purpose, subject, expires), generation), expires)
     }
 
     /// Checks a token at `now` (Unix seconds).
@@ -110,7 +117,21 @@ impl Signer {
     /// # Errors
     /// It is forged, mangled, of another purpose, or over.
     pub fn verify(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
-        self.open(purpose, token, now, 0)
+        self.open(purpose, token, now, 0, |_| 0..=0)
+    }
+
+    /// The same where those of a subject may have been taken back: of these generations it is good.
+    ///
+    /// # Errors
+    /// As of [`Self::verify`]; one that was taken back is [`TokenError::Invalid`].
+    pub fn verify_generation(
+        &self,
+        purpose: Purpose,
+        token: &str,
+        now: u64,
+        good: impl Fn(Uuid) -> RangeInclusive<u32>,
+    ) -> Result<Verified, TokenError> {
+        self.open(purpose, token, now, 0, good)
     }
 
     /// The same of a token that is like no other.
@@ -118,26 +139,36 @@ impl Signer {
     /// # Errors
     /// As of [`Self::verify`].
     pub fn verify_unique(&self, purpose: Purpose, token: &str, now: u64) -> Result<Verified, TokenError> {
-        self.open(purpose, token, now, NONCE_BYTES)
+        self.open(purpose, token, now, NONCE_BYTES, |_| 0..=0)
     }
 
-    fn open(&self, purpose: Purpose, token: &str, now: u64, nonce: usize) -> Result<Verified, TokenError> {
+    fn open(
+        &self,
+        purpose: Purpose,
+        token: &str,
+        now: u64,
+        nonce: usize,
+        good: impl Fn(Uuid) -> RangeInclusive<u32>,
+    ) -> Result<Verified, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Invalid)?;
         let Some((body, given)) = bytes.split_at_checked(BODY_BYTES + nonce) else {
             return Err(TokenError::Invalid);
         };
-        let known = self.keys.iter().any(|key| bool::from(mac(key, body).as_slice().ct_eq(given)));
         let ([found], rest) = body.split_at(1) else {
             return Err(TokenError::Invalid);
         };
-        if !known || *found != purpose as u8 {
-            return Err(TokenError::Invalid);
-        }
         let (subject, rest) = rest.split_at(16);
         let subject = Uuid::from_slice(subject).map_err(|_| TokenError::Invalid)?;
+        let signed = |generation: &u32| {
+            self.keys.iter().any(|key| bool::from(mac(key, body, *generation).as_slice().ct_eq(given)))
+        };
+        let generation = good(subject).find(signed).ok_or(TokenError::Invalid)?;
+        if *found != purpose as u8 {
+            return Err(TokenError::Invalid);
+        }
         let (expires, _) = rest.split_at(8);
         let expires = u64::from_be_bytes(expires.try_into().map_err(|_| TokenError::Invalid)?);
-        if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires }) }
+        if now >= expires { Err(TokenError::Expired) } else { Ok(Verified { subject, expires, generation }) }
     }
 }
 
@@ -149,10 +180,13 @@ fn body(purpose: Purpose, subject: Uuid, expires: u64) -> Vec<u8> {
     bytes
 }
 
-fn mac(key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
+fn mac(key: &[u8], body: &[u8], generation: u32) -> [u8; MAC_BYTES] {
     let mut hmac =
         Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
     hmac.update(body);
+    if generation > 0 {
+        hmac.update(&generation.to_be_bytes());
+    }
     let full = hmac.finalize().into_bytes();
     let mut short = [0; MAC_BYTES];
     short.copy_from_slice(&full[..MAC_BYTES]);
@@ -162,6 +196,27 @@ fn mac(key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_taken_back_is_not_one_of_ours() {
+        let signer = Signer::new(&["a".repeat(32)]);
+        let subject = Uuid::now_v7();
+        let life = Duration::from_secs(100);
+        let given = |generation| signer.sign_bucketed(Purpose::PlayRecording, subject, 0, life, generation).0;
+        let good = |token: &str, generations: RangeInclusive<u32>| {
+            let good = |found| {
+                assert_eq!(found, subject);
+                generations.clone()
+            };
+            signer.verify_generation(Purpose::PlayRecording, token, 99, good).map(|it| it.generation)
+        };
+        // As before there were generations.
+        assert_eq!(given(0), signer.sign(Purpose::PlayRecording, subject, 200));
+        assert_eq!((good(&given(0), 0..=1), good(&given(1), 0..=1)), (Ok(0), Ok(1)));
+        assert_eq!(good(&given(0), 1..=2), Err(TokenError::Invalid));
+        assert_eq!(good(&given(3), 1..=2), Err(TokenError::Invalid));
+        assert_eq!(signer.verify(Purpose::PlayRecording, &given(1), 99), Err(TokenError::Invalid));
+    }
 
     #[test]
     fn only_the_right_token_passes() {
@@ -210,7 +265,7 @@ mod tests {
         let (one, other) = (sign(), sign());
         assert_ne!(one, other);
         let verify = |token: &str, now| signer.verify_unique(Purpose::WatchRecording, token, now);
-        assert_eq!(verify(&one, 99), Ok(Verified { subject, expires: 100 }));
+        assert_eq!(verify(&one, 99), Ok(Verified { subject, expires: 100, generation: 0 }));
         assert_eq!(verify(&one, 100), Err(TokenError::Expired));
         let plain = signer.sign(Purpose::WatchRecording, subject, 100);
         let mangled = format!("{}{}", &one[..60], &other[60..]);

@@ -150,7 +150,7 @@ pub async fn expire(db: &Db, id: BroadcastId, recorded: bool) -> Result<bool, Db
             &format!(
                 "update broadcasts b set status = 'expired'
                  where b.id = $1 and b.status = any($2) and case when $3 then {UNTOUCHED} else not b.recorded end
-                 returning b.project_id, b.set_id"
+                 returning b.project_id, b.set_id, b.livestream_id"
             ),
             &[&id.0, &transition::words(BroadcastStatus::Expired.predecessors()), &recorded],
         )
@@ -162,6 +162,8 @@ pub async fn expire(db: &Db, id: BroadcastId, recorded: bool) -> Result<bool, Db
     tx.execute("delete from segments where set_id = $1", &[&set]).await?;
     tx.execute("delete from broadcast_pauses where broadcast_id = $1", &[&id.0]).await?;
     cdn::forget(&tx, SurrogateKey::Broadcast(id)).await?;
+    // What was fetched while it was on air does not say of which broadcast it is.
+    cdn::forget(&tx, SurrogateKey::Livestream(LivestreamId(row.get("livestream_id")))).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -74,6 +74,17 @@ pub enum Opened {
 pub async fn open(db: &Db, project: ProjectId, new: &NewLiveRecording<'_>) -> Result<Opened, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
+    // Held, so that what is about to become the recording has become it, or sees that another is on its way.
+    let free = tx
+        .query_opt(
+            "select 1 from recordings
+             where id = $1 and deleted_at is null and (not $2 or source_id is null and status = 'pending') for update",
+            &[&new.recording.0, &(new.source == LiveSide::Ingest)],
+        )
+        .await?;
+    if free.is_none() {
+        return Ok(Opened::Busy);
+    }
     livestreams::insert(&tx, project, new.livestream, new.terms, new.key).await?;
     let inserted = tx
         .query_one(
@@ -157,7 +168,9 @@ pub async fn due(db: &Db, limit: i64) -> Result<Vec<Due>, DbError> {
         .await?
         .query(
             &format!(
-                "select {COLUMNS}, case when b.status = 'available' and v.deleted_at is null then b.id end as broadcast_id
+                "select {COLUMNS}, case when v.deleted_at is null
+                        and (b.status = 'available' or b.status in ('converting', 'converted') and v.source_id is null)
+                    then b.id end as broadcast_id
                  from live_recordings r
                      join livestreams l on l.id = r.livestream_id
                      join recordings v on v.id = r.recording_id

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Db, DbError, GenericClient};
+use super::{Db, DbError, GenericClient, cdn};
+use crate::cdn::SurrogateKey;
 use crate::ids::{JobId, RecordingId};
 use crate::job::spec::PictureRequest;
 
@@ -108,7 +109,7 @@ pub(crate) async fn put(
             ],
         )
         .await?;
-    Ok(())
+    cdn::forget(client, SurrogateKey::Listings(recording)).await
 }
 
 /// Drops the pictures of moments that an earlier job's cut or frame gave, where that of `job` is another one: from now on they would

@@ -339,7 +339,8 @@ pub async fn listed(db: &Db, wanted: &[(&Stretch, &str)]) -> Result<Vec<Vec<List
                      select number, start_ticks, duration_ticks, gap,
                             case when k.imported then sum(duration_ticks) over (order by number) - duration_ticks end as before
                      from segments s
-                     where s.set_id = k.set_id and s.rung = k.rung and (k.imported or number >= k.first) and number < k.until
+                     where s.set_id = k.set_id and s.rung = k.rung
+                       and s.number >= case when k.imported then 0 else k.first end and s.number < k.until
                  ) as all_of_it
                  where number >= k.first
              ) as l

@@ -70,7 +70,7 @@ pub async fn create(db: &Db, project: ProjectId, new: &NewRecording) -> Result<(
     }
 }
 
-/// Says what a recording is made from, in the caller's transaction, which holds it.
+/// Says what a recording is made from, where that was nothing yet. In the caller's transaction, which holds it.
 pub(super) async fn take_source(
     client: &impl GenericClient,
     id: RecordingId,
@@ -78,7 +78,7 @@ pub(super) async fn take_source(
 ) -> Result<(), DbError> {
     client
         .execute(
-            "update recordings set source_id = $2, updated_at = now() where id = $1",
+            "update recordings set source_id = $2, updated_at = now() where id = $1 and source_id is null",
             &[&id.0, &source.0],
         )
         .await?;

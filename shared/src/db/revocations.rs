@@ -1,60 +1,66 @@
-//! Viewers' tokens that were taken back before their end. A token does not say when it was given out, but when it ends: those that end until
-//! some time are refused, and the next ones end later than that.
+//! Viewers' tokens that were taken back before their end. Those of something are signed with how often that was done, and are worth nothing
+//! once it is done again.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Db, DbError, cdn};
 use crate::cdn::SurrogateKey;
 
-/// Takes back all tokens of something that end until then, and what was given out since they were taken back last, which may end a second
-/// later; lets a CDN forget what it keeps of it. Gives until when they are taken back.
-pub async fn revoke(
-    db: &Db,
-    subject: Uuid,
-    until: DateTime<Utc>,
-    key: SurrogateKey,
-) -> Result<DateTime<Utc>, DbError> {
+fn generation(row: &Row) -> u32 {
+    row.get::<_, i32>("generation").unsigned_abs()
+}
+
+/// Takes back all tokens of something, and lets a CDN forget what it keeps of it. Gives the generation of those that come from now on.
+pub async fn revoke(db: &Db, subject: Uuid, key: SurrogateKey) -> Result<u32, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let row = tx
         .query_one(
-            "insert into revocations as r (subject, until) values ($1, $2)
-             on conflict (subject) do update
-                 set until = greatest(r.until + interval '1 second', excluded.until), revoked_at = now()
-             returning until",
-            &[&subject, &until],
+            "insert into revocations as r (subject) values ($1)
+             on conflict (subject) do update set generation = r.generation + 1, revoked_at = now()
+             returning generation",
+            &[&subject],
         )
         .await?;
     cdn::forget(&tx, key).await?;
     tx.commit().await?;
-    Ok(row.get("until"))
+    Ok(generation(&row))
 }
 
-/// Until when tokens of something are taken back that have not ended by themselves; `None` where none are.
-pub async fn until(db: &Db, subject: Uuid) -> Result<Option<DateTime<Utc>>, DbError> {
+/// The generation of tokens of something; zero where none were ever taken back.
+pub async fn of(db: &Db, subject: Uuid) -> Result<u32, DbError> {
     let client = db.get().await?;
-    let statement =
-        client.prepare_cached("select until from revocations where subject = $1 and until > now()").await?;
-    Ok(client.query_opt(&statement, &[&subject]).await?.map(|row| row.get("until")))
+    let statement = client.prepare_cached("select generation from revocations where subject = $1").await?;
+    Ok(client.query_opt(&statement, &[&subject]).await?.as_ref().map_or(0, generation))
 }
 
-/// What was taken back within `age` and has not ended by itself; all of it where that is left out.
-pub async fn recent(db: &Db, age: Option<Duration>) -> Result<Vec<(Uuid, DateTime<Utc>)>, DbError> {
+/// What was taken back within `age`, with the generation that is good; all there ever was where that is left out.
+pub async fn recent(db: &Db, age: Option<Duration>) -> Result<Vec<(Uuid, u32)>, DbError> {
     let client = db.get().await?;
     let statement = client
         .prepare_cached(
-            "select subject, until from revocations
-             where until > now() and ($1::float8 is null or revoked_at > now() - make_interval(secs => $1))",
+            "select subject, generation from revocations
+             where $1::float8 is null or revoked_at > now() - make_interval(secs => $1)",
         )
         .await?;
     let rows = client.query(&statement, &[&age.map(|age| age.as_secs_f64())]).await?;
-    Ok(rows.iter().map(|row| (row.get("subject"), row.get("until"))).collect())
+    Ok(rows.iter().map(|row| (row.get("subject"), generation(row))).collect())
 }
 
-/// Forgets what has ended by itself.
+/// Forgets those of what was deleted: nothing is opened by them in any case.
 pub async fn delete_over(db: &Db) -> Result<u64, DbError> {
-    Ok(db.get().await?.execute("delete from revocations where until < now()", &[]).await?)
+    let deleted = db
+        .get()
+        .await?
+        .execute(
+            "delete from revocations v
+             where not exists (select 1 from recordings r where r.id = v.subject and r.deleted_at is null)
+               and not exists (select 1 from livestreams l where l.id = v.subject and l.deleted_at is null)",
+            &[],
+        )
+        .await?;
+    Ok(deleted)
 }

@@ -16,7 +16,6 @@ use super::{find, ingest_url, sealed_key, srt_ingest_url, stream_key, told};
 use crate::auth::Caller;
 use crate::dto::livestream::{LivePlaybackTokenDto, LivestreamDto, StartedDto, StoppedDto};
 use crate::extract::Path;
-use crate::footage::LIVE;
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
 use crate::state::App;
 use crate::tokens;
@@ -189,8 +188,7 @@ pub(crate) async fn revoke_tokens(
 ) -> Answer<StatusCode> {
     caller.need(Scope::LiveWrite)?;
     let id = find(&app, &caller, id).await?.id;
-    let longest = app.config.token_lifetime.max(LIVE.to_std().unwrap_or_default());
-    tokens::revoke(&app, id.0, longest, SurrogateKey::Livestream(id)).await?;
+    tokens::revoke(&app, id.0, SurrogateKey::Livestream(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
