@@ -154,7 +154,9 @@ async fn faults_a_worker_that_dies_before_it_publishes_has_made_nothing() {
     let id = text(&job, "id").to_owned();
     checker.expect(&id, Ends::Well);
     until("a worker to publish", PATIENCE, || async {
-        let waits = "select count(*) from pg_locks where relation = 'segments'::regclass and not granted";
+        // Others wait, too: whoever looks for segments to be deleted.
+        let waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid)
+                     where l.relation = 'segments'::regclass and not l.granted and a.query like '%insert into segments%'";
         (gate.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
     })
     .await;
