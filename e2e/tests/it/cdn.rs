@@ -56,6 +56,7 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
             server {{
                 listen 127.0.0.1:{port};
                 location ~ ^/v/[^/]+/stream/ {{
+                    set $asked $check;
                     auth_request /check;
                     slice 64k;
                     proxy_set_header Range $slice_range;
@@ -69,10 +70,10 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
                 location = /check {{
                     internal;
                     proxy_cache checks;
-                    proxy_cache_key $check;
+                    proxy_cache_key $asked;
                     proxy_pass_request_body off;
                     proxy_set_header Content-Length "";
-                    proxy_pass http://apis$check;
+                    proxy_pass http://apis$asked;
                 }}
             }}
         }}"#

@@ -157,21 +157,15 @@ pub async fn claim(
     let statement = client
         .prepare_cached(&format!(
             "with ready as (
-                 -- Projects take turns, and so do the viewers of each: who does not read holds up nobody but themselves.
-                 select d.id, row_number() over (partition by s.project_id order by d.priority desc, d.ready_at, d.id) as turn,
-                        row_number() over (partition by d.stream_id, d.viewer order by d.priority desc, d.ready_at, d.id) as own
+                 -- Projects take turns: priorities rank within one.
+                 select d.id, row_number() over (partition by s.project_id order by d.priority desc, d.ready_at, d.id) as turn
                  from segment_deliveries d join streams s on s.id = d.stream_id
                  where d.finished_at is null and d.expires_at > now() and d.attempts < d.max_attempts
                    and (d.status = 'queued' and d.ready_at <= now() or d.status = 'delivering' and d.leased_until <= now())
-                   and (d.viewer is null and $3 or (d.stream_id, d.viewer) in (select * from unnest($1::uuid[], $2::text[])))
-                   and (d.viewer is null or not exists (
-                       select 1 from segment_deliveries o
-                       where o.stream_id = d.stream_id and o.viewer = d.viewer and o.finished_at is null
-                         and o.status = 'delivering' and o.leased_until > now()))),
+                   and (d.viewer is null and $3 or (d.stream_id, d.viewer) in (select * from unnest($1::uuid[], $2::text[])))),
              due as (
                  select d.id from segment_deliveries d join ready r using (id)
-                 where (r.own = 1 or d.viewer is null)
-                   and (d.status = 'queued' or d.status = 'delivering' and d.leased_until <= now())
+                 where d.status = 'queued' or d.status = 'delivering' and d.leased_until <= now()
                  order by r.turn, d.priority desc, d.id limit $4 for update of d skip locked)
              update segment_deliveries d
              set status = 'delivering', attempts = attempts + 1, leased_until = now() + make_interval(secs => timeout_seconds::float8 + $5)

@@ -153,20 +153,20 @@ async fn faults_a_worker_that_dies_before_it_publishes_has_made_nothing() {
     let job = farm.client.submit(&media::clip(farm.dir.path(), 8, "640x360"), &json!("fast")).await;
     let id = text(&job, "id").to_owned();
     checker.expect(&id, Ends::Well);
-    until("a worker to publish", PATIENCE, || async {
-        // Others wait, too: whoever looks for segments to be deleted.
-        let waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid)
-                     where l.relation = 'segments'::regclass and not l.granted and a.query like '%insert into segments%'";
-        (gate.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
-    })
-    .await;
     let publishing = "select t.id::text, w.name, a.prefix from attempts a join tasks t on t.id = a.task_id
                       join workers w on w.id = a.worker_id where a.outcome = 'running'";
-    let running = gate.query_one(publishing, &[]).await.unwrap();
+    let written = |farm: &Farm, prefix: &str| {
+        objects(&store(farm)).iter().filter(|key| key.starts_with(prefix)).count()
+    };
+    let running = until("a worker to publish", PATIENCE, || async {
+        let waits = "select count(*) from pg_locks where relation = 'segments'::regclass and not granted";
+        let waiting = gate.query_one(waits, &[]).await.unwrap().get::<_, i64>(0);
+        // Whoever looks for segments to be deleted waits, too: segments lie in the store before they are published.
+        let running = gate.query_opt(publishing, &[]).await.unwrap()?;
+        (waiting > 0 && written(&farm, running.get(2)) > 1).then_some(running)
+    })
+    .await;
     let (id_of_task, victim): (String, String) = (running.get(0), running.get(1));
-    let written =
-        |keys: Vec<String>| keys.iter().filter(|key| key.starts_with(running.get::<_, &str>(2))).count();
-    assert!(written(objects(&store(&farm))) > 1, "segments lie in the store");
     farm.process(&victim).signal(Signal::SIGKILL);
     farm.process(&victim).ended(Duration::from_secs(5)).await;
     farm.processes.retain(|process| process.name != victim);
@@ -176,7 +176,7 @@ async fn faults_a_worker_that_dies_before_it_publishes_has_made_nothing() {
     checker.settle(&farm.client, PATIENCE).await;
     assert_eq!(attempts(&farm.client, &id, &json!({ "id": id_of_task })).await, ["lost", "succeeded"]);
     checker.verify(&farm).await;
-    assert_eq!(written(objects(&store(&farm))), 0, "what the dead one wrote is swept");
+    assert_eq!(written(&farm, running.get(2)), 0, "what the dead one wrote is swept");
     farm.stop().await;
 }
 
