@@ -25,9 +25,14 @@ const MEMORY: u32 = 192;
 /// What making a segment takes for each of its bytes: what is read, what is made, and what lies between.
 const TIMES: u64 = 3;
 
+/// Init segments that are kept, of a few kB each.
+const INITS: u64 = 1000;
+
 /// What is kept, and how much is made at once.
 pub(crate) struct Transport {
     segments: Cache<SegmentName, MediaBytes>,
+    /// Init segments by their keys: every segment needs one, and they are small.
+    inits: Cache<String, Bytes>,
     /// A permit a MiB.
     memory: Semaphore,
 }
@@ -42,6 +47,7 @@ impl Transport {
             |_: &SegmentName, media: &MediaBytes| u32::try_from(media.bytes.len()).unwrap_or(u32::MAX);
         Self {
             segments: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            inits: Cache::new(INITS),
             memory: Semaphore::new(MEMORY as usize),
         }
     }
@@ -145,6 +151,14 @@ impl Part {
         self.init.bytes + self.segment.as_ref().map_or(0, |segment| segment.bytes)
     }
 
+    /// Its init segment; an object never changes.
+    async fn init(&self, app: &App) -> Answer<Bytes> {
+        let inits = &app.caches.transport.inits;
+        // On the heap: it is large, and each part of a segment has one.
+        let read = Box::pin(inits.try_get_with_by_ref(&self.init.key, read(app, &self.init))).await;
+        read.map_err(|problem: Arc<Problem>| Problem::clone(&problem))
+    }
+
     /// Its init segment and its segment, which is empty where there is none.
     pub(crate) async fn read(self, app: &App) -> Answer<(Bytes, Bytes)> {
         let segment = async {
@@ -153,7 +167,7 @@ impl Part {
                 None => Ok(Bytes::new()),
             }
         };
-        let (init, segment) = tokio::try_join!(read(app, &self.init), segment)?;
+        let (init, segment) = tokio::try_join!(self.init(app), segment)?;
         match self.end.filter(|_| !segment.is_empty()) {
             None => Ok((init, segment)),
             Some(end) => {
@@ -193,8 +207,8 @@ async fn make(
     let (main, beside) = tokio::try_join!(main.read(app), beside)?;
     let remuxing = tokio::task::spawn_blocking(move || {
         let bytes = match kind {
-            TrackKind::Video => ts::remux(number, Some(media(&main)), beside.as_ref().map(media)),
-            TrackKind::Audio | TrackKind::Text => ts::remux(number, None, Some(media(&main))),
+            TrackKind::Video => ts::remux(number, Some(media(main)), beside.map(media)),
+            TrackKind::Audio | TrackKind::Text => ts::remux(number, None, Some(media(main))),
         }?;
         Ok(MediaBytes { etag, bytes })
     });
@@ -203,7 +217,7 @@ async fn make(
     made.map_err(|error: TsError| failed(&error))
 }
 
-fn media((init, segment): &(Bytes, Bytes)) -> Media<'_> {
+fn media((init, segment): (Bytes, Bytes)) -> Media {
     Media { init, segment }
 }
 

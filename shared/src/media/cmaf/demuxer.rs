@@ -66,6 +66,15 @@ impl Demuxer {
         }
     }
 
+    /// Takes the next bytes of the file without a copy, where nobody else has them and all before them was used.
+    pub fn push_whole(&mut self, bytes: Bytes) {
+        if self.failed.is_none() && self.buffer.is_empty() {
+            self.buffer = BytesMut::from(bytes);
+        } else {
+            self.push(&bytes);
+        }
+    }
+
     /// The next thing found in the bytes pushed so far; `None` when more of them are needed.
     ///
     /// # Errors

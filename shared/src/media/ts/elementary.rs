@@ -2,12 +2,13 @@
 
 use super::TsError;
 use super::input::Unit;
+use super::pieces::Pieces;
 use crate::media::cmaf::{AacConfig, NalConfig};
 
 /// Bytes before each AAC frame (14496-3, 1.A.2.2).
 pub(super) const ADTS_HEADER: usize = 7;
 /// What comes before every NAL unit; the first of a picture has a zero more.
-const START_CODE: [u8; 3] = [0, 0, 1];
+static START_CODE: [u8; 3] = [0, 0, 1];
 
 /// A codec with what every segment must repeat of it.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Codec {
     }
 
     /// Appends one sample.
-    pub(super) fn write(&self, out: &mut Vec<u8>, unit: &Unit) -> Result<(), TsError> {
+    pub(super) fn gather<'a>(&'a self, out: &mut Pieces<'a>, unit: &'a Unit) -> Result<(), TsError> {
         match self {
             // An access unit delimiter that allows any kind of slice (14496-10, 7.3.2.4; 23008-2, 7.3.2.5) comes first.
             Self::Avc(config) => {
@@ -45,7 +46,7 @@ impl Codec {
             Self::Hevc(config) => {
                 byte_stream(out, config, unit, &[0x46, 0x01, 0x50], |nal| nal >> 1 & 0x3f == HEVC_DELIMITER)
             }
-            Self::Aac(adts) => adts.write(out, &unit.data),
+            Self::Aac(adts) => adts.gather(out, &unit.data),
         }
     }
 }
@@ -56,18 +57,18 @@ const HEVC_DELIMITER: u8 = 35;
 
 /// The delimiter, the parameter sets where decoding can begin, and the NAL units of the sample without their lengths. Lengths of
 /// four bytes, which all of ours have, become start codes that are no longer.
-fn byte_stream(
-    out: &mut Vec<u8>,
-    config: &NalConfig,
-    unit: &Unit,
-    delimiter: &[u8],
+fn byte_stream<'a>(
+    out: &mut Pieces<'a>,
+    config: &'a NalConfig,
+    unit: &'a Unit,
+    delimiter: &'static [u8],
     is_delimiter: impl Fn(u8) -> bool,
 ) -> Result<(), TsError> {
-    let put = |out: &mut Vec<u8>, nal: &[u8]| {
-        out.extend_from_slice(&START_CODE);
-        out.extend_from_slice(nal);
+    let put = |out: &mut Pieces<'a>, nal: &'a [u8]| {
+        out.push(&START_CODE);
+        out.push(nal);
     };
-    out.push(0);
+    out.push(&[0]);
     put(out, delimiter);
     if unit.sync {
         config.parameter_sets.iter().for_each(|set| put(out, set));
@@ -96,12 +97,12 @@ pub(super) struct Adts {
 }
 
 impl Adts {
-    fn write(self, out: &mut Vec<u8>, frame: &[u8]) -> Result<(), TsError> {
+    fn gather<'a>(self, out: &mut Pieces<'a>, frame: &'a [u8]) -> Result<(), TsError> {
         let length = u16::try_from(frame.len() + ADTS_HEADER).ok().filter(|length| *length < 1 << 13);
         let length = length.ok_or(TsError::Sample("an AAC frame is longer than ADTS can say"))?;
         // The sync word, MPEG-4, no checksum; then fields of 2, 4, 1, 3 bits, four flags, 13 bits of length, 11 bits of fullness, all
         // ones for a variable rate, and one block of raw data.
-        out.extend_from_slice(&[
+        out.push_adts([
             0xff,
             0xf1,
             self.profile << 6 | self.frequency_index << 2 | self.channels >> 2,
@@ -110,7 +111,7 @@ impl Adts {
             (length << 5) as u8 | 0x1f,
             0xfc,
         ]);
-        out.extend_from_slice(frame);
+        out.push(frame);
         Ok(())
     }
 }
@@ -131,8 +132,11 @@ mod tests {
     }
 
     fn written(codec: &Codec, unit: &Unit) -> Result<Vec<u8>, TsError> {
-        let mut out = vec![];
-        codec.write(&mut out, unit).map(|()| out)
+        let mut out = Pieces::default();
+        codec.gather(&mut out, unit)?;
+        let written = out.slices().collect::<Vec<_>>().concat();
+        assert_eq!(out.len(), written.len());
+        Ok(written)
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) struct Unit {
 }
 
 /// Reads the picture track.
-pub(super) fn video(media: Media<'_>) -> Result<Stream, TsError> {
+pub(super) fn video(media: Media) -> Result<Stream, TsError> {
+    let delay = delay_of(&media.init)?;
     let (track, fragments) = read(media)?;
     if !matches!(track.config, TrackConfig::Video { .. }) {
         return Err(TsError::Kind("picture"));
@@ -47,12 +48,12 @@ pub(super) fn video(media: Media<'_>) -> Result<Stream, TsError> {
         DecoderConfig::Hevc(config) => Codec::Hevc(config),
         DecoderConfig::Aac(_) | DecoderConfig::Other => return Err(TsError::Codec(track.codec)),
     };
-    let delay = delay_of(media.init)?;
     Ok(Stream { codec, units: units(&track, delay, fragments)? })
 }
 
 /// Reads the sound track.
-pub(super) fn audio(media: Media<'_>) -> Result<Stream, TsError> {
+pub(super) fn audio(media: Media) -> Result<Stream, TsError> {
+    let delay = delay_of(&media.init)?;
     let (track, fragments) = read(media)?;
     if !matches!(track.config, TrackConfig::Audio { .. }) {
         return Err(TsError::Kind("sound"));
@@ -61,7 +62,6 @@ pub(super) fn audio(media: Media<'_>) -> Result<Stream, TsError> {
         DecoderConfig::Aac(config) => Codec::adts(config).ok_or(TsError::Codec(track.codec.clone()))?,
         _ => return Err(TsError::Codec(track.codec)),
     };
-    let delay = delay_of(media.init)?;
     Ok(Stream { codec, units: units(&track, delay, fragments)? })
 }
 
@@ -76,14 +76,14 @@ pub(super) fn check_span(streams: &[&Stream]) -> Result<(), TsError> {
     Ok(())
 }
 
-fn read(media: Media<'_>) -> Result<(Track, Vec<Fragment>), TsError> {
+fn read(media: Media) -> Result<(Track, Vec<Fragment>), TsError> {
     if media.init.len() + media.segment.len() > MOST_BYTES {
         return Err(TsError::TooLong("it has more than 256 MiB"));
     }
     let mut demuxer = Demuxer::new(MOST_BYTES);
     let (mut track, mut fragments, mut samples) = (None, vec![], 0);
     for bytes in [media.init, media.segment] {
-        demuxer.push(bytes);
+        demuxer.push_whole(bytes);
         while let Some(event) = demuxer.next()? {
             match event {
                 Event::Track(found) => track = Some(found),

@@ -15,6 +15,7 @@ mod elementary;
 mod error;
 mod input;
 mod packets;
+mod pieces;
 mod tables;
 
 pub use bound::{Amount, at_most};
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use self::elementary::Codec;
 use self::input::{Stream, Unit};
 use self::packets::{Adaptation, Pes, Pid, Writer};
+use self::pieces::Pieces;
 
 /// Ticks a second of every time in a transport stream.
 pub const CLOCK: u32 = 90_000;
@@ -44,11 +46,11 @@ const STEP: i64 = 8100;
 const AUDIO_PES_BYTES: usize = 60_000;
 
 /// A track and its part of the segment.
-#[derive(Debug, Clone, Copy)]
-pub struct Media<'a> {
-    pub init: &'a [u8],
-    /// A CMAF segment; empty where the track has nothing in this segment.
-    pub segment: &'a [u8],
+#[derive(Debug, Clone)]
+pub struct Media {
+    pub init: Bytes,
+    /// A CMAF segment; empty where the track has nothing in this segment. Copied only where somebody else has it too.
+    pub segment: Bytes,
 }
 
 /// Whether a codec, as RFC 6381 spells it, can be in a segment of ours.
@@ -58,12 +60,12 @@ pub fn carries(codec: &str) -> bool {
 }
 
 /// Makes the MPEG-TS segment `number`, counted from zero, of a picture track, a sound track, or both. The same input gives the
-/// same bytes. Needs memory for about three times the input, which may have up to [`MOST_BYTES`] a track.
+/// same bytes. Needs memory for about twice the input, which may have up to [`MOST_BYTES`] a track.
 ///
 /// # Errors
 ///
 /// See [`TsError`].
-pub fn remux(number: u32, video: Option<Media<'_>>, audio: Option<Media<'_>>) -> Result<Bytes, TsError> {
+pub fn remux(number: u32, video: Option<Media>, audio: Option<Media>) -> Result<Bytes, TsError> {
     let video = video.map(input::video).transpose()?;
     let audio = audio.map(input::audio).transpose()?;
     let streams: Vec<&Stream> = video.iter().chain(&audio).collect();
@@ -84,7 +86,7 @@ pub fn remux(number: u32, video: Option<Media<'_>>, audio: Option<Media<'_>>) ->
 
     let mut writer = Writer::new(streams.iter().map(|stream| stream.bytes()).sum());
     tables::write(&mut writer, number, clock, &streams);
-    let mut body = vec![];
+    let mut body = Pieces::default();
     for step in &steps {
         let now = step.time - AHEAD;
         let Some(first) = step.units.first() else {
@@ -92,7 +94,7 @@ pub fn remux(number: u32, video: Option<Media<'_>>, audio: Option<Media<'_>>) ->
             continue;
         };
         body.clear();
-        step.units.iter().try_for_each(|unit| step.codec.write(&mut body, unit))?;
+        step.units.iter().try_for_each(|unit| step.codec.gather(&mut body, unit))?;
         let pes = Pes { pid: step.pid, pts: first.pts, dts: first.dts, body: &body, last: step.last };
         let clock = (step.pid == clock).then_some(now);
         writer.pes(&pes, Adaptation { clock, random_access: first.sync });

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::pieces::{Copying, Pieces};
+
 /// Bytes of a packet, and of what it carries behind its header.
 pub(super) const PACKET: usize = 188;
 pub(super) const PAYLOAD: usize = 184;
@@ -46,7 +48,7 @@ pub(super) struct Pes<'a> {
     pub(super) pid: Pid,
     pub(super) pts: i64,
     pub(super) dts: i64,
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Pieces<'a>,
     /// The last one of its stream in the segment: brings the continuity counter to its end.
     pub(super) last: bool,
 }
@@ -80,7 +82,7 @@ pub(super) struct Writer {
     out: Vec<u8>,
     video_packets: usize,
     audio_packets: usize,
-    /// Header and body of the PES packet under way.
+    /// The header of the PES packet under way.
     pes: Vec<u8>,
 }
 
@@ -113,31 +115,32 @@ impl Writer {
     }
 
     pub(super) fn pes(&mut self, pes: &Pes<'_>, adaptation: Adaptation) {
-        let mut data = std::mem::take(&mut self.pes);
-        data.clear();
-        pes_header(&mut data, pes);
-        data.extend_from_slice(pes.body);
-        let mut left = (data.len() + adaptation.len()).div_ceil(PAYLOAD);
+        let mut header = std::mem::take(&mut self.pes);
+        header.clear();
+        pes_header(&mut header, pes);
+        let mut rest = header.len() + pes.body.len();
+        let mut left = (rest + adaptation.len()).div_ceil(PAYLOAD);
         if pes.last {
             left += (COUNTERS - (*self.packets(pes.pid) + left) % COUNTERS) % COUNTERS;
         }
         let mut adaptation = adaptation;
-        let mut rest = &data[..];
+        let mut data = Copying::new(&header, pes.body.slices());
         let mut starts = true;
-        while !rest.is_empty() {
+        while rest > 0 {
             // A byte at least for each packet still to come.
             let room = PAYLOAD - adaptation.len();
-            let (now, later) = rest.split_at(room.min(rest.len() - (left - 1)));
-            let stuffing = PAYLOAD - now.len();
+            let now = room.min(rest - (left - 1));
+            let stuffing = PAYLOAD - now;
             let counter = *self.packets(pes.pid) % COUNTERS;
             *self.packets(pes.pid) += 1;
             self.header(pes.pid, starts, if stuffing > 0 { 3 } else { 1 }, counter as u8);
             self.adaptation(adaptation, stuffing);
-            self.out.extend_from_slice(now);
+            data.append(&mut self.out, now);
             adaptation = Adaptation::default();
-            (rest, starts, left) = (later, false, left - 1);
+            (rest, starts, left) = (rest - now, false, left - 1);
         }
-        self.pes = data;
+        drop(data);
+        self.pes = header;
     }
 
     /// Packets with payload so far.
@@ -223,7 +226,10 @@ mod tests {
     #[test]
     fn the_last_packet_of_a_stream_brings_its_counter_to_the_end() {
         for len in [1, 7, 165, 170, 171, 184, 185, 500, 3000, 10_000] {
-            let body = vec![7; len];
+            let bytes = vec![7; len];
+            let mut body = Pieces::default();
+            // Whole, and in small pieces.
+            bytes.chunks(if len % 2 == 0 { len } else { 3 }).for_each(|piece| body.push(piece));
             let mut writer = Writer::new(len);
             for last in [false, true] {
                 let pes = Pes { pid: Pid::Video, pts: 3, dts: 1, body: &body, last };

@@ -67,9 +67,8 @@ impl Rendition {
         Self { track, delay, init, segments: packaged, samples, start }
     }
 
-    fn media(&self, number: usize) -> Media<'_> {
-        let segment = self.segments.get(number).map(|bytes| &bytes[..]).unwrap_or_default();
-        Media { init: &self.init, segment }
+    fn media(&self, number: usize) -> Media {
+        media(&self.init, self.segments.get(number).map(|bytes| &bytes[..]).unwrap_or_default())
     }
 
     /// Decode and presentation time of each sample in ticks of the stream, unwrapped, worked out from the samples.
@@ -111,4 +110,8 @@ impl Recording {
             })
             .collect()
     }
+}
+
+fn media(init: &[u8], segment: &[u8]) -> Media {
+    Media { init: Bytes::copy_from_slice(init), segment: Bytes::copy_from_slice(segment) }
 }
