@@ -1,7 +1,7 @@
 //! Distribution, on the wire.
 
 use chrono::{DateTime, Utc};
-use reelmill_shared::db::streams::{Stream, StreamViewer, Switch};
+use reelmill_shared::db::streams::{Stream, StreamLimits, StreamViewer, Switch};
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::ids::{LivestreamId, RecordingId, StreamId};
 use reelmill_shared::media::abr::{BitrateProfile, Rung};
@@ -20,6 +20,10 @@ pub(crate) struct StartStreamDto {
     /// 1 to 100,000.
     #[schema(default = 100, minimum = 1, maximum = 100_000)]
     pub(crate) max_viewers: Option<u32>,
+    /// Bits per second that its viewers may take together; without it `REELMILL_STREAM_BANDWIDTH` holds. Each counts with the bitrate of their profile,
+    /// or with what they were given on average where that is more.
+    #[schema(default = 100_000_000, minimum = 500_000)]
+    pub(crate) bandwidth_limit: Option<u64>,
 }
 
 /// A stream that viewers may join.
@@ -31,6 +35,8 @@ pub(crate) struct StreamStartedDto {
     #[schema(example = "started")]
     pub(crate) status: &'static str,
     pub(crate) max_viewers: u32,
+    /// Bits per second.
+    pub(crate) bandwidth_limit: u64,
     /// The lowest first.
     pub(crate) profiles: Vec<BitrateProfileDto>,
     pub(crate) message: &'static str,
@@ -46,15 +52,19 @@ pub(crate) struct BitrateProfileDto {
     pub(crate) bitrate: u64,
     /// The rendition it stands for: the best that takes no more, else the lowest; `null` while there is none.
     pub(crate) rendition: Option<String>,
+    /// How many viewers can play it at once, if all do.
+    pub(crate) max_viewers: u32,
 }
 
 impl BitrateProfileDto {
     /// All of them, of something with these rungs.
-    pub(crate) fn all(rungs: &[Rung]) -> Vec<Self> {
+    pub(crate) fn all(rungs: &[Rung], limits: StreamLimits) -> Vec<Self> {
         let profile = |name: BitrateProfile| Self {
             name,
             bitrate: name.bitrate(),
             rendition: name.rung(rungs).map(|rung| rung.name.clone()),
+            max_viewers: u32::try_from(limits.bandwidth / name.bitrate())
+                .map_or(limits.viewers, |fit| fit.min(limits.viewers)),
         };
         BitrateProfile::ALL.iter().copied().map(profile).collect()
     }
@@ -97,6 +107,9 @@ pub(crate) struct StreamDto {
     pub(crate) livestream_id: Option<LivestreamId>,
     pub(crate) stream_id: StreamId,
     pub(crate) max_viewers: u32,
+    /// Bits per second that viewers may take together, and do.
+    pub(crate) bandwidth_limit: u64,
+    pub(crate) bandwidth_usage: u64,
     /// Who holds a place: those heard of within a minute.
     pub(crate) active_viewers: u32,
     pub(crate) peak_viewers: u32,
@@ -176,7 +189,9 @@ impl StreamDto {
             recording_id,
             livestream_id,
             stream_id: stream.id,
-            max_viewers: stream.max_viewers,
+            max_viewers: stream.limits.viewers,
+            bandwidth_limit: stream.limits.bandwidth,
+            bandwidth_usage: stream.bandwidth,
             active_viewers: stream.active_viewers,
             peak_viewers: stream.peak_viewers,
             total_segments_served: stream.segments,
@@ -210,7 +225,7 @@ pub(crate) struct AdaptDto {
     pub(crate) buffer_health: f32,
 }
 
-/// What to play from now on: below 20 % of the buffer `VeryLow`, below 40 % one less than before, above 85 % one more.
+/// What to play from now on: below 20 % of the buffer `VeryLow`, below 40 % one less than before, above 85 % one more, if there is bandwidth for it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AdaptedDto {
     pub(crate) recording_id: Option<RecordingId>,

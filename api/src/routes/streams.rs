@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use reelmill_shared::auth::Scope;
-use reelmill_shared::db::streams::{self, Joined, Stream, StreamViewer};
+use reelmill_shared::config::STREAM_BANDWIDTHS;
+use reelmill_shared::db::streams::{self, Joined, Stream, StreamLimits, StreamViewer};
 use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{distribution, livestreams as livestreams_db, recordings as recordings_db};
 use reelmill_shared::media::abr::{BitrateProfile, Rung};
@@ -44,7 +45,7 @@ const MEASURED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Open a stream.
 ///
 /// From now on viewers join a recording or livestream by name, so many at a time, whichever api they ask. Opened again it takes the new
-/// number, and keeps its viewers.
+/// limits, and keeps its viewers.
 #[utoipa::path(post, path = "/streams/start", tag = "streams", operation_id = "start_stream", request_body = StartStreamDto, responses(
     (status = 201, description = "It is open.", body = StreamStartedDto),
     (status = 404, description = "There is no such recording or livestream.", body = ProblemDocument),
@@ -63,20 +64,27 @@ pub(crate) async fn start(
         }
         (None, None) => return Err(Problem::field("/recording_id", "is missing, and so is livestream_id")),
     };
-    let max_viewers = body.max_viewers.unwrap_or(VIEWERS);
-    if !(1..=MOST_VIEWERS).contains(&max_viewers) {
+    let viewers = body.max_viewers.unwrap_or(VIEWERS);
+    if !(1..=MOST_VIEWERS).contains(&viewers) {
         return Err(Problem::field("/max_viewers", format!("is from 1 to {MOST_VIEWERS}")));
     }
+    let bandwidth = body.bandwidth_limit.unwrap_or(app.config.stream_bandwidth);
+    if !STREAM_BANDWIDTHS.contains(&bandwidth) {
+        let (least, most) = (STREAM_BANDWIDTHS.start(), STREAM_BANDWIDTHS.end());
+        return Err(Problem::field("/bandwidth_limit", format!("is from {least} to {most} bits per second")));
+    }
+    let limits = StreamLimits { viewers, bandwidth };
     owned(&app, &caller, watched, Scope::Write, Scope::LiveWrite).await?;
-    let stream = streams::start(&app.db, caller.project_id, watched, max_viewers).await?;
+    let stream = streams::start(&app.db, caller.project_id, watched, limits).await?;
     let (recording_id, livestream_id) = ids(watched);
     let dto = StreamStartedDto {
         recording_id,
         livestream_id,
         stream_id: stream.id,
         status: "started",
-        max_viewers: stream.max_viewers,
-        profiles: BitrateProfileDto::all(&rungs(&app, watched).await?),
+        max_viewers: stream.limits.viewers,
+        bandwidth_limit: stream.limits.bandwidth,
+        profiles: BitrateProfileDto::all(&rungs(&app, watched).await?, stream.limits),
         message: "viewers may join",
         timestamp: Utc::now(),
     };
@@ -140,13 +148,15 @@ pub(crate) fn check_viewer(viewer: &str) -> Answer<()> {
 
 /// Join a stream.
 ///
+/// With the bitrate asked for, or the best below it for which the others leave bandwidth: `current_bitrate` says which.
+///
 /// The place is held while its playlist and segments are fetched, or its session tells how far it is, and for a minute after that.
 #[utoipa::path(post, path = "/streams/{id}", tag = "streams", operation_id = "join_stream",
     params(("id" = Uuid, Path, description = "A recording or livestream.")), request_body = JoinDto, responses(
     (status = 200, description = "A place in it.", body = JoinedDto),
     (status = 404, description = "No stream of it is open.", body = ProblemDocument),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
-    (status = 429, description = "All places are taken; Retry-After says when to ask again.", body = ProblemDocument),
+    (status = 429, description = "All places are taken, or all of the bandwidth; Retry-After says when to ask again.", body = ProblemDocument),
 ))]
 pub(crate) async fn join(
     State(app): State<App>,
@@ -163,7 +173,14 @@ pub(crate) async fn join(
         Joined::In(viewer) => *viewer,
         Joined::Closed => return Err(Problem::new(Kind::NotFound, "the stream has just been closed")),
         Joined::Full => {
-            let detail = format!("all {} places are taken", stream.max_viewers);
+            let detail = format!("all {} places are taken", stream.limits.viewers);
+            return Err(Problem::new(Kind::TooMany, detail).with_retry_after(RETRY));
+        }
+        Joined::Busy => {
+            let detail = format!(
+                "viewers of this stream take all of its {} kbit/s; its owner can open it again with another bandwidth_limit",
+                stream.limits.bandwidth / 1000
+            );
             return Err(Problem::new(Kind::TooMany, detail).with_retry_after(RETRY));
         }
     };

@@ -10,12 +10,13 @@ use reelmill_testkit::farm::{Part, SECRET_KEY};
 use reelmill_testkit::ffmpeg::frames;
 use reelmill_testkit::wait::until;
 use reelmill_testkit::{Farm, media};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use crate::live::PATIENCE;
+use crate::live::{self, PATIENCE, Publisher, becomes, footage, listed, livestream, numbers};
 use crate::receiver::{Receiver, Reply};
 use crate::support::{answer, header, is_problem, text};
 
@@ -63,6 +64,16 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
                     proxy_set_header CDN-Loop nginx;
                     proxy_cache media;
                     proxy_cache_key $media$is_args$args$slice_range;
+                    proxy_cache_lock on;
+                    add_header X-Cache-Status $upstream_cache_status;
+                    proxy_pass http://apis;
+                }}
+                location ~ ^/v/[^/]+/(live|playback)/ {{
+                    set $asked $check;
+                    auth_request /check;
+                    proxy_set_header CDN-Loop nginx;
+                    proxy_cache media;
+                    proxy_cache_key $media$is_args$args;
                     proxy_cache_lock on;
                     add_header X-Cache-Status $upstream_cache_status;
                     proxy_pass http://apis;
@@ -142,18 +153,13 @@ async fn cdn_in_front_keeps_media_and_forgets_it_when_told() {
     // Fetched ahead: by its first viewer it is there.
     let warmed = client.post("/distribution/cdn/warm", &json!({ "recording_id": id })).await;
     assert!(warmed["files"].as_u64().unwrap() >= 8, "{warmed}");
-    let fetch = async |url: String| {
-        let response = reqwest::get(&url).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        (status, headers, response.bytes().await.unwrap())
-    };
-    let playlist = fetch(url.replace("master", "180p")).await;
+    let playlist = fetch(&url.replace("master", "180p")).await;
     assert_eq!(header(&playlist.1, "x-cache-status"), "HIT");
-    let listed = String::from_utf8(playlist.2.to_vec()).unwrap();
+    let listed = String::from_utf8(playlist.2).unwrap();
     let segments: Vec<&str> = listed.lines().filter(|line| line.ends_with(".m4s")).collect();
     assert!(segments.len() >= 2, "{listed}");
     for name in &segments {
-        let (status, headers, body) = fetch(url.replace("master.m3u8", name)).await;
+        let (status, headers, body) = fetch(&url.replace("master.m3u8", name)).await;
         assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"), "{name}");
         assert_eq!(header(&headers, "access-control-allow-origin"), "*");
         assert!(!headers.contains_key("vary"), "one copy for all sites: {headers:?}");
@@ -175,10 +181,10 @@ async fn cdn_in_front_keeps_media_and_forgets_it_when_told() {
     let newer = Signer::new(&[SECRET_KEY]).sign(Purpose::PlayRecording, id.parse().unwrap(), now + 90_000);
     assert!(newer != old && newer[..23] == old[..23]);
     let segment = url.replace("master.m3u8", segments[0]);
-    let (status, headers, _) = fetch(segment.replace(old, &newer)).await;
+    let (status, headers, _) = fetch(&segment.replace(old, &newer)).await;
     assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"));
     let forged = format!("{}{}", &newer[..40], "A".repeat(newer.len() - 40));
-    assert_eq!(fetch(segment.replace(old, &forged)).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(fetch(&segment.replace(old, &forged)).await.0, StatusCode::FORBIDDEN);
     // Nor does a good one in front of the first characters of another: what is checked is what is served.
     let detour = segment.replace(&format!("/v/{old}"), &format!("/v/{old}/../{}", &old[..23]));
     assert!(plainly(port, detour.strip_prefix(&cdn).unwrap()).await.starts_with("HTTP/1.1 403"));
@@ -245,12 +251,120 @@ async fn cdn_in_front_keeps_media_and_forgets_it_when_told() {
     assert_eq!(client.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
     until("the purge of what was deleted", Duration::from_secs(60), named(3)).await;
     until("the token to be refused", PATIENCE, || async {
-        (!fetch(segment.clone()).await.0.is_success()).then_some(())
+        (!fetch(&segment).await.0.is_success()).then_some(())
     })
     .await;
     until("nothing to wait", Duration::from_secs(60), || async {
         (client.get("/distribution/cdn").await["purges_waiting"] == 0).then_some(())
     })
     .await;
+    farm.stop().await;
+}
+
+/// What is answered for a URL: its status, what the cache says of it, and the text or bytes.
+async fn fetch(url: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
+    let response = reqwest::get(url).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    (status, headers, response.bytes().await.unwrap().to_vec())
+}
+
+#[tokio::test]
+async fn cdn_in_front_shares_what_is_on_air_and_footage() {
+    let port = free_port();
+    let cdn = format!("http://127.0.0.1:{port}");
+    let hook = Receiver::start(|_, _| Reply::Status(204)).await;
+    let farm = live::farm()
+        .processes(2, 1, 1)
+        .set("REELMILL_CDN_URL", &cdn)
+        .set("REELMILL_CDN_PURGE_URL", hook.url("/purge"))
+        .set("REELMILL_CDN_WARM_URL", hook.url("/warm"))
+        .set("REELMILL_CDN_WARM_RECORDINGS", true)
+        .start()
+        .await;
+    let apis: Vec<String> =
+        farm.processes.iter().filter(|it| it.part == Part::Api).map(|it| it.address.clone()).collect();
+    let _nginx = nginx(farm.dir.path(), port, &apis).await;
+    let client = &farm.client;
+    let stream = livestream(&farm, json!({ "dvr_enabled": true })).await;
+    let id = text(&stream, "id").to_owned();
+    let master = live::watch(&farm, &id).await;
+    assert!(master.starts_with(&format!("{cdn}/v/")), "{master}");
+    let publisher = Publisher::start(&farm, 0, text(&stream, "stream_key"), &footage(&farm));
+    becomes(&farm, &id, "live").await;
+    // Through the cache, which must not hold on to what was there before.
+    let early =
+        listed(&master, "360p", "some segments", |text| (numbers(text).len() >= 3).then(|| text.to_owned()))
+            .await;
+    let newest = early.lines().rfind(|line| line.ends_with(".m4s") && !line.starts_with('#')).unwrap();
+    let segment = master.replace("master.m3u8", newest);
+    assert_eq!(fetch(&segment).await.0, StatusCode::OK);
+    let (status, headers, body) = fetch(&segment).await;
+    assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, "HIT"));
+    assert!(header(&headers, "surrogate-key").contains(&format!("livestream-{id}")), "{headers:?}");
+    let direct = client.bytes(&segment.replace(&cdn, &format!("http://{}", apis[1]))).await;
+    assert!(body == direct, "it came whole");
+    // Who waits for what comes next waits in the cache.
+    let next = numbers(&early).last().unwrap() + 2;
+    let waited = master.replace("master.m3u8", &format!("360p.m3u8?_HLS_msn={next}"));
+    let both = futures::future::join(fetch(&waited), fetch(&waited)).await;
+    for (status, _, text) in [&both.0, &both.1] {
+        let text = String::from_utf8_lossy(text);
+        assert_eq!(*status, StatusCode::OK, "{text}");
+        assert!(numbers(&text).contains(&next), "{next}: {text}");
+    }
+    let token = master.trim_start_matches(&format!("{cdn}/v/")).split('/').next().unwrap();
+    let forged = format!("{}{}", &token[..40], "A".repeat(token.len() - 40));
+    assert_eq!(fetch(&segment.replace(token, &forged)).await.0, StatusCode::FORBIDDEN);
+    publisher.kill().await;
+    client.post_empty(format!("/livestreams/{id}/stop")).await;
+
+    // What was recorded, by its time.
+    let broadcast = until("the recording to be whole", PATIENCE, || async {
+        let list = client.get(&format!("/livestreams/{id}/recordings")).await;
+        let first = list["recordings"].as_array()?.first()?.clone();
+        (first["status"] == "available").then_some(first)
+    })
+    .await;
+    let span =
+        json!({ "camera_id": id, "start_time": broadcast["start_time"], "end_time": broadcast["end_time"] });
+    let session = client.post("/playback/start", &span).await;
+    let url = text(&session, "url");
+    assert!(url.starts_with(&format!("{cdn}/v/")), "{session}");
+    let piece = url.replace("playlist.m3u8", "segment/0.ts");
+    for expected in ["MISS", "HIT"] {
+        let (status, headers, body) = fetch(&piece).await;
+        assert_eq!((status, header(&headers, "x-cache-status")), (StatusCode::OK, expected));
+        assert_eq!((body[0], body.len() % 188), (0x47, 0));
+    }
+    let shown = frames(url, "v:0").len();
+    assert!(shown > 100, "{shown} pictures of three segments of two seconds or more");
+    let place = format!("/api/v1/playback/sessions/{}", text(&session, "session_id"));
+    assert_eq!(client.request(Method::DELETE, &place).send().await.unwrap().status(), 204);
+    until("nobody to be given what the cache has", PATIENCE, || async {
+        (!fetch(&piece).await.0.is_success()).then_some(())
+    })
+    .await;
+    let of_session = json!(format!("session-{}", text(&session, "session_id")));
+    until("the purge of it", PATIENCE, || async {
+        let calls = hook.at("/purge");
+        let is_told =
+            calls.iter().any(|call| call.json()["surrogate_keys"].as_array().unwrap().contains(&of_session));
+        is_told.then_some(())
+    })
+    .await;
+
+    // What is new is fetched ahead by the CDN's own hook, from the address that viewers use.
+    let clip = media::clip(farm.dir.path(), 3, "320x180");
+    let profile = json!({ "preset": "ultrafast", "rungs": [
+        { "name": "180p", "width": 320, "height": 180, "crf": 28, "max_bitrate": 600_000 } ] });
+    client.transcode(&clip, &profile).await;
+    let told = until("the CDN to be asked", PATIENCE, || async { hook.at("/warm").into_iter().next() }).await;
+    let told = told.json();
+    let urls: Vec<&str> = told["urls"].as_array().unwrap().iter().map(|url| url.as_str().unwrap()).collect();
+    assert!(urls.iter().any(|url| url.ends_with("180p-1-0.m4s")), "{urls:?}");
+    for url in urls {
+        assert!(url.starts_with(&format!("{cdn}/v/")), "{url}");
+        assert_eq!(fetch(url).await.0, StatusCode::OK, "{url}");
+    }
     farm.stop().await;
 }

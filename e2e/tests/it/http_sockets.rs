@@ -252,6 +252,20 @@ async fn http_sockets_play_what_is_on_air() {
     );
 
     joined_viewers_of_a_livestream_are_counted(&farm, &id).await;
+
+    // The publisher goes and comes back: the same socket goes on, and can be decoded from there.
+    publisher.kill().await;
+    let publisher = Publisher::start(&farm, 0, key, &footage(&farm));
+    let (again, before) = peer.until(|frame| frame.is("init") && frame.text("track") == "video").await;
+    let is_picture = |frame: &Frame| !frame.is("init") && frame.text("track") == "video";
+    let last = before.iter().rfind(|frame| is_picture(frame)).map_or(0, Frame::sequence);
+    let (next, between) = peer.until(is_picture).await;
+    assert_eq!((again.text("quality"), &next.header["independent"]), ("360p", &json!(true)));
+    assert!(next.sequence() > last, "{} {last}", next.header);
+    let mut frames = vec![again];
+    frames.extend(between);
+    frames.push(next);
+    decodes(&farm, &frames, "video");
     publisher.kill().await;
     farm.client.post_empty(format!("/livestreams/{id}/stop")).await;
     let (rest, code) = peer.rest().await;

@@ -128,8 +128,47 @@ async fn http_streams_hold_as_many_viewers_as_they_may() {
     assert_eq!(client.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
     is_problem(&answer(client.request(Method::GET, &path)).await, 404, "not-found");
     until("all to be turned away", PATIENCE, || turned_away(second)).await;
+    bandwidth_is_shared(&farm, id).await;
     bad_requests_are_told_why(&farm, id).await;
     farm.stop().await;
+}
+
+/// Viewers of two apis share what a stream may take: who comes late gets less, or nothing.
+async fn bandwidth_is_shared(farm: &Farm, id: &str) {
+    let apis = [farm.api(0), farm.api(1)];
+    let body = json!({ "recording_id": id, "bandwidth_limit": 2_500_000 });
+    let started = apis[0].post("/streams/start", &body).await;
+    let fit: Vec<u64> = started["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["max_viewers"].as_u64().unwrap())
+        .collect();
+    assert_eq!((&started["bandwidth_limit"], fit), (&json!(2_500_000), vec![5, 2, 1, 0]));
+    let path = format!("/api/v1/streams/{id}");
+    let join = |api: usize, viewer: &str| {
+        let body = json!({ "viewer_id": viewer, "initial_bitrate": "Medium" });
+        answer(apis[api].request(Method::POST, &path).json(&body))
+    };
+    assert_eq!(text(&join(0, "first").await.2, "current_bitrate"), "Medium");
+    assert_eq!(text(&join(1, "second").await.2, "current_bitrate"), "VeryLow");
+    let refused = join(0, "third").await;
+    is_problem(&refused, 429, "too-many");
+    assert!(text(&refused.2, "detail").contains("2500 kbit/s"), "{}", refused.2);
+    let told = apis[1].get(&format!("/streams/{id}")).await;
+    assert_eq!((&told["bandwidth_usage"], &told["active_viewers"]), (&json!(2_500_000), &json!(2)));
+
+    let adapt = async |health: f64| {
+        let body = json!({ "recording_id": id, "viewer_id": "second", "buffer_health": health });
+        apis[1].post("/viewers/adapt-quality", &body).await
+    };
+    assert_eq!(text(&adapt(95.0).await, "current_bitrate"), "VeryLow", "there is no more");
+    let leave = format!("{path}?viewer_id=first");
+    assert_eq!(apis[0].request(Method::DELETE, &leave).send().await.unwrap().status(), 204);
+    assert_eq!(text(&adapt(95.0).await, "current_bitrate"), "Low");
+    assert_eq!(text(&adapt(95.0).await, "current_bitrate"), "Medium");
+    assert_eq!(text(&adapt(95.0).await, "current_bitrate"), "Medium", "High does not fit");
+    assert_eq!(apis[0].request(Method::DELETE, &path).send().await.unwrap().status(), 204);
 }
 
 async fn bad_requests_are_told_why(farm: &Farm, id: &str) {
@@ -141,6 +180,7 @@ async fn bad_requests_are_told_why(farm: &Farm, id: &str) {
         (json!({ "recording_id": id, "livestream_id": id }), "/livestream_id"),
         (json!({ "recording_id": id, "max_viewers": 0 }), "/max_viewers"),
         (json!({ "recording_id": id, "max_viewers": 1_000_000 }), "/max_viewers"),
+        (json!({ "recording_id": id, "bandwidth_limit": 499_999 }), "/bandwidth_limit"),
     ] {
         let refused = post("/streams/start", body).await;
         is_problem(&refused, 422, "validation");

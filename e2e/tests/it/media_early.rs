@@ -10,10 +10,13 @@ use reelmill_testkit::wait::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::socket_peer::{Frame, Peer};
 use crate::support::{Paused, text};
 
 /// Longer than the first span of sound and half of the second.
 const SECONDS: u32 = 190;
+/// Seconds of a segment, as the profile has them.
+const SEGMENT: u32 = 6;
 
 /// Tones that glide, so that every moment sounds different from the next, and pictures that count.
 fn long_source(dir: &Path, seconds: u32) -> PathBuf {
@@ -41,7 +44,7 @@ fn long_source(dir: &Path, seconds: u32) -> PathBuf {
 }
 
 fn profile() -> Value {
-    json!({"preset": "veryfast", "rungs": [
+    json!({"preset": "veryfast", "segment_duration": SEGMENT, "rungs": [
         {"name": "large", "width": 320, "height": 180, "crf": 24, "max_bitrate": 600_000},
         {"name": "small", "width": 160, "height": 90, "crf": 26, "max_bitrate": 200_000},
     ]})
@@ -101,10 +104,26 @@ async fn media_early_playlists_grow_until_they_are_whole() {
     assert!(playlist(&farm, &recording, "master-ts.m3u8").await.contains("\nsmall-ts.m3u8"));
     let early_transport = file(&farm, &recording, body(&transport)[1]).await;
     assert!(early_transport.starts_with(&[0x47]));
+    // A socket that has all there is waits for more.
+    let listed = body(&small).len() as u64 / 2;
+    let near_the_end = (listed as f64 - 0.5) * f64::from(SEGMENT);
+    let socket = format!("/recordings/{recording}/stream/live?quality=small&position={near_the_end}");
+    let mut peer = Peer::with_key(&farm.client, &socket).await.unwrap();
+    let is_picture = |frame: &Frame| frame.is("segment") && frame.text("track") == "video";
+    assert_eq!(peer.until(is_picture).await.0.sequence(), listed - 1);
     drop(held);
 
     let done = farm.client.wait_for(&id).await;
     assert_eq!(done["status"], "succeeded", "{done}");
+    let (next, before) = peer.until(is_picture).await;
+    assert_eq!(
+        (next.sequence(), &next.header["position"]),
+        (listed, &json!(listed as f64 * f64::from(SEGMENT)))
+    );
+    assert!(
+        !before.iter().any(|frame| frame.is("dropped") || frame.is("end")),
+        "nobody is late for what was not there"
+    );
     let timings = &done["timings"];
     let (playable, total) = (timings["playable"].as_f64().unwrap(), timings["total"].as_f64().unwrap());
     assert!(0.0 < playable && playable < total, "{timings}");

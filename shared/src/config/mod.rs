@@ -7,6 +7,7 @@ mod ports;
 mod vars;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -197,6 +198,8 @@ pub struct ApiConfig {
     pub ts_cache_bytes: u64,
     /// `REELMILL_EDGE_CACHE_BYTES` (256 MiB): parts and segments of live streams kept in memory.
     pub edge_cache_bytes: u64,
+    /// `REELMILL_STREAM_BANDWIDTH` (100000000): bits per second that the viewers of a stream may take together, where it says nothing else.
+    pub stream_bandwidth: u64,
     /// `REELMILL_SOCKETS` (1000): WebSockets at once.
     pub sockets: usize,
     pub deliveries: DeliveryConfig,
@@ -241,6 +244,7 @@ impl ApiConfig {
             upload_max_bytes: vars.value("REELMILL_UPLOAD_MAX_BYTES").or(1 << 40),
             ts_cache_bytes: vars.value("REELMILL_TS_CACHE_BYTES").or(256 << 20),
             edge_cache_bytes: vars.value("REELMILL_EDGE_CACHE_BYTES").or(256 << 20),
+            stream_bandwidth: stream_bandwidth(vars),
             sockets: vars.value::<u32>("REELMILL_SOCKETS").or(1000) as usize,
             deliveries: DeliveryConfig::read(vars),
             token_lifetime: token_lifetime(vars),
@@ -251,6 +255,18 @@ impl ApiConfig {
             retention: RetentionConfig::read(vars),
         }
     }
+}
+
+/// Bits per second that the viewers of a stream may be allowed together: one of the lowest profile, to more than any farm sends.
+pub const STREAM_BANDWIDTHS: RangeInclusive<u64> = 500_000..=100_000_000_000_000;
+
+fn stream_bandwidth(vars: &mut Vars) -> u64 {
+    let (least, most) = (STREAM_BANDWIDTHS.start(), STREAM_BANDWIDTHS.end());
+    let bandwidth = vars.value("REELMILL_STREAM_BANDWIDTH").or(100_000_000);
+    if !STREAM_BANDWIDTHS.contains(&bandwidth) {
+        vars.fault("REELMILL_STREAM_BANDWIDTH", format!("must be from {least} to {most} bits per second"));
+    }
+    bandwidth
 }
 
 /// How segments are delivered that somebody asked for.

@@ -7,7 +7,7 @@ use refinery::{Migration, Runner};
 use super::{Db, DbError};
 
 /// All migrations, oldest first: their names and what they do. A released file is never edited.
-pub const MIGRATIONS: [(&str, &str); 32] = [
+pub const MIGRATIONS: [(&str, &str); 33] = [
     ("V1__initial", include_str!("../../../migrations/0001_initial.sql")),
     ("V2__chunks", include_str!("../../../migrations/0002_chunks.sql")),
     ("V3__playable", include_str!("../../../migrations/0003_playable.sql")),
@@ -40,6 +40,7 @@ pub const MIGRATIONS: [(&str, &str); 32] = [
     ("V30__cdn", include_str!("../../../migrations/0030_cdn.sql")),
     ("V31__live_recordings", include_str!("../../../migrations/0031_live_recordings.sql")),
     ("V32__revocations", include_str!("../../../migrations/0032_revocations.sql")),
+    ("V33__stream_bandwidth", include_str!("../../../migrations/0033_stream_bandwidth.sql")),
 ];
 
 /// Any number will do as long as nothing else in this database takes it: "reelmill" in ASCII.

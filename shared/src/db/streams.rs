@@ -12,16 +12,27 @@ use super::{Db, DbError, GenericClient};
 use crate::ids::{LivestreamId, ProjectId, RecordingId, StreamId};
 use crate::media::abr::BitrateProfile;
 
+/// How much a stream gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Who may be there at once.
+    pub viewers: u32,
+    /// Bits per second that they may take together.
+    pub bandwidth: u64,
+}
+
 /// A stream as read back.
 #[derive(Debug, Clone)]
 pub struct Stream {
     pub id: StreamId,
     pub project: ProjectId,
     pub watched: Watched,
-    pub max_viewers: u32,
+    pub limits: StreamLimits,
     pub peak_viewers: u32,
     /// Who holds a place now.
     pub active_viewers: u32,
+    /// Bits per second that they take, as [`StreamLimits`] counts.
+    pub bandwidth: u64,
     pub segments: u64,
     pub bytes: u64,
     pub started_at: DateTime<Utc>,
@@ -60,12 +71,28 @@ fn holding() -> String {
     format!("v.left_at is null and v.seen_at > now() - {WATCHING}")
 }
 
+/// Bits per second that the viewers `v` take together. Each counts with the profile they have, or, where that is more, with what our edges gave
+/// them on average since they joined: a player may choose by itself. Of the first minute, in which it fills its buffer, the average is not yet one.
+fn bandwidth() -> String {
+    let profiles: String = BitrateProfile::ALL
+        .iter()
+        .map(|profile| format!(" when '{}' then {}", profile.as_str(), profile.bitrate()))
+        .collect();
+    format!(
+        "coalesce(sum(greatest(case v.bitrate{profiles} else 0 end,
+             v.served_bytes * 8 / greatest(extract(epoch from now() - v.joined_at), 60))), 0)::bigint"
+    )
+}
+
 fn columns() -> String {
     format!(
-        "s.id, s.project_id, s.recording_id, s.livestream_id, s.max_viewers, s.peak_viewers, s.started_at,
+        "s.id, s.project_id, s.recording_id, s.livestream_id, s.max_viewers, s.bandwidth_limit, s.peak_viewers, s.started_at,
+         (select {} from viewer_sessions v where v.stream_id = s.id and {}) as bandwidth,
          (select count(*) from viewer_sessions v where v.stream_id = s.id and {})::int as active,
          s.past_segments + (select coalesce(sum(v.served_segments), 0) from viewer_sessions v where v.stream_id = s.id)::bigint as segments,
          s.past_bytes + (select coalesce(sum(v.served_bytes), 0) from viewer_sessions v where v.stream_id = s.id)::bigint as bytes",
+        bandwidth(),
+        holding(),
         holding()
     )
 }
@@ -82,30 +109,38 @@ fn read(row: &Row) -> Stream {
         id: StreamId(row.get("id")),
         project: ProjectId(row.get("project_id")),
         watched,
-        max_viewers: count("max_viewers"),
+        limits: StreamLimits { viewers: count("max_viewers"), bandwidth: sum("bandwidth_limit") },
         peak_viewers: count("peak_viewers"),
         active_viewers: count("active"),
+        bandwidth: sum("bandwidth"),
         segments: sum("segments"),
         bytes: sum("bytes"),
         started_at: row.get("started_at"),
     }
 }
 
-/// Opens the stream of something that is watched, or changes how many may join the one that is open.
+/// Opens the stream of something that is watched, or changes the limits of the one that is open.
 pub async fn start(
     db: &Db,
     project: ProjectId,
     watched: Watched,
-    max_viewers: u32,
+    limits: StreamLimits,
 ) -> Result<Stream, DbError> {
     let client = db.get().await?;
     let (recording, livestream) = watched.columns();
     client
         .execute(
-            "insert into streams (id, project_id, recording_id, livestream_id, max_viewers) values ($1, $2, $3, $4, $5)
+            "insert into streams (id, project_id, recording_id, livestream_id, max_viewers, bandwidth_limit) values ($1, $2, $3, $4, $5, $6)
              on conflict (coalesce(recording_id, livestream_id)) where ended_at is null
-             do update set max_viewers = excluded.max_viewers",
-            &[&StreamId::new().0, &project.0, &recording, &livestream, &i32::try_from(max_viewers).unwrap_or(i32::MAX)],
+             do update set max_viewers = excluded.max_viewers, bandwidth_limit = excluded.bandwidth_limit",
+            &[
+                &StreamId::new().0,
+                &project.0,
+                &recording,
+                &livestream,
+                &i32::try_from(limits.viewers).unwrap_or(i32::MAX),
+                &i64::try_from(limits.bandwidth).unwrap_or(i64::MAX),
+            ],
         )
         .await?;
     // In a statement of its own, which sees it.
@@ -143,11 +178,13 @@ pub enum Joined {
     In(Box<StreamViewer>),
     /// All places are taken.
     Full,
+    /// What others take leaves too little for the lowest profile.
+    Busy,
     /// There is no such stream, or no more.
     Closed,
 }
 
-/// Gives a viewer a place. `session` is for one who has none: its name in the sessions of all viewers.
+/// Gives a viewer a place, with the profile they ask for or the best below it for which there is bandwidth. `session` is for one who has none: its name in the sessions of all viewers.
 pub async fn join(
     db: &Db,
     stream: &Stream,
@@ -160,12 +197,12 @@ pub async fn join(
     // One at a time, whichever api asks: else two would take the last place.
     let held = tx
         .query_opt(
-            "select max_viewers from streams where id = $1 and ended_at is null for update",
+            "select max_viewers, bandwidth_limit from streams where id = $1 and ended_at is null for update",
             &[&stream.id.0],
         )
         .await?;
     let Some(row) = held else { return Ok(Joined::Closed) };
-    let most: i32 = row.get(0);
+    let (most, limit): (i32, u64) = (row.get(0), row.get::<_, i64>(1).unsigned_abs());
     let known = tx
         .query_opt(
             &format!(
@@ -179,12 +216,11 @@ pub async fn join(
         tx.commit().await?;
         return Ok(Joined::In(Box::new(read_viewer(&row)?)));
     }
-    let count =
-        format!("select count(*)::int from viewer_sessions v where v.stream_id = $1 and {}", holding());
-    let active: i32 = tx.query_one(&count, &[&stream.id.0]).await?.get(0);
+    let (active, used) = taken(&tx, stream.id).await?;
     if active >= most {
         return Ok(Joined::Full);
     }
+    let Some(bitrate) = bitrate.within(limit.saturating_sub(used)) else { return Ok(Joined::Busy) };
     let (recording, livestream) = stream.watched.columns();
     let row = tx
         .query_one(
@@ -206,6 +242,17 @@ pub async fn join(
     .await?;
     tx.commit().await?;
     Ok(Joined::In(Box::new(read_viewer(&row)?)))
+}
+
+/// How many viewers a stream has, and the bits per second they take.
+async fn taken(client: &impl GenericClient, stream: StreamId) -> Result<(i32, u64), DbError> {
+    let sums = format!(
+        "select count(*)::int, {} from viewer_sessions v where v.stream_id = $1 and {}",
+        bandwidth(),
+        holding()
+    );
+    let row = client.query_one(&sums, &[&stream.0]).await?;
+    Ok((row.get(0), row.get::<_, i64>(1).unsigned_abs()))
 }
 
 const VIEWER: &str = "v.user_id, v.id, v.bitrate, v.buffer_health, v.bitrate_switches, v.served_segments, v.served_bytes, v.buffer_events,
@@ -274,7 +321,8 @@ pub async fn end(db: &Db, stream: StreamId) -> Result<bool, DbError> {
     Ok(ended > 0)
 }
 
-/// A viewer tells how full the buffer is, in per cent: what they are to play from now on. `None` where they have no place.
+/// A viewer tells how full the buffer is, in per cent: what they are to play from now on, which is more than before only where there is bandwidth
+/// for it. `None` where they have no place.
 pub async fn adapt(
     db: &Db,
     stream: StreamId,
@@ -283,6 +331,15 @@ pub async fn adapt(
 ) -> Result<Option<StreamViewer>, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
+    let room = if BitrateProfile::rises(buffer_health.into()) {
+        // Nobody else takes it meanwhile. Always before the viewer, as in `join`: else two would wait for each other.
+        let limit = "select bandwidth_limit from streams where id = $1 for no key update";
+        let limit =
+            tx.query_opt(limit, &[&stream.0]).await?.map_or(0, |row| row.get::<_, i64>(0).unsigned_abs());
+        limit.saturating_sub(taken(&tx, stream).await?.1)
+    } else {
+        0
+    };
     let row = tx
         .query_opt(
             &format!(
@@ -293,7 +350,9 @@ pub async fn adapt(
         )
         .await?;
     let Some(mut known) = row.as_ref().map(read_viewer).transpose()? else { return Ok(None) };
-    let to = known.bitrate.adapted(buffer_health.into());
+    let wished = known.bitrate.adapted(buffer_health.into());
+    let more = wished.bitrate().saturating_sub(known.bitrate.bitrate());
+    let to = if more > room { known.bitrate } else { wished };
     if to != known.bitrate {
         known.switches.push(Switch { from: known.bitrate, to, at: Utc::now() });
         let surplus = known.switches.len().saturating_sub(SWITCHES);

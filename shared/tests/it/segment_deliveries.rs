@@ -6,7 +6,7 @@ use futures::future::join_all;
 use reelmill_shared::db::segment_deliveries::{
     self, NewSegmentDelivery, Outcomes, SegmentDelivery, SegmentDeliveryStatus as Status,
 };
-use reelmill_shared::db::streams::{self, Stream};
+use reelmill_shared::db::streams::{self, Stream, StreamLimits};
 use reelmill_shared::db::viewers::Watched;
 
 use crate::fixture::Fixture;
@@ -37,7 +37,9 @@ async fn segment_deliveries_are_claimed_once_tried_so_often_and_bounded() {
     let fixture = Fixture::new().await;
     let (db, project) = (&fixture.db, fixture.project("p").await);
     let watched = Watched::Recording(recording(&fixture, project).await);
-    let stream = streams::start(db, project, watched, 10).await.unwrap();
+    let stream = streams::start(db, project, watched, StreamLimits { viewers: 10, bandwidth: 100_000_000 })
+        .await
+        .unwrap();
     for (viewer, priority) in [("ann", 10), ("ann", 90), ("bob", 99), ("ann", 50)] {
         assert!(queue(&fixture, &stream, viewer, priority, SOON).await.is_some());
     }

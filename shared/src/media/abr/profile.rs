@@ -66,6 +66,16 @@ impl BitrateProfile {
         }
     }
 
+    /// Whether somebody with a buffer that is so full, in per cent, may be told to play more than before.
+    pub fn rises(buffer_health: f64) -> bool {
+        buffer_health > PLENTY
+    }
+
+    /// This one, or the best below it, that takes no more than so many bits a second.
+    pub fn within(self, bitrate: u64) -> Option<Self> {
+        Self::ALL.iter().copied().rfind(|one| one.bitrate() <= self.bitrate().min(bitrate))
+    }
+
     /// The one so many steps above, as far as there are any.
     fn beside(self, steps: isize) -> Self {
         let at = Self::ALL.iter().position(|one| *one == self).unwrap_or_default();
@@ -82,6 +92,16 @@ impl BitrateProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_shrinks_to_what_there_is() {
+        use BitrateProfile::{High, Low, Medium};
+        assert_eq!(Medium.within(2_000_000), Some(Medium));
+        assert_eq!(Medium.within(9_000_000), Some(Medium));
+        assert_eq!(High.within(1_999_999), Some(Low));
+        assert_eq!(Low.within(499_999), None);
+        assert_eq!([40.0, 85.0, 85.1].map(BitrateProfile::rises), [false, false, true]);
+    }
 
     #[test]
     fn buffers_move_it_by_one_and_an_empty_one_to_the_lowest() {
