@@ -25,8 +25,8 @@ const MEMORY: u32 = 192;
 /// What making a segment takes for each of its bytes: what is read, what is made, and what lies between.
 const TIMES: u64 = 3;
 
-/// Init segments that are kept, of a few kB each.
-const INITS: u64 = 1000;
+/// Bytes of init segments that are kept; most have a kB.
+const INITS: u64 = 16 << 20;
 
 /// What is kept, and how much is made at once.
 pub(crate) struct Transport {
@@ -45,9 +45,11 @@ impl Transport {
     pub(crate) fn new(bytes: u64) -> Self {
         let weigh =
             |_: &SegmentName, media: &MediaBytes| u32::try_from(media.bytes.len()).unwrap_or(u32::MAX);
+        let weigh_init =
+            |key: &String, init: &Bytes| u32::try_from(key.len() + init.len()).unwrap_or(u32::MAX);
         Self {
             segments: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
-            inits: Cache::new(INITS),
+            inits: Cache::builder().max_capacity(INITS).weigher(weigh_init).build(),
             memory: Semaphore::new(MEMORY as usize),
         }
     }

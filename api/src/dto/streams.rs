@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// What is to be distributed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "recording_id": "01890000-0000-7000-8000-000000000000", "max_viewers": 250 }))]
+#[schema(example = json!({ "recording_id": "01890000-0000-7000-8000-000000000000", "max_viewers": 250, "bandwidth_limit": 500_000_000 }))]
 pub(crate) struct StartStreamDto {
     pub(crate) recording_id: Option<RecordingId>,
     /// One of both.
@@ -20,9 +20,10 @@ pub(crate) struct StartStreamDto {
     /// 1 to 100,000.
     #[schema(default = 100, minimum = 1, maximum = 100_000)]
     pub(crate) max_viewers: Option<u32>,
-    /// Bits per second that its viewers may take together; without it `REELMILL_STREAM_BANDWIDTH` holds. Each counts with the bitrate of their profile,
-    /// or with what they were given on average where that is more.
-    #[schema(default = 100_000_000, minimum = 500_000)]
+    /// Bits per second for its viewers together, without it those of `REELMILL_STREAM_BANDWIDTH`: beyond it nobody is let in or gets a better profile,
+    /// and who is there keeps theirs. Each counts with the bitrate of their profile, with the lowest rendition there is, or with what they were given on
+    /// average, whichever is the most.
+    #[schema(default = 100_000_000, minimum = 500_000, maximum = 100_000_000_000_000_u64)]
     pub(crate) bandwidth_limit: Option<u64>,
 }
 
@@ -63,8 +64,7 @@ impl BitrateProfileDto {
             name,
             bitrate: name.bitrate(),
             rendition: name.rung(rungs).map(|rung| rung.name.clone()),
-            max_viewers: u32::try_from(limits.bandwidth / name.bitrate())
-                .map_or(limits.viewers, |fit| fit.min(limits.viewers)),
+            max_viewers: limits.fit(name),
         };
         BitrateProfile::ALL.iter().copied().map(profile).collect()
     }
@@ -107,8 +107,9 @@ pub(crate) struct StreamDto {
     pub(crate) livestream_id: Option<LivestreamId>,
     pub(crate) stream_id: StreamId,
     pub(crate) max_viewers: u32,
-    /// Bits per second that viewers may take together, and do.
+    /// Bits per second for all viewers.
     pub(crate) bandwidth_limit: u64,
+    /// Bits per second that they count with.
     pub(crate) bandwidth_usage: u64,
     /// Who holds a place: those heard of within a minute.
     pub(crate) active_viewers: u32,

@@ -73,8 +73,10 @@ pub(crate) async fn start(
         let (least, most) = (STREAM_BANDWIDTHS.start(), STREAM_BANDWIDTHS.end());
         return Err(Problem::field("/bandwidth_limit", format!("is from {least} to {most} bits per second")));
     }
-    let limits = StreamLimits { viewers, bandwidth };
     owned(&app, &caller, watched, Scope::Write, Scope::LiveWrite).await?;
+    let rungs = rungs(&app, watched).await?;
+    let least_bitrate = rungs.first().map_or(0, |lowest| lowest.bitrate);
+    let limits = StreamLimits { viewers, bandwidth, least_bitrate };
     let stream = streams::start(&app.db, caller.project_id, watched, limits).await?;
     let (recording_id, livestream_id) = ids(watched);
     let dto = StreamStartedDto {
@@ -84,7 +86,7 @@ pub(crate) async fn start(
         status: "started",
         max_viewers: stream.limits.viewers,
         bandwidth_limit: stream.limits.bandwidth,
-        profiles: BitrateProfileDto::all(&rungs(&app, watched).await?, stream.limits),
+        profiles: BitrateProfileDto::all(&rungs, stream.limits),
         message: "viewers may join",
         timestamp: Utc::now(),
     };

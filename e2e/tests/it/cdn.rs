@@ -74,7 +74,7 @@ async fn nginx(dir: &Path, port: u16, apis: &[String]) -> Child {
                     proxy_set_header CDN-Loop nginx;
                     proxy_cache media;
                     proxy_cache_key $media$is_args$args;
-                    proxy_cache_lock on;
+                    proxy_cache_lock on; proxy_cache_lock_age 30s; proxy_cache_lock_timeout 30s;
                     add_header X-Cache-Status $upstream_cache_status;
                     proxy_pass http://apis;
                 }}
@@ -306,12 +306,16 @@ async fn cdn_in_front_shares_what_is_on_air_and_footage() {
     // Who waits for what comes next waits in the cache.
     let next = numbers(&early).last().unwrap() + 2;
     let waited = master.replace("master.m3u8", &format!("360p.m3u8?_HLS_msn={next}"));
-    let both = futures::future::join(fetch(&waited), fetch(&waited)).await;
-    for (status, _, text) in [&both.0, &both.1] {
+    let (first, second) = futures::future::join(fetch(&waited), fetch(&waited)).await;
+    let mut cached = vec![];
+    for (status, headers, text) in [&first, &second] {
         let text = String::from_utf8_lossy(text);
         assert_eq!(*status, StatusCode::OK, "{text}");
         assert!(numbers(&text).contains(&next), "{next}: {text}");
+        cached.push(header(headers, "x-cache-status"));
     }
+    cached.sort_unstable();
+    assert_eq!(cached, ["HIT", "MISS"], "one of both was asked for upstream");
     let token = master.trim_start_matches(&format!("{cdn}/v/")).split('/').next().unwrap();
     let forged = format!("{}{}", &token[..40], "A".repeat(token.len() - 40));
     assert_eq!(fetch(&segment.replace(token, &forged)).await.0, StatusCode::FORBIDDEN);

@@ -112,9 +112,6 @@ async fn media_early_playlists_grow_until_they_are_whole() {
     let is_picture = |frame: &Frame| frame.is("segment") && frame.text("track") == "video";
     assert_eq!(peer.until(is_picture).await.0.sequence(), listed - 1);
     drop(held);
-
-    let done = farm.client.wait_for(&id).await;
-    assert_eq!(done["status"], "succeeded", "{done}");
     let (next, before) = peer.until(is_picture).await;
     assert_eq!(
         (next.sequence(), &next.header["position"]),
@@ -124,6 +121,9 @@ async fn media_early_playlists_grow_until_they_are_whole() {
         !before.iter().any(|frame| frame.is("dropped") || frame.is("end")),
         "nobody is late for what was not there"
     );
+
+    let done = farm.client.wait_for(&id).await;
+    assert_eq!(done["status"], "succeeded", "{done}");
     let timings = &done["timings"];
     let (playable, total) = (timings["playable"].as_f64().unwrap(), timings["total"].as_f64().unwrap());
     assert!(0.0 < playable && playable < total, "{timings}");

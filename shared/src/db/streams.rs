@@ -1,5 +1,9 @@
 //! Distribution: recordings and livestreams that viewers join by name, so many at most. A viewer is a viewer session, like any other.
 
+mod bandwidth;
+
+pub use bandwidth::StreamLimits;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
@@ -11,15 +15,6 @@ use super::viewers::Watched;
 use super::{Db, DbError, GenericClient};
 use crate::ids::{LivestreamId, ProjectId, RecordingId, StreamId};
 use crate::media::abr::BitrateProfile;
-
-/// How much a stream gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamLimits {
-    /// Who may be there at once.
-    pub viewers: u32,
-    /// Bits per second that they may take together.
-    pub bandwidth: u64,
-}
 
 /// A stream as read back.
 #[derive(Debug, Clone)]
@@ -71,27 +66,14 @@ fn holding() -> String {
     format!("v.left_at is null and v.seen_at > now() - {WATCHING}")
 }
 
-/// Bits per second that the viewers `v` take together. Each counts with the profile they have, or, where that is more, with what our edges gave
-/// them on average since they joined: a player may choose by itself. Of the first minute, in which it fills its buffer, the average is not yet one.
-fn bandwidth() -> String {
-    let profiles: String = BitrateProfile::ALL
-        .iter()
-        .map(|profile| format!(" when '{}' then {}", profile.as_str(), profile.bitrate()))
-        .collect();
-    format!(
-        "coalesce(sum(greatest(case v.bitrate{profiles} else 0 end,
-             v.served_bytes * 8 / greatest(extract(epoch from now() - v.joined_at), 60))), 0)::bigint"
-    )
-}
-
 fn columns() -> String {
     format!(
-        "s.id, s.project_id, s.recording_id, s.livestream_id, s.max_viewers, s.bandwidth_limit, s.peak_viewers, s.started_at,
+        "s.id, s.project_id, s.recording_id, s.livestream_id, s.max_viewers, s.bandwidth_limit, s.least_bitrate, s.peak_viewers, s.started_at,
          (select {} from viewer_sessions v where v.stream_id = s.id and {}) as bandwidth,
          (select count(*) from viewer_sessions v where v.stream_id = s.id and {})::int as active,
          s.past_segments + (select coalesce(sum(v.served_segments), 0) from viewer_sessions v where v.stream_id = s.id)::bigint as segments,
          s.past_bytes + (select coalesce(sum(v.served_bytes), 0) from viewer_sessions v where v.stream_id = s.id)::bigint as bytes",
-        bandwidth(),
+        bandwidth::sum(),
         holding(),
         holding()
     )
@@ -109,7 +91,11 @@ fn read(row: &Row) -> Stream {
         id: StreamId(row.get("id")),
         project: ProjectId(row.get("project_id")),
         watched,
-        limits: StreamLimits { viewers: count("max_viewers"), bandwidth: sum("bandwidth_limit") },
+        limits: StreamLimits {
+            viewers: count("max_viewers"),
+            bandwidth: sum("bandwidth_limit"),
+            least_bitrate: sum("least_bitrate"),
+        },
         peak_viewers: count("peak_viewers"),
         active_viewers: count("active"),
         bandwidth: sum("bandwidth"),
@@ -130,9 +116,11 @@ pub async fn start(
     let (recording, livestream) = watched.columns();
     client
         .execute(
-            "insert into streams (id, project_id, recording_id, livestream_id, max_viewers, bandwidth_limit) values ($1, $2, $3, $4, $5, $6)
+            "insert into streams (id, project_id, recording_id, livestream_id, max_viewers, bandwidth_limit, least_bitrate)
+             values ($1, $2, $3, $4, $5, $6, $7)
              on conflict (coalesce(recording_id, livestream_id)) where ended_at is null
-             do update set max_viewers = excluded.max_viewers, bandwidth_limit = excluded.bandwidth_limit",
+             do update set max_viewers = excluded.max_viewers, bandwidth_limit = excluded.bandwidth_limit,
+                 least_bitrate = excluded.least_bitrate",
             &[
                 &StreamId::new().0,
                 &project.0,
@@ -140,6 +128,7 @@ pub async fn start(
                 &livestream,
                 &i32::try_from(limits.viewers).unwrap_or(i32::MAX),
                 &i64::try_from(limits.bandwidth).unwrap_or(i64::MAX),
+                &i64::try_from(limits.least_bitrate).unwrap_or(i64::MAX),
             ],
         )
         .await?;
@@ -197,12 +186,13 @@ pub async fn join(
     // One at a time, whichever api asks: else two would take the last place.
     let held = tx
         .query_opt(
-            "select max_viewers, bandwidth_limit from streams where id = $1 and ended_at is null for update",
+            "select max_viewers, bandwidth_limit, least_bitrate from streams where id = $1 and ended_at is null for update",
             &[&stream.id.0],
         )
         .await?;
     let Some(row) = held else { return Ok(Joined::Closed) };
-    let (most, limit): (i32, u64) = (row.get(0), row.get::<_, i64>(1).unsigned_abs());
+    let most: i32 = row.get(0);
+    let (limit, least) = (row.get::<_, i64>(1).unsigned_abs(), row.get::<_, i64>(2).unsigned_abs());
     let known = tx
         .query_opt(
             &format!(
@@ -216,11 +206,11 @@ pub async fn join(
         tx.commit().await?;
         return Ok(Joined::In(Box::new(read_viewer(&row)?)));
     }
-    let (active, used) = taken(&tx, stream.id).await?;
+    let (active, used) = bandwidth::taken(&tx, stream.id, None).await?;
     if active >= most {
         return Ok(Joined::Full);
     }
-    let Some(bitrate) = bitrate.within(limit.saturating_sub(used)) else { return Ok(Joined::Busy) };
+    let Some(bitrate) = bitrate.within(limit.saturating_sub(used), least) else { return Ok(Joined::Busy) };
     let (recording, livestream) = stream.watched.columns();
     let row = tx
         .query_one(
@@ -242,17 +232,6 @@ pub async fn join(
     .await?;
     tx.commit().await?;
     Ok(Joined::In(Box::new(read_viewer(&row)?)))
-}
-
-/// How many viewers a stream has, and the bits per second they take.
-async fn taken(client: &impl GenericClient, stream: StreamId) -> Result<(i32, u64), DbError> {
-    let sums = format!(
-        "select count(*)::int, {} from viewer_sessions v where v.stream_id = $1 and {}",
-        bandwidth(),
-        holding()
-    );
-    let row = client.query_one(&sums, &[&stream.0]).await?;
-    Ok((row.get(0), row.get::<_, i64>(1).unsigned_abs()))
 }
 
 const VIEWER: &str = "v.user_id, v.id, v.bitrate, v.buffer_health, v.bitrate_switches, v.served_segments, v.served_bytes, v.buffer_events,
@@ -331,15 +310,11 @@ pub async fn adapt(
 ) -> Result<Option<StreamViewer>, DbError> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let room = if BitrateProfile::rises(buffer_health.into()) {
-        // Nobody else takes it meanwhile. Always before the viewer, as in `join`: else two would wait for each other.
-        let limit = "select bandwidth_limit from streams where id = $1 for no key update";
-        let limit =
-            tx.query_opt(limit, &[&stream.0]).await?.map_or(0, |row| row.get::<_, i64>(0).unsigned_abs());
-        limit.saturating_sub(taken(&tx, stream).await?.1)
-    } else {
-        0
-    };
+    let Some(before) = profile(&tx, stream, viewer).await? else { return Ok(None) };
+    let wished = before.adapted(buffer_health.into());
+    // The stream before the viewer, as in `join`: else two would wait for each other.
+    let rises = wished > before && bandwidth::may_rise(&tx, stream, viewer, wished).await?;
+    let most = if rises { wished } else { before };
     let row = tx
         .query_opt(
             &format!(
@@ -351,8 +326,8 @@ pub async fn adapt(
         .await?;
     let Some(mut known) = row.as_ref().map(read_viewer).transpose()? else { return Ok(None) };
     let wished = known.bitrate.adapted(buffer_health.into());
-    let more = wished.bitrate().saturating_sub(known.bitrate.bitrate());
-    let to = if more > room { known.bitrate } else { wished };
+    // Another report of the same viewer may have come meanwhile.
+    let to = if wished > known.bitrate.max(most) { known.bitrate } else { wished };
     if to != known.bitrate {
         known.switches.push(Switch { from: known.bitrate, to, at: Utc::now() });
         let surplus = known.switches.len().saturating_sub(SWITCHES);
@@ -385,17 +360,20 @@ pub async fn place(db: &Db, watched: Watched, session: &str) -> Result<Option<Bi
 
 /// What a viewer of a stream plays; `None` where they have no place.
 pub async fn bitrate(db: &Db, stream: StreamId, viewer: &str) -> Result<Option<BitrateProfile>, DbError> {
-    let row = db
-        .get()
-        .await?
-        .query_opt(
-            &format!(
-                "select v.bitrate from viewer_sessions v where v.stream_id = $1 and v.user_id = $2 and {}",
-                holding()
-            ),
-            &[&stream.0, &viewer],
-        )
-        .await?;
+    let client = db.get().await?;
+    profile(&client, stream, viewer).await
+}
+
+async fn profile(
+    client: &impl GenericClient,
+    stream: StreamId,
+    viewer: &str,
+) -> Result<Option<BitrateProfile>, DbError> {
+    let playing = format!(
+        "select v.bitrate from viewer_sessions v where v.stream_id = $1 and v.user_id = $2 and {}",
+        holding()
+    );
+    let row = client.query_opt(&playing, &[&stream.0, &viewer]).await?;
     Ok(row.map(|row| row.get::<_, &str>(0).parse()).transpose()?)
 }
 

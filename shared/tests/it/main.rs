@@ -21,5 +21,6 @@ mod reuse;
 mod routing;
 mod scheduling;
 mod segment_deliveries;
+mod streams;
 mod versions;
 mod viewing;

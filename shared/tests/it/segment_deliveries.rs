@@ -37,9 +37,8 @@ async fn segment_deliveries_are_claimed_once_tried_so_often_and_bounded() {
     let fixture = Fixture::new().await;
     let (db, project) = (&fixture.db, fixture.project("p").await);
     let watched = Watched::Recording(recording(&fixture, project).await);
-    let stream = streams::start(db, project, watched, StreamLimits { viewers: 10, bandwidth: 100_000_000 })
-        .await
-        .unwrap();
+    let limits = StreamLimits { viewers: 10, bandwidth: 100_000_000, least_bitrate: 0 };
+    let stream = streams::start(db, project, watched, limits).await.unwrap();
     for (viewer, priority) in [("ann", 10), ("ann", 90), ("bob", 99), ("ann", 50)] {
         assert!(queue(&fixture, &stream, viewer, priority, SOON).await.is_some());
     }

@@ -1,5 +1,6 @@
 //! Four bitrates that viewers of a distribution are told by name, and which rung each stands for.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::Rung;
@@ -66,14 +67,9 @@ impl BitrateProfile {
         }
     }
 
-    /// Whether somebody with a buffer that is so full, in per cent, may be told to play more than before.
-    pub fn rises(buffer_health: f64) -> bool {
-        buffer_health > PLENTY
-    }
-
-    /// This one, or the best below it, that takes no more than so many bits a second.
-    pub fn within(self, bitrate: u64) -> Option<Self> {
-        Self::ALL.iter().copied().rfind(|one| one.bitrate() <= self.bitrate().min(bitrate))
+    /// This one, or the best below it, for which `room` is enough, in bits a second; none takes less than `least`.
+    pub fn within(self, room: u64, least: u64) -> Option<Self> {
+        Self::ALL.iter().copied().rfind(|one| *one <= self && one.bitrate().max(least) <= room)
     }
 
     /// The one so many steps above, as far as there are any.
@@ -89,6 +85,18 @@ impl BitrateProfile {
     }
 }
 
+impl Ord for BitrateProfile {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bitrate().cmp(&other.bitrate())
+    }
+}
+
+impl PartialOrd for BitrateProfile {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,11 +104,11 @@ mod tests {
     #[test]
     fn a_profile_shrinks_to_what_there_is() {
         use BitrateProfile::{High, Low, Medium};
-        assert_eq!(Medium.within(2_000_000), Some(Medium));
-        assert_eq!(Medium.within(9_000_000), Some(Medium));
-        assert_eq!(High.within(1_999_999), Some(Low));
-        assert_eq!(Low.within(499_999), None);
-        assert_eq!([40.0, 85.0, 85.1].map(BitrateProfile::rises), [false, false, true]);
+        assert_eq!(Medium.within(2_000_000, 0), Some(Medium));
+        assert_eq!(Medium.within(9_000_000, 0), Some(Medium));
+        assert_eq!(High.within(1_999_999, 0), Some(Low));
+        assert_eq!(Low.within(499_999, 0), None);
+        assert_eq!(High.within(2_500_000, 3_000_000), None, "not even the lowest rung");
     }
 
     #[test]

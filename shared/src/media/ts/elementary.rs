@@ -51,6 +51,9 @@ impl Codec {
     }
 }
 
+/// Most NAL units of a picture, each of which takes memory beside its bytes. Encoders make a slice or a few, and one a row at most.
+const MOST_NALS: usize = 1 << 16;
+
 /// NAL unit types of access unit delimiters (14496-10, table 7-1; 23008-2, table 7-1).
 const AVC_DELIMITER: u8 = 9;
 const HEVC_DELIMITER: u8 = 35;
@@ -74,11 +77,16 @@ fn byte_stream<'a>(
         config.parameter_sets.iter().for_each(|set| put(out, set));
     }
     let mut rest = &unit.data[..];
+    let mut count = 0;
     while !rest.is_empty() {
         let broken = TsError::Sample("the length of a NAL unit goes beyond it");
         let (length, tail) = rest.split_at_checked(config.length_bytes).ok_or(broken.clone())?;
         let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         let (nal, tail) = tail.split_at_checked(length).ok_or(broken)?;
+        count += 1;
+        if count > MOST_NALS {
+            return Err(TsError::TooLong("a picture of it has too many NAL units"));
+        }
         if nal.first().is_some_and(|header| !is_delimiter(*header)) {
             put(out, nal);
         }
