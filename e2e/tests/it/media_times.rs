@@ -175,7 +175,8 @@ async fn media_times_capped_rates_share_the_grid() {
 async fn media_times_ten_minutes_have_every_frame() {
     let Some(variants) = media::variants() else { return };
     let farm = farm().await;
-    let profile = json!({"preset": "ultrafast", "rungs": [
+    // FFmpeg's AAC encoder takes many times as long for a pure tone at a high rate as for anything else.
+    let profile = json!({"preset": "ultrafast", "audio": {"bitrate": 64_000}, "rungs": [
         {"name": "only", "width": 320, "height": 180, "crf": 34, "max_bitrate": 300_000},
     ]});
     let expected = Expected::video((25, 1), 15_000, &[("only", 320, 180)]).sound(44_100);
