@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
 use reelmill_testkit::farm::Part;
 use reelmill_testkit::{Client, Farm};
 use reqwest::{Method, StatusCode};
@@ -23,6 +24,9 @@ pub(crate) struct Options {
     /// Beats of each, with the first.
     #[arg(long, default_value_t = 7)]
     beats: u32,
+    /// Kill one of both apis half-way. Who asked it asks the other from then on; only what is counted is told then.
+    #[arg(long)]
+    kill: bool,
 }
 
 /// Seconds of the recording.
@@ -34,7 +38,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const RIGHT: f64 = 0.01;
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let farm = Farm::builder().processes(2, 0, 1).set("REELMILL_PROXIES", 1).without_broker().start().await;
+    let mut farm =
+        Farm::builder().processes(2, 0, 1).set("REELMILL_PROXIES", 1).without_broker().start().await;
     let apis = [farm.api(0), farm.api(1)];
     let pids: Vec<i32> =
         farm.processes.iter().filter(|process| process.part == Part::Api).map(|api| api.pid()).collect();
@@ -55,6 +60,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         let viewer = Viewer { n, apis: apis.clone(), token: token.clone() };
         watching.spawn(viewer.watch(options.clone()));
     }
+    if options.kill {
+        tokio::time::sleep(Duration::from_secs(options.every * u64::from(options.beats) / 2)).await;
+        let api = farm.processes.iter_mut().filter(|process| process.part == Part::Api).nth(1);
+        let api = api.context("the farm has two apis")?;
+        api.signal(Signal::SIGKILL);
+        api.ended(WRITTEN).await;
+        println!("  one api was killed after {:.0} s", begun.elapsed().as_secs_f64());
+    }
     let mut expected = 0.0;
     while let Some(played) = watching.join_next().await {
         expected += played??;
@@ -69,7 +82,6 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         }
         tokio::time::sleep(LOOK).await;
     };
-    let after = (written(&apis).await?, own_cpu(pids[0])? + own_cpu(pids[1])?);
     let verdict = |right: bool| if right { "right" } else { "WRONG" };
     let sessions = figures["total_sessions"].as_u64().unwrap_or_default();
     println!("  {sessions} sessions: {}", verdict(sessions == options.sessions as u64));
@@ -78,6 +90,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         playtime(&figures),
         verdict((playtime(&figures) - expected).abs() < RIGHT)
     );
+    if options.kill {
+        farm.stop().await;
+        return Ok(());
+    }
+    let after = (written(&apis).await?, own_cpu(pids[0])? + own_cpu(pids[1])?);
     let beats = options.sessions as f64 * f64::from(options.beats);
     println!("  beats: {:.1}/s", beats / took);
     println!("  rows: {:.1}/s", (after.0.0 - before.0.0) / took);
@@ -115,6 +132,17 @@ struct Viewer {
 }
 
 impl Viewer {
+    async fn tell(&self, api: usize, body: &Value) -> reqwest::Result<reqwest::Response> {
+        let address = format!("10.{}.{}.{}", self.n >> 16, self.n >> 8 & 255, self.n & 255);
+        let path = format!("/v/{}/progress", self.token);
+        self.apis[api]
+            .anonymous(Method::POST, &path)
+            .header("x-forwarded-for", address)
+            .json(body)
+            .send()
+            .await
+    }
+
     /// Plays from when its turn comes. Seconds that it told.
     async fn watch(self, options: Options) -> anyhow::Result<f64> {
         let every = Duration::from_secs(options.every);
@@ -136,16 +164,12 @@ impl Viewer {
             let body = json!({
                 "session_id": given["session_id"], "event": event, "position": position, "duration": LENGTH, "stalls": 0,
             });
-            let api = &self.apis[(self.n + beat as usize) % 2];
-            let told = api
-                .anonymous(Method::POST, &format!("/v/{}/progress", self.token))
-                .header(
-                    "x-forwarded-for",
-                    format!("10.{}.{}.{}", self.n >> 16, self.n >> 8 & 255, self.n & 255),
-                )
-                .json(&body)
-                .send()
-                .await?;
+            let first = (self.n + beat as usize) % 2;
+            let told = match self.tell(first, &body).await {
+                // As behind a balancer.
+                Err(_) if options.kill => self.tell(1 - first, &body).await?,
+                told => told?,
+            };
             if told.status() != StatusCode::NO_CONTENT {
                 bail!("a viewer was turned away: {}", told.text().await?);
             }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::export::export;
 pub(crate) use self::segment::{FootageFile, serve};
-pub(crate) use self::session::{LIVE, Wanted, WantedLive, end, extend, find, start, start_live};
+pub(crate) use self::session::{LIVE, LONGEST, Wanted, WantedLive, end, extend, find, start, start_live};
 use crate::media::MediaFile;
 use crate::problem::{Answer, Kind, Problem};
 use crate::shared_cache::{Kept, Place};

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 const RECORDED: TimeDelta = TimeDelta::hours(1);
 pub(crate) const LIVE: TimeDelta = TimeDelta::hours(24);
 /// No session is extended further than that from when it began.
-const LONGEST: TimeDelta = TimeDelta::days(7);
+pub(crate) const LONGEST: TimeDelta = TimeDelta::days(7);
 /// The longest span that one session plays.
 const SPAN: TimeDelta = TimeDelta::days(31);
 /// The most segments of one session: a month of two seconds each has 1.3 million.

@@ -8,6 +8,7 @@ use reelmill_shared::auth::Scope;
 use reelmill_shared::db::live_recordings::{self, LiveRecording, LiveSide, NewLiveRecording, Opened};
 use reelmill_shared::db::livestreams::KeptKey;
 use reelmill_shared::db::recordings::Recording;
+use reelmill_shared::db::viewers::Watched;
 use reelmill_shared::db::{livestreams as livestreams_db, sources};
 use reelmill_shared::ids::{LivestreamId, RecordingId};
 use reelmill_shared::job::state::RecordingStatus;
@@ -165,4 +166,13 @@ pub(crate) async fn stop(
         LiveSide::Replay => "it is over",
     };
     Ok(Json(LiveStoppedDto { stream_id: live.livestream, recording_id: id, message }))
+}
+
+/// What there is to be seen of a recording: what is on air for it, while it is live, else what it has.
+pub(crate) async fn now_of(app: &App, id: RecordingId) -> Answer<Watched> {
+    let live = live_recordings::of_recording(&app.db, id).await?;
+    let Some(live) = live.filter(|live| live.stopped_at.is_none()) else { return Ok(Watched::Recording(id)) };
+    let livestream = livestreams_db::find(&app.db, live.livestream).await?;
+    let is_on_air = livestream.is_some_and(|livestream| livestream.on_air.is_some());
+    Ok(if is_on_air { Watched::Livestream(live.livestream) } else { Watched::Recording(id) })
 }

@@ -134,7 +134,11 @@ async fn served(
     // It asks the camera itself where it can, and else plays what we make of it.
     let source = match source_url(app, livestream)? {
         Some(url) => url,
-        None => live_url(app, &app.public_url(headers), livestream.id).await,
+        None => {
+            // As long as any session lasts: it is told the address once.
+            let token = live_token(app, livestream.id, footage::LONGEST).await;
+            live_url(&app.public_url(headers), livestream.id, &token)
+        }
     };
     mediamtx.add(&name, &source).await.map_err(|error| {
         tracing::warn!(%error, livestream = %livestream.id, "could not make a camera known to the media server");
@@ -147,14 +151,13 @@ async fn served(
     Ok((url, name))
 }
 
-async fn live_url(app: &App, base: &str, id: LivestreamId) -> String {
-    let token = live_token(app, id).await;
+fn live_url(base: &str, id: LivestreamId, token: &str) -> String {
     format!("{base}/v/{token}/live/{id}/master.m3u8")
 }
 
-/// Lasts as long as a session of what is on air; the same for all that begin within a day.
-async fn live_token(app: &App, id: LivestreamId) -> String {
-    let lifetime = LIVE.to_std().unwrap_or_default();
+/// Lasts for `lifetime` at least; the same for all that begin within so long.
+async fn live_token(app: &App, id: LivestreamId, lifetime: TimeDelta) -> String {
+    let lifetime = lifetime.to_std().unwrap_or_default();
     tokens::give_for(app, Purpose::PlayLivestream, id.0, lifetime).await.0
 }
 
@@ -172,13 +175,15 @@ async fn told(app: &App, headers: &HeaderMap, session: &Arc<Session>) -> Answer<
     let token = session_token(app, session);
     let url = match (&session.url, session.kind) {
         (Some(url), _) => url.clone(),
-        (None, PlaybackKind::Live) => live_url(app, &media, session.livestream).await,
+        (None, PlaybackKind::Live) => {
+            live_url(&media, session.livestream, &live_token(app, session.livestream, LIVE).await)
+        }
         (None, PlaybackKind::Recorded) => format!("{media}/v/{token}/playback/{id}/playlist.m3u8"),
     };
     let watch_url = match (&session.url, session.kind) {
         (Some(_), _) => None,
         (None, PlaybackKind::Live) => {
-            let (livestream, token) = (session.livestream, live_token(app, session.livestream).await);
+            let (livestream, token) = (session.livestream, live_token(app, session.livestream, LIVE).await);
             Some(format!("{public}/watch/live/{livestream}?token={token}"))
         }
         (None, PlaybackKind::Recorded) => Some(format!("{public}/watch/playback/{id}?token={token}")),
@@ -253,7 +258,8 @@ pub(crate) async fn get(
 
 /// End a session.
 ///
-/// Within seconds nothing is played by its address any more, and what was made for it is forgotten.
+/// Within seconds nothing is played by its address any more, and what was made for it is forgotten. What is on air by `hls` has one address for all
+/// who play the camera: that goes on until its token ends or is taken back (`DELETE /livestreams/{id}/playback-token`).
 #[utoipa::path(delete, path = "/playback/sessions/{id}", tag = "playback", operation_id = "end_playback",
     params(("id" = PlaybackSessionId, Path)), responses(
     (status = 204, description = "It is over."),

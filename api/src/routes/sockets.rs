@@ -9,8 +9,8 @@ use axum::response::Response;
 use axum::routing::get;
 use reelmill_shared::auth::Scope;
 use reelmill_shared::auth::token::Purpose;
+use reelmill_shared::db::streams as streams_db;
 use reelmill_shared::db::viewers::Watched;
-use reelmill_shared::db::{live_recordings, livestreams as livestreams_db, streams as streams_db};
 use reelmill_shared::ids::{LivestreamId, RecordingId};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,6 +19,7 @@ use crate::audience::{Visitor, session_id};
 use crate::auth::{Caller, own_pages_only};
 use crate::extract::{Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument, method_not_allowed};
+use crate::routes::live_recordings::now_of;
 use crate::routes::viewer::named_by;
 use crate::routes::{livestreams, recordings};
 use crate::sockets::{Right, Terms, Viewer, open};
@@ -194,15 +195,6 @@ async fn placed_livestream(
     let viewer = Some(placed(&app, watched, &session).await?);
     let terms = Terms { watched, right: Right::Token(verified), viewer, visitor: None };
     open(&app, asked(upgrade)?, terms, query.quality.as_deref(), 0.0).await
-}
-
-/// What there is to be seen of a recording: what is on air for it, while it is live, else what it has.
-async fn now_of(app: &App, id: RecordingId) -> Answer<Watched> {
-    let live = live_recordings::of_recording(&app.db, id).await?;
-    let Some(live) = live.filter(|live| live.stopped_at.is_none()) else { return Ok(Watched::Recording(id)) };
-    let livestream = livestreams_db::find(&app.db, live.livestream).await?;
-    let is_on_air = livestream.is_some_and(|livestream| livestream.on_air.is_some());
-    Ok(if is_on_air { Watched::Livestream(live.livestream) } else { Watched::Recording(id) })
 }
 
 /// Who a session is; refused where it has no place.

@@ -26,6 +26,7 @@ use crate::dto::streams::{
 };
 use crate::extract::{Body, Path, Query};
 use crate::problem::{Answer, Kind, Problem, ProblemDocument};
+use crate::routes::live_recordings::now_of;
 use crate::routes::livestreams::control::live_token;
 use crate::routes::recordings::viewer_token;
 use crate::routes::{livestreams, recordings};
@@ -49,6 +50,7 @@ const MEASURED: Duration = Duration::from_secs(30 * 24 * 3600);
 #[utoipa::path(post, path = "/streams/start", tag = "streams", operation_id = "start_stream", request_body = StartStreamDto, responses(
     (status = 201, description = "It is open.", body = StreamStartedDto),
     (status = 404, description = "There is no such recording or livestream.", body = ProblemDocument),
+    (status = 409, description = "The recording is live; what it is on air as can be had.", body = ProblemDocument),
     (status = 422, description = "Fields are not right; each is named in errors[].", body = ProblemDocument),
 ))]
 pub(crate) async fn start(
@@ -74,6 +76,12 @@ pub(crate) async fn start(
         return Err(Problem::field("/bandwidth_limit", format!("is from {least} to {most} bits per second")));
     }
     owned(&app, &caller, watched, Scope::Write, Scope::LiveWrite).await?;
+    if let Watched::Recording(id) = watched
+        && let Watched::Livestream(now) = now_of(&app, id).await?
+    {
+        let detail = format!("this recording is live: start a stream of livestream_id {now}");
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
     let rungs = rungs(&app, watched).await?;
     let least_bitrate = rungs.first().map_or(0, |lowest| lowest.bitrate);
     let limits = StreamLimits { viewers, bandwidth, least_bitrate };
@@ -180,7 +188,7 @@ pub(crate) async fn join(
         }
         Joined::Busy => {
             let detail = format!(
-                "viewers of this stream take all of its {} kbit/s; its owner can open it again with another bandwidth_limit",
+                "too little is left of the {} kbit/s of this stream; its owner can open it again with another bandwidth_limit",
                 stream.limits.bandwidth / 1000
             );
             return Err(Problem::new(Kind::TooMany, detail).with_retry_after(RETRY));

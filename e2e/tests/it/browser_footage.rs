@@ -1,5 +1,7 @@
 //! Footage of a camera in a real browser: over the gap between two broadcasts, with the time it was taken at.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use reelmill_testkit::{Farm, media};
 use serde_json::json;
@@ -66,6 +68,25 @@ async fn browser_footage_is_played_over_a_gap_with_its_clock() {
     is_close(shown(&tab).await.0, from + seconds(2.0));
     tab.run("video.playbackRate = 4; video.play()").await;
     tab.holds("the end", "video.ended").await;
+
+    // Its own address is MPEG-TS: the same player fetches every segment of it.
+    let url = text(&session, "url");
+    tab.run(&format!(
+        "window.over = false; performance.clearResourceTimings(); footage.hls.loadSource({}); \
+         video.addEventListener('ended', () => {{ window.over = true; }}, {{ once: true }}); video.play()",
+        json!(url)
+    ))
+    .await;
+    tab.holds("it to play MPEG-TS", "!video.ended && video.currentTime > 0.5").await;
+    tab.run("video.playbackRate = 4").await;
+    tab.holds("the end of it", "window.over").await;
+    let fetched: Vec<String> = tab
+        .get("[...new Set(performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => name.endsWith('.ts')))].map((name) => name.split('/').pop())")
+        .await;
+    let list = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let listed: Vec<&str> = list.lines().filter_map(|line| line.strip_prefix("segment/")).collect();
+    assert!(listed.len() >= 4 && listed.iter().all(|name| name.ends_with(".ts")), "{list}");
+    assert_eq!(fetched.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed.into_iter().collect());
     tab.close().await;
     farm.stop().await;
 }

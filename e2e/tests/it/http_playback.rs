@@ -164,6 +164,14 @@ async fn live_footage_is_played_by_its_time_over_a_gap() {
         list.contains("#EXT-X-START:TIME-OFFSET=1.4") || list.contains("#EXT-X-START:TIME-OFFSET=1.3"),
         "{list}"
     );
+    // Played, it ends with the last picture that was asked for, and says so.
+    let length: f64 = found_lengths(&list).iter().sum();
+    for url in [text(&exact, "url").to_owned(), format!("{}?container=fmp4", text(&exact, "url"))] {
+        let (shown, log) = decoded(&url);
+        assert_eq!(log, "", "{url}");
+        assert!((shown as f64 / 25.0 - length).abs() < 0.05, "{shown} pictures of {length} s: {url}");
+        assert!((length - 4.6).abs() < 0.1, "from the beginning of a segment to 4.6 s: {list}");
+    }
     save(text(&exact, "export_url"), &file).await;
     // What is before zero is there to be decoded, and not to be shown.
     let times = frames(file.to_str().unwrap(), "v:0");
@@ -182,6 +190,12 @@ async fn live_footage_is_played_by_its_time_over_a_gap() {
     bad_requests_are_told_why(&farm, id, from, to).await;
     sessions_end(&farm, &session).await;
     farm.stop().await;
+}
+
+/// How long each segment of a playlist is said to be, in seconds.
+fn found_lengths(playlist: &str) -> Vec<f64> {
+    let lengths = playlist.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+    lengths.map(|length| length.trim_end_matches(',').parse().unwrap()).collect()
 }
 
 async fn save(url: &str, to: &Path) {
@@ -268,6 +282,18 @@ async fn sessions_end(farm: &Farm, session: &Value) {
     is_problem(&answer(client.request(Method::GET, &own)).await, 404, "not-found");
     until("it to be gone", PATIENCE, || async {
         (get(path("segment/0.ts")).await.0 == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+
+    // Without the camera nobody plays what it saw.
+    let body = json!({ "camera_id": session["camera_id"], "start_time": session["start_time"], "end_time": session["end_time"] });
+    let last = client.post("/playback/start", &body).await;
+    let url = reqwest::Url::parse(text(&last, "url")).unwrap().path().to_owned();
+    assert_eq!(get(url.clone()).await.0, StatusCode::OK);
+    let camera = format!("/api/v1/livestreams/{}", text(session, "camera_id"));
+    assert!(client.request(Method::DELETE, &camera).send().await.unwrap().status().is_success());
+    until("it to be over with its camera", PATIENCE, || async {
+        (get(url.clone()).await.0 == StatusCode::GONE).then_some(())
     })
     .await;
 }

@@ -3,12 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
+use nix::sys::signal::Signal;
 use reelmill_testkit::Farm;
 use reelmill_testkit::farm::Part;
+use reelmill_testkit::wait::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::http_playback::moment;
+use crate::live::PATIENCE;
 use crate::support::{Page, Site, answer, is_problem, pointers, text};
 
 #[tokio::test]
@@ -76,6 +79,27 @@ async fn http_playback_of_what_is_on_air() {
         let verbs = ["add", "delete"].map(|verb| format!("/v3/config/paths/{verb}/{name}"));
         assert_eq!(paths, verbs);
     }
+    // What is over without anybody saying so is taken back from it, too.
+    farm.add(Part::Scheduler).await;
+    farm.ready().await;
+    let first = farm.processes.iter_mut().find(|it| it.part == Part::Scheduler).unwrap();
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.ended(PATIENCE).await, Some(0), "the one that knows of no media server");
+    let (_, _, session) = start(&farm, "rtsp").await;
+    asked.lock().unwrap().clear();
+    let database = farm.database.connect().await;
+    let over = "update playback_sessions set expires_at = now() where path is not null";
+    assert_eq!(database.execute(over, &[]).await.unwrap(), 1);
+    let name = format!("reelmill-{}", text(&session, "session_id").replace('-', ""));
+    until("it to be taken back", PATIENCE, || async {
+        (*asked.lock().unwrap() == [format!("/v3/config/paths/delete/{name}")]).then_some(())
+    })
+    .await;
+    until("that to be known", PATIENCE, || async {
+        let left = "select count(*) from playback_sessions where path is not null";
+        (database.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
     drop(mediamtx);
     is_problem(&start(&farm, "rtsp").await, 503, "unavailable");
     farm.stop().await;

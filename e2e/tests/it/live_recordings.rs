@@ -74,6 +74,11 @@ async fn live_a_broadcast_becomes_the_recording_it_was_started_for_and_is_played
     let began: chrono::DateTime<chrono::Utc> = segment.text("start").parse().unwrap();
     assert!((chrono::Utc::now() - began).num_seconds() < 60, "{}", segment.header);
     drop(socket);
+    // Who wants to let viewers in by name is told what they would watch.
+    let streams = client.request(Method::POST, "/api/v1/streams/start").json(&json!({ "recording_id": id }));
+    let refused = answer(streams).await;
+    is_problem(&refused, 409, "conflict");
+    assert!(text(&refused.2, "detail").contains(&stream), "{}", refused.2);
     let (status, _, stopped) = stop_live(&farm, &id).await;
     assert_eq!((status, &stopped["stream_id"]), (StatusCode::OK, &live["stream_id"]), "{stopped}");
     // Whoever goes on publishing is sent away, and finds nobody to publish to.

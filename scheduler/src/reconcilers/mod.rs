@@ -101,7 +101,7 @@ pub(crate) fn all(config: &SchedulerConfig) -> Vec<Reconciler> {
         reconciler("webhook_secrets", Duration::from_secs(300), Box::new(webhook_secrets::Secrets)),
         reconciler("cdn_purges", PROMPT, Box::new(cdn_purges::Purges)),
         reconciler("cdn_warmings", sweep, Box::new(cdn_warmings::Warmings)),
-        reconciler("playback_sessions", sweep * 30, Box::new(playback_sessions::Over)),
+        reconciler("playback_sessions", sweep * 5, Box::new(playback_sessions::Over)),
         reconciler("segment_deliveries", sweep, Box::new(segment_deliveries::SegmentDeliveries)),
         reconciler("retention", sweep * 30, Box::<retention::Retention>::default()),
         reconciler("viewing", Duration::from_secs(300), Box::new(viewing::Viewing)),

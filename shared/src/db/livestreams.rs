@@ -372,8 +372,8 @@ pub async fn stop(db: &Db, project: ProjectId, id: LivestreamId) -> Result<Stopp
     .await
 }
 
-/// Brings a livestream to rest and deletes it for its users, with its key and its source's address; what was recorded of it has its own
-/// age. False where the project has none with this id.
+/// Brings a livestream to rest and deletes it for its users, with its key and its source's address, and ends the sessions of those who play
+/// its footage; what was recorded of it has its own age. False where the project has none with this id.
 pub async fn delete(db: &Db, project: ProjectId, id: LivestreamId) -> Result<bool, DbError> {
     retrying(|| async {
         let mut client = db.get().await?;
@@ -387,6 +387,9 @@ pub async fn delete(db: &Db, project: ProjectId, id: LivestreamId) -> Result<boo
             &[&id.0],
         )
         .await?;
+        // They are told that it is over, and a media server is told to forget it.
+        let sessions = "update playback_sessions set expires_at = now() where livestream_id = $1 and expires_at > now()";
+        tx.execute(sessions, &[&id.0]).await?;
         cdn::forget(&tx, SurrogateKey::Livestream(id)).await?;
         tx.commit().await?;
         Ok(true)

@@ -222,6 +222,25 @@ pub async fn over(db: &Db, age: Duration, limit: i64) -> Result<Vec<Session>, Db
     super::known(&rows, read)
 }
 
+/// Sessions that are over, and that a media server still has: each with what it is called there.
+pub async fn served_on(db: &Db, limit: i64) -> Result<Vec<(PlaybackSessionId, String)>, DbError> {
+    let rows = db
+        .get()
+        .await?
+        .query(
+            "select id, path from playback_sessions where path is not null and expires_at <= now() order by expires_at limit $1",
+            &[&limit],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (PlaybackSessionId(row.get("id")), row.get("path"))).collect())
+}
+
+/// A media server has a session no more.
+pub async fn withdrawn(db: &Db, id: PlaybackSessionId) -> Result<(), DbError> {
+    db.get().await?.execute("update playback_sessions set path = null where id = $1", &[&id.0]).await?;
+    Ok(())
+}
+
 /// One place that has footage of a livestream.
 #[derive(Debug, Clone)]
 pub struct Source {

@@ -102,6 +102,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_profile_is_what_clients_rely_on() {
+        let figures = BitrateProfile::ALL
+            .iter()
+            .map(|it| (it.bitrate() / 1000, it.buffer_segments(), it.attempts(), it.timeout().as_millis()));
+        let wanted = [(500, 3, 3, 5000), (1000, 4, 3, 5500), (2000, 5, 3, 6000), (4000, 6, 2, 7000)];
+        assert_eq!(figures.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
     fn a_profile_shrinks_to_what_there_is() {
         use BitrateProfile::{High, Low, Medium};
         assert_eq!(Medium.within(2_000_000, 0), Some(Medium));
