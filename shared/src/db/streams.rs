@@ -173,7 +173,8 @@ pub enum Joined {
     Closed,
 }
 
-/// Gives a viewer a place, with the profile they ask for or the best below it for which there is bandwidth. `session` is for one who has none: its name in the sessions of all viewers.
+/// Gives a viewer a place, with the profile they ask for or the best below it for which there is bandwidth. `session` is for one who has
+/// none: its name in the sessions of all viewers.
 pub async fn join(
     db: &Db,
     stream: &Stream,
